@@ -1,0 +1,68 @@
+/**
+ * Where objects are stored: the one seam between holdfast and the world's storage.
+ *
+ * A backend knows opaque keys and opaque bytes (ciphertext); it never looks into either. Every implementation, decorators
+ * included, guarantees the following, and the conformance suite tests each line by its number.
+ *
+ *  1. `put` stores all bytes or nothing: no reader ever sees a part of an object, also after a crash at any instruction.
+ *  2. When `put` has resolved, the object survives a crash or power loss (fsync of file and folder, or the provider's
+ *     acknowledgement), and `get`, `head` and `list` show it at once.
+ *  3. `put` with `ifAbsent` never replaces: where the key exists it resolves to 'exists' and changes nothing. Of several at
+ *     once on one key exactly one resolves to 'created'.
+ *  4. `put` without `ifAbsent` replaces atomically: a reader sees the old bytes or the new.
+ *  5. `get` resolves to exactly the bytes stored, or rejects with `not_found` when the key is absent.
+ *  6. `get` with a range resolves to the bytes from `offset`, `length` of them, fewer only where the object ends sooner; an empty array when
+ *     `offset` is at or past the end.
+ *  7. `head` resolves to the size in bytes, or to undefined when the key is absent.
+ *  8. `list(prefix)` yields every key that starts with `prefix` (any prefix, '' for all) exactly once with its size, in no promised order;
+ *     objects stored or deleted while it runs may or may not appear. Leftovers of an interrupted `put` never appear.
+ *  9. `delete` removes the object; a key that is absent is no error.
+ * 10. A signal that is already aborted rejects with `interrupted` before anything is done; one aborted later leaves the
+ *     object whole or absent.
+ * 11. Keys are 1 to 512 characters of `a–z A–Z 0–9 . _ -` in segments between single `/`; no segment is `.` or `..` or starts with a dot,
+ *     and none is named `tmp` at the top. Anything else rejects with `bug` before anything is done.
+ * 12. Storage that cannot be reached, written or is not there rejects with `backend_unavailable`; it is never taken for an empty backend.
+ * 13. Zero-length objects are objects.
+ * 14. The array given to `put` is read only, and not used after `put` settled; the array from `get` is the caller's own.
+ */
+import { HoldfastError } from '../errors.ts';
+
+export interface ByteRange {
+  /** First byte, 0 or more. */
+  offset: number;
+  /** Number of bytes, 0 or more. */
+  length: number;
+}
+
+export interface ObjectInfo {
+  key: string;
+  /** Bytes stored. */
+  size: number;
+}
+
+export interface PutOptions {
+  ifAbsent?: boolean;
+  signal?: AbortSignal | undefined;
+}
+
+export interface Backend extends AsyncDisposable {
+  put(key: string, bytes: Uint8Array, options?: PutOptions): Promise<'created' | 'exists'>;
+  get(key: string, range?: ByteRange, options?: { signal?: AbortSignal | undefined }): Promise<Uint8Array>;
+  head(key: string, options?: { signal?: AbortSignal | undefined }): Promise<{ size: number } | undefined>;
+  list(prefix: string, options?: { signal?: AbortSignal | undefined }): AsyncIterable<ObjectInfo>;
+  delete(key: string, options?: { signal?: AbortSignal | undefined }): Promise<void>;
+}
+
+const KEY = /^(?!tmp(?:\/|$))[A-Za-z0-9_-][A-Za-z0-9._-]*(?:\/[A-Za-z0-9_-][A-Za-z0-9._-]*)*$/;
+
+/** Line 11: throws `bug` on a key that no backend may be asked for. */
+export function checkKey(key: string): void {
+  if (key.length < 1 || key.length > 512 || !KEY.test(key)) {
+    throw new HoldfastError('bug', `not a valid object key: ${JSON.stringify(key.slice(0, 80))}`);
+  }
+}
+
+/** The error of line 5. */
+export function objectNotFound(key: string, where: string): HoldfastError {
+  return new HoldfastError('not_found', `object ${key} is not on ${where}`);
+}

@@ -1,0 +1,38 @@
+/** A stated limit on everything that grows. Units come last in a name. */
+
+const KiB = 1024;
+const MiB = 1024 * KiB;
+
+/** A pack is closed before its tar would pass this; zstd and age add less than the rest up to `PACK_STORED_MAX_BYTES`. */
+export const PACK_TAR_MAX_BYTES = 15 * MiB;
+/** No pack object is larger than this; a reader refuses larger ones. */
+export const PACK_STORED_MAX_BYTES = 16 * MiB;
+/** A frame is closed once its tar reaches this. */
+export const FRAME_TAR_TARGET_BYTES = 1 * MiB;
+/** No frame decompresses to more than this (target + one chunk + headers + end of archive); a reader refuses more. */
+export const FRAME_TAR_MAX_BYTES = 2 * MiB;
+
+/** Objects other than packs: key records, snapshot records. */
+export const RECORD_MAX_BYTES = 16 * MiB;
+/** One index object, stored and decompressed. */
+export const INDEX_STORED_MAX_BYTES = 64 * MiB;
+export const INDEX_PLAIN_MAX_BYTES = 256 * MiB;
+/** One line of a manifest: a path of 4,096 bytes and the chunks of a file of about 1 TiB at the average chunk size. */
+export const MANIFEST_LINE_MAX_BYTES = 1024 * MiB;
+
+/** An index object is written after this many packs, so that an interrupted run keeps what it uploaded. */
+export const INDEX_FLUSH_PACKS = 16;
+/** … or after this time. */
+export const INDEX_FLUSH_MS = 60_000;
+/** Packs being uploaded at once. */
+export const UPLOADS_IN_FLIGHT = 4;
+
+/** Bytes read from a file at once. */
+export const READ_BUFFER_BYTES = 4 * MiB;
+/** A path inside the tree, in bytes; longer ones are refused on restore. */
+export const PATH_MAX_BYTES = 4096;
+export const NAME_MAX_BYTES = 255;
+
+/** Backends in one config. */
+export const BACKENDS_MAX = 16;
+export const CONFIG_MAX_BYTES = 1 * MiB;
