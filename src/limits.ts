@@ -3,6 +3,8 @@
 const KiB = 1024;
 const MiB = 1024 * KiB;
 
+/** No repository has longer chunks. */
+export const CHUNK_MAX_BYTES = 512 * KiB;
 /** A pack is closed before its tar would pass this; zstd and age add less than the rest up to `PACK_STORED_MAX_BYTES`. */
 export const PACK_TAR_MAX_BYTES = 15 * MiB;
 /** No pack object is larger than this; a reader refuses larger ones. */
@@ -17,15 +19,20 @@ export const RECORD_MAX_BYTES = 16 * MiB;
 /** One index object, stored and decompressed. */
 export const INDEX_STORED_MAX_BYTES = 64 * MiB;
 export const INDEX_PLAIN_MAX_BYTES = 256 * MiB;
-/** One line of a manifest: a path of 4,096 bytes and the chunks of a file of about 1 TiB at the average chunk size. */
-export const MANIFEST_LINE_MAX_BYTES = 1024 * MiB;
+/** One line of a manifest; it bounds a single file to `FILE_MAX_CHUNKS` chunks, about 200 GiB at the average chunk size. */
+export const MANIFEST_LINE_MAX_BYTES = 256 * MiB;
+export const FILE_MAX_CHUNKS = 3_500_000;
 
 /** An index object is written after this many packs, so that an interrupted run keeps what it uploaded. */
 export const INDEX_FLUSH_PACKS = 16;
 /** … or after this time. */
 export const INDEX_FLUSH_MS = 60_000;
-/** Packs being uploaded at once. */
-export const UPLOADS_IN_FLIGHT = 4;
+/** Packs being sealed or uploaded at once. */
+export const UPLOADS_IN_FLIGHT = 3;
+/** Packs being fetched at once by a restore. */
+export const RESTORE_PACKS_IN_FLIGHT = 3;
+/** Frames waiting for compression at once. */
+export const FRAMES_IN_FLIGHT = 8;
 
 /** Bytes read from a file at once. */
 export const READ_BUFFER_BYTES = 4 * MiB;

@@ -1,0 +1,14 @@
+#!/usr/bin/env node
+// The published program: runs the compiled sources in dist/.
+import { homedir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { preflight } from './preflight.js';
+
+preflight(join(process.env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'holdfast', 'compiled'));
+const { main } = await import('../dist/cli/main.js');
+await main({
+  root: fileURLToPath(new URL('..', import.meta.url)),
+  commands: 'dist/cli/commands/index.js',
+  manifest: true,
+});

@@ -1,0 +1,105 @@
+/** What all commands share: the global flags, one result rendered as text or JSON, progress, interruption. */
+import { Command, Flags, type Interfaces } from '@oclif/core';
+import { systemClock, systemRandom } from '../clock.ts';
+import { HoldfastError } from '../errors.ts';
+import type { Progress } from '../progress.ts';
+import type { Config } from './config.ts';
+import { EXIT, type ExitCode } from './exit-codes.ts';
+import { toJson, writeStdout } from './output.ts';
+import { createProgress, type ProgressDisplay } from './progress.ts';
+
+type FlagsOf<T extends typeof Command> = Interfaces.InferredFlags<(typeof HoldfastCommand)['baseFlags'] & T['flags']>;
+type ArgsOf<T extends typeof Command> = Interfaces.InferredArgs<T['args']>;
+
+/**
+ * A command: `work` does it and returns data (what --json prints), `text` renders the same data for people, `exitCode`
+ * judges it. What `work` throws becomes the error report. `T` is the class itself, `R` the result:
+ *
+ *     export default class Snapshots extends HoldfastCommand<typeof Snapshots, SnapshotInfo[]> { … }
+ */
+export abstract class HoldfastCommand<T extends typeof Command, R> extends Command {
+  static override baseFlags = {
+    config: Flags.string({
+      summary: 'Config file; default $HOLDFAST_CONFIG, then ./holdfast.yaml, then the XDG config folder.',
+      helpValue: 'PATH',
+      helpGroup: 'GLOBAL',
+    }),
+    json: Flags.boolean({ summary: 'Print the result as one JSON document.', helpGroup: 'GLOBAL' }),
+    quiet: Flags.boolean({ summary: 'Show no progress.', helpGroup: 'GLOBAL' }),
+  };
+
+  protected flags!: FlagsOf<T>;
+  protected args!: ArgsOf<T>;
+  protected readonly clock = systemClock;
+  protected readonly random = systemRandom;
+  readonly #interruption = new AbortController();
+  #display: ProgressDisplay | undefined;
+
+  /** Does the command's work. Writes nothing to stdout, except where the result is bytes (see `stdout`). */
+  protected abstract work(): Promise<R>;
+  /** The result for people, with a line feed after each line; '' for nothing to say. */
+  protected abstract text(result: R): string;
+  /** The exit code of a run that has a result. */
+  protected exitCode(_result: R): ExitCode {
+    return EXIT.done;
+  }
+
+  /** Aborted by SIGINT and SIGTERM, with a HoldfastError `interrupted`. */
+  protected get signal(): AbortSignal {
+    return this.#interruption.signal;
+  }
+
+  /** Shows progress on stderr, as far as --quiet and the terminal allow. */
+  protected readonly progress: Progress = (event) => this.#display?.report(event);
+
+  /** The config that --config, the environment or the current folder points at; throws `config_invalid`. */
+  protected async loadConfig(): Promise<Config> {
+    const { findConfigPath, loadConfig } = await import('./config.ts');
+    return loadConfig(findConfigPath(this.flags.config, process.env, process.cwd()));
+  }
+
+  /** Writes raw bytes as the result; false when nobody reads any more, and the command may stop. */
+  protected stdout(bytes: Uint8Array): Promise<boolean> {
+    return writeStdout(bytes);
+  }
+
+  override async init(): Promise<void> {
+    await super.init();
+    const { flags, args } = await this.parse({
+      flags: this.ctor.flags,
+      baseFlags: HoldfastCommand.baseFlags,
+      args: this.ctor.args,
+      strict: this.ctor.strict,
+    });
+    this.flags = flags as FlagsOf<T>;
+    this.args = args as ArgsOf<T>;
+  }
+
+  override async run(): Promise<void> {
+    process.on('SIGINT', this.#interrupt);
+    process.on('SIGTERM', this.#interrupt);
+    this.#display = createProgress(process.stderr, { quiet: this.flags.quiet, clock: this.clock });
+    try {
+      const result = await this.work();
+      this.#display.end();
+      await writeStdout(this.flags.json ? toJson(result) : this.text(result));
+      process.exitCode = this.exitCode(result);
+    } finally {
+      this.#display.end();
+      process.off('SIGINT', this.#interrupt);
+      process.off('SIGTERM', this.#interrupt);
+    }
+  }
+
+  override catch(error: Error): Promise<never> {
+    return Promise.reject(error); // reported in one place, by main
+  }
+
+  /** The first signal asks the work to stop where everything is valid, the second ends the process at once. */
+  readonly #interrupt = (): void => {
+    if (this.signal.aborted) process.exit(EXIT.interrupted);
+    this.#interruption.abort(
+      new HoldfastError('interrupted', 'interrupted', { hint: 'What was finished is kept; run it again to go on.' }),
+    );
+  };
+}

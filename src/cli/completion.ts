@@ -1,0 +1,99 @@
+/** Completion scripts made from the command table: they hold all names, so that pressing TAB starts no program. */
+
+export const SHELLS = ['bash', 'zsh', 'fish'] as const;
+export type Shell = (typeof SHELLS)[number];
+
+export interface CompletedCommand {
+  /** As typed: 'identity show'. */
+  words: string;
+  summary: string;
+  flags: readonly { name: string; summary: string; takesValue: boolean }[];
+}
+
+export function completionScript(shell: Shell, commands: readonly CompletedCommand[]): string {
+  switch (shell) {
+    case 'bash':
+      return bash(commands);
+    case 'zsh':
+      return zsh(commands);
+    case 'fish':
+      return fish(commands);
+  }
+}
+
+/**
+ * The arms of a `case` over the words before the cursor (with a space around them): after a command its flags, after a
+ * topic or nothing the next words. It sets `next`; file names are offered where no flag has been begun.
+ */
+function arms(commands: readonly CompletedCommand[]): string {
+  const next = new Map<string, Set<string>>();
+  for (const { words } of commands) {
+    const parts = words.split(' ');
+    parts.forEach((part, i) => {
+      const before = parts.slice(0, i).join(' ');
+      next.set(before, (next.get(before) ?? new Set()).add(part));
+    });
+  }
+  const flagArms = commands.map(
+    ({ words, flags }) => `    " ${words} "*) flags="${flags.map(({ name }) => `--${name}`).join(' ')}" ;;`,
+  );
+  const wordArms = [...next].map(([before, words]) => {
+    return `    "${before === '' ? '  ' : ` ${before} `}") next="${[...words].sort().join(' ')}" ;;`;
+  });
+  return [...flagArms, ...wordArms].join('\n');
+}
+
+function bash(commands: readonly CompletedCommand[]): string {
+  return `_holdfast() {
+  local cur="\${COMP_WORDS[COMP_CWORD]}" before=" \${COMP_WORDS[*]:1:COMP_CWORD-1} " next="" flags=""
+  case "$before" in
+${arms(commands)}
+  esac
+  if [[ "$cur" == -* ]]; then next="$flags"; fi
+  COMPREPLY=()
+  if [[ -n "$next" ]]; then mapfile -t COMPREPLY < <(compgen -W "$next" -- "$cur"); fi
+}
+complete -o default -F _holdfast holdfast
+`;
+}
+
+function zsh(commands: readonly CompletedCommand[]): string {
+  return `#compdef holdfast
+_holdfast() {
+  local before=" \${(j: :)words[2,CURRENT-1]} " next="" flags=""
+  case "$before" in
+${arms(commands)}
+  esac
+  if [[ "$PREFIX" == -* ]]; then next="$flags"; fi
+  if [[ -n "$next" ]]; then compadd -- \${=next}; else _files; fi
+}
+compdef _holdfast holdfast
+`;
+}
+
+function fish(commands: readonly CompletedCommand[]): string {
+  const lines = ['function __holdfast_before', "  string join ' ' (commandline -opc)[2..-1]", 'end'];
+  const seen = new Set<string>();
+  for (const { words, summary, flags } of commands) {
+    const parts = words.split(' ');
+    parts.forEach((part, i) => {
+      const before = parts.slice(0, i).join(' ');
+      if (seen.has(`${before} ${part}`)) return;
+      seen.add(`${before} ${part}`);
+      const description = i === parts.length - 1 ? ` -d ${quote(summary)}` : '';
+      lines.push(
+        `complete -c holdfast -n ${quote(`test (__holdfast_before) = ${quote(before)}`)} -f -a ${part}${description}`,
+      );
+    });
+    for (const { name, summary: about, takesValue } of flags) {
+      const here = `string match -qr -- ${quote(`^${words}( |$)`)} (__holdfast_before)`;
+      lines.push(`complete -c holdfast -n ${quote(here)} -l ${name}${takesValue ? ' -r' : ''} -d ${quote(about)}`);
+    }
+  }
+  return `${lines.join('\n')}\n`;
+}
+
+/** A fish string literal. */
+function quote(text: string): string {
+  return `'${text.replaceAll('\\', '\\\\').replaceAll("'", "\\'")}'`;
+}

@@ -1,0 +1,53 @@
+/** The shape of holdfast.yaml. Apart from config.ts, because loading zod takes as long as starting Node. */
+import { z } from 'zod';
+import { BACKENDS_MAX } from '../limits.ts';
+
+const path = z.string().min(1).max(4096);
+/** A name for people and logs: no white space, no control characters. */
+const handle = z.string().regex(/^[^\s\p{C}]{1,64}$/u, 'must be 1 to 64 characters without white space');
+const backendName = z.string().regex(/^[a-z0-9-]{1,32}$/, 'a backend name is 1 to 32 characters of a-z, 0-9 and -');
+
+export const configSchema = z
+  .strictObject({
+    agent: z
+      .strictObject({
+        handle: handle.describe("The agent's name."),
+        identity: path
+          .optional()
+          .describe("File of the agent's ed25519 key; default beside the config: NAME.identity.key"),
+        writerKey: path
+          .optional()
+          .describe('File of the key that adds snapshots; default beside the config: NAME.writer.key'),
+      })
+      .describe('Who is backed up.'),
+    state: z
+      .strictObject({
+        profile: z.enum(['files']).optional().describe('How the state is read; files: every file below root as it is.'),
+        root: path.describe("The folder of the agent's state."),
+        exclude: z.array(z.string().min(1).max(4096)).max(1000).optional().describe('Patterns as in .gitignore.'),
+      })
+      .describe('What is backed up.'),
+    backends: z
+      .record(
+        backendName,
+        z.strictObject({ url: z.string().min(1).max(4096).describe('Where: file:///absolute/path') }),
+      )
+      .refine((backends) => Object.keys(backends).length >= 1, 'name at least one backend')
+      .refine((backends) => Object.keys(backends).length <= BACKENDS_MAX, `at most ${BACKENDS_MAX} backends`)
+      .describe('Where snapshots are kept; every snapshot goes to all of them.'),
+    commit: z
+      .strictObject({
+        require: z
+          .int()
+          .min(1)
+          .max(BACKENDS_MAX)
+          .describe('How many backends must hold a snapshot for exit code 0; default all.'),
+      })
+      .describe('When a backup counts as done.'),
+  })
+  .partial();
+
+/** The JSON Schema that ships with the package as holdfast.schema.json. */
+export function configJsonSchema(): Record<string, unknown> {
+  return { title: 'holdfast.yaml', ...z.toJSONSchema(configSchema) };
+}

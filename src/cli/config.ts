@@ -1,0 +1,281 @@
+/** holdfast.yaml: finding it, reading it strictly, writing a new one. */
+import { open } from 'node:fs/promises';
+import { existsSync } from 'node:fs';
+import { homedir } from 'node:os';
+import { basename, dirname, extname, join, resolve } from 'node:path';
+import { isNode, LineCounter, parseDocument, stringify, type Document } from 'yaml';
+import type { z } from 'zod';
+import { HoldfastError, messageOf, systemErrorCode } from '../errors.ts';
+import { CONFIG_MAX_BYTES } from '../limits.ts';
+import type { configSchema } from './config-schema.ts';
+import { nearest } from './suggest.ts';
+
+const FILE_NAME = 'holdfast.yaml';
+
+/** A config as commands use it: paths absolute, defaults filled in. A section is absent where the file has none. */
+export interface Config {
+  /** The file itself. */
+  path: string;
+  agent?: { handle: string; identity: string; writerKey: string };
+  state?: { profile: 'files'; root: string; exclude: readonly string[] };
+  /** In the order of the file. */
+  backends?: readonly { name: string; url: string }[];
+  commit: {
+    /** How many backends must hold a snapshot; all of them where the file does not say. */
+    require: number;
+  };
+}
+
+type Environment = Readonly<Record<string, string | undefined>>;
+
+/**
+ * The config file to read: --config, else $HOLDFAST_CONFIG, else the first that exists of ./holdfast.yaml and holdfast/holdfast.yaml in
+ * the XDG config folder. Throws `config_invalid` when there is none.
+ */
+export function findConfigPath(flag: string | undefined, env: Environment, cwd: string): string {
+  const named = flag ?? (env['HOLDFAST_CONFIG'] || undefined);
+  if (named !== undefined) return resolve(cwd, named);
+  const places = [
+    join(cwd, FILE_NAME),
+    join(env['XDG_CONFIG_HOME'] || join(homedir(), '.config'), 'holdfast', FILE_NAME),
+  ];
+  const found = places.find((place) => existsSync(place));
+  if (found !== undefined) return found;
+  throw new HoldfastError('config_invalid', `there is no config file (looked for ${places.join(' and ')})`, {
+    hint: 'Make one with `holdfast init`, or name it with --config.',
+  });
+}
+
+/** Where `init` and `recover` write a new config: --config, else $HOLDFAST_CONFIG, else ./holdfast.yaml. */
+export function newConfigPath(flag: string | undefined, env: Environment, cwd: string): string {
+  return resolve(cwd, flag ?? (env['HOLDFAST_CONFIG'] || FILE_NAME));
+}
+
+/** Where the key files lie when the config does not say: beside it, named after it. */
+export function defaultKeyPaths(configPath: string): { identity: string; writerKey: string } {
+  const stem = join(dirname(configPath), basename(configPath, extname(configPath)));
+  return { identity: `${stem}.identity.key`, writerKey: `${stem}.writer.key` };
+}
+
+/** Reads and checks a config file. Throws `config_invalid` naming the place in the file, `io` when it cannot be read. */
+export async function loadConfig(path: string): Promise<Config> {
+  const file = resolve(path);
+  const raw = await parseConfig(await readText(file), file);
+  const folder = dirname(file);
+  const keys = defaultKeyPaths(file);
+  const backends = raw.backends && checkBackends(raw.backends, file);
+  const require = raw.commit?.require ?? backends?.length ?? 1;
+  if (backends && require > backends.length) {
+    throw invalid(file, `commit.require is ${require}, but there are only ${backends.length} backends`);
+  }
+  return {
+    path: file,
+    ...(raw.agent && {
+      agent: {
+        handle: raw.agent.handle,
+        identity: resolvePath(raw.agent.identity ?? keys.identity, folder, file),
+        writerKey: resolvePath(raw.agent.writerKey ?? keys.writerKey, folder, file),
+      },
+    }),
+    ...(raw.state && {
+      state: { profile: 'files', root: resolvePath(raw.state.root, folder, file), exclude: raw.state.exclude ?? [] },
+    }),
+    ...(backends && { backends }),
+    commit: { require },
+  };
+}
+
+/** The config with the sections that a command cannot do without; throws `config_invalid` naming the first that is missing. */
+export function requireSections<K extends 'agent' | 'state' | 'backends'>(
+  config: Config,
+  ...names: readonly K[]
+): Config & Required<Pick<Config, K>> {
+  for (const name of names) {
+    if (config[name] === undefined) {
+      throw invalid(
+        config.path,
+        `there is no section \`${name}:\`, and this command needs it`,
+        'See the example in the README.',
+      );
+    }
+  }
+  return config as Config & Required<Pick<Config, K>>;
+}
+
+type RawConfig = z.output<typeof configSchema>;
+
+async function readText(file: string): Promise<string> {
+  try {
+    await using handle = await open(file, 'r');
+    const buffer = new Uint8Array(CONFIG_MAX_BYTES + 1);
+    let length = 0;
+    for (;;) {
+      const { bytesRead } = await handle.read(buffer, length, buffer.length - length);
+      length += bytesRead;
+      if (length > CONFIG_MAX_BYTES) throw invalid(file, `it is larger than ${CONFIG_MAX_BYTES} bytes`);
+      if (bytesRead === 0) break;
+    }
+    return new TextDecoder('utf-8', { fatal: true }).decode(buffer.subarray(0, length));
+  } catch (error) {
+    if (error instanceof HoldfastError) throw error;
+    const code = systemErrorCode(error);
+    if (code === 'ENOENT') {
+      throw new HoldfastError('config_invalid', `there is no config file at ${file}`, {
+        hint: 'Make one with `holdfast init`, or name another with --config.',
+      });
+    }
+    if (code === 'EISDIR') throw invalid(file, 'it is a folder');
+    if (code === 'ERR_ENCODING_INVALID_ENCODED_DATA') throw invalid(file, 'it is no UTF-8 text');
+    throw new HoldfastError('io', `cannot read ${file}: ${messageOf(error)}`, { cause: error });
+  }
+}
+
+async function parseConfig(text: string, file: string): Promise<RawConfig> {
+  const lineCounter = new LineCounter();
+  const document = parseDocument(text, { lineCounter, prettyErrors: false, stringKeys: true });
+  const problem = document.errors[0] ?? document.warnings[0];
+  if (problem !== undefined) throw invalid(placeOf(file, lineCounter, problem.pos[0]), problem.message);
+  let value: unknown;
+  try {
+    value = document.toJS() ?? {};
+  } catch (error) {
+    throw invalid(file, messageOf(error));
+  }
+  const { configSchema, configJsonSchema } = await import('./config-schema.ts');
+  const result = configSchema.safeParse(value);
+  if (result.success) return result.data;
+
+  const issue = result.error.issues[0];
+  const path = issue?.path ?? [];
+  const where = path.join('.');
+  if (issue?.code === 'unrecognized_keys') {
+    const key = issue.keys[0] ?? '';
+    const known = knownKeys(configJsonSchema(), path);
+    const meant = nearest(key, known);
+    throw invalid(
+      placeOf(file, lineCounter, offsetOf(document, [...path, key])),
+      `unknown key \`${key}\`${where === '' ? '' : ` in \`${where}\``}`,
+      meant === undefined ? `Known here: ${known.join(', ')}.` : `Did you mean \`${meant}\`?`,
+    );
+  }
+  const missing = issue?.code === 'invalid_type' && !document.hasIn(path);
+  const why = issue?.code === 'invalid_key' ? issue.issues[0]?.message : issue?.message;
+  throw invalid(
+    placeOf(file, lineCounter, offsetOf(document, path)),
+    `${where === '' ? 'the config' : `\`${where}\``} ${missing ? 'is missing' : `is not valid: ${why ?? ''}`}`,
+  );
+}
+
+function checkBackends(raw: NonNullable<RawConfig['backends']>, file: string): { name: string; url: string }[] {
+  const names = new Map<string, string>();
+  return Object.entries(raw).map(([name, { url }]) => {
+    const problem = urlProblem(url);
+    if (problem !== undefined) throw invalid(file, `\`backends.${name}.url\` ${problem}`);
+    const place = url.replace(/\/+$/, '');
+    const twin = names.get(place);
+    if (twin !== undefined) throw invalid(file, `backends ${twin} and ${name} are the same place`);
+    names.set(place, name);
+    return { name, url };
+  });
+}
+
+/** Why no backend can have this URL, whatever its kind; undefined when one may. */
+export function urlProblem(url: string): string | undefined {
+  if (!/^[a-z][a-z0-9+.-]*:/.test(url) || !URL.canParse(url))
+    return 'is no URL; a folder is written file:///absolute/path';
+  if (url.startsWith('file:') && !/^file:\/\/\/[^/]/.test(url))
+    return 'must be an absolute path: file:///absolute/path';
+  return undefined;
+}
+
+function resolvePath(path: string, folder: string, file: string): string {
+  if (path === '~' || path.startsWith('~/')) return join(homedir(), path.slice(1));
+  if (path.startsWith('~'))
+    throw invalid(file, `cannot resolve ${path}`, 'Write the path out; only ~ and ~/… are understood.');
+  return resolve(folder, path);
+}
+
+/** The keys that the schema knows at `path`. */
+function knownKeys(schema: Record<string, unknown>, path: readonly PropertyKey[]): string[] {
+  let here = schema as JsonSchema | undefined;
+  for (const step of path) here = here?.properties?.[String(step)] ?? here?.additionalProperties;
+  return Object.keys(here?.properties ?? {});
+}
+
+interface JsonSchema {
+  properties?: Record<string, JsonSchema>;
+  additionalProperties?: JsonSchema;
+}
+
+/** Where the key (or, failing that, the deepest part of its path) stands in the text. */
+function offsetOf(document: Document, path: readonly PropertyKey[]): number | undefined {
+  for (let length = path.length; length > 0; length--) {
+    const parent: unknown = length === 1 ? document.contents : document.getIn(path.slice(0, length - 1), true);
+    if (typeof parent !== 'object' || parent === null || !('items' in parent) || !Array.isArray(parent.items)) continue;
+    const last = path[length - 1];
+    const item: unknown =
+      typeof last === 'number' ? parent.items[last] : parent.items.find((pair) => keyOf(pair)?.value === last);
+    const node = isNode(item) ? item : keyOf(item);
+    if (node?.range) return node.range[0];
+  }
+  return undefined;
+}
+
+function keyOf(pair: unknown): { value: unknown; range?: readonly number[] } | undefined {
+  const key: unknown = typeof pair === 'object' && pair !== null && 'key' in pair ? pair.key : undefined;
+  return typeof key === 'object' && key !== null && 'value' in key ? key : undefined;
+}
+
+/** `file:line:column`, both from 1. */
+function placeOf(file: string, lineCounter: LineCounter, offset: number | undefined): string {
+  if (offset === undefined) return file;
+  const { line, col } = lineCounter.linePos(offset);
+  return `${file}:${line}:${col}`;
+}
+
+function invalid(
+  place: string,
+  what: string,
+  hint = 'Correct the config file and run the command again.',
+): HoldfastError {
+  return new HoldfastError('config_invalid', `${place}: ${what}`, { hint });
+}
+
+/** What `init` and `recover` know about a new config. Paths are written as they are given. */
+export interface NewConfig {
+  handle: string;
+  identity: string;
+  writerKey: string;
+  root: string;
+  exclude?: readonly string[];
+  backends: readonly { name: string; url: string }[];
+  require: number;
+}
+
+/** The text of a new config file; `loadConfig` reads it back as given. */
+export function renderConfig(config: NewConfig): string {
+  const exclude = (config.exclude ?? []).map((pattern) => `    - ${scalar(pattern)}\n`).join('');
+  const backends = config.backends.map(({ name, url }) => `  ${scalar(name)}:\n    url: ${scalar(url)}\n`).join('');
+  return `# holdfast: what is backed up, and where to. Relative paths start at this file's folder, ~ is your home folder.
+
+agent:
+  handle: ${scalar(config.handle)}
+  identity: ${scalar(config.identity)} # the agent's ed25519 key: secret
+  writerKey: ${scalar(config.writerKey)} # adds snapshots and cannot read their files: secret
+
+state:
+  profile: files
+  root: ${scalar(config.root)}
+${exclude === '' ? '  # exclude: ["*.tmp"] # patterns as in .gitignore\n' : `  exclude:\n${exclude}`}
+backends:
+${backends}
+commit:
+  require: ${config.require} # how many backends must hold a snapshot for exit code 0
+`;
+}
+
+/** A YAML scalar on one line that is read back as this text. */
+function scalar(text: string): string {
+  const yaml = stringify(text, { lineWidth: 0 }).trimEnd();
+  return yaml.includes('\n') ? JSON.stringify(text) : yaml;
+}

@@ -1,0 +1,63 @@
+/** Text for people, made of results. Whatever comes from files or storage passes `escapeForDisplay` on its way. */
+import type { Warning } from '../entry.ts';
+import { escapeForDisplay } from '../raw-path.ts';
+
+/** One row a line, columns padded to the widest cell; columns named in `right` are aligned to the right. */
+export function table(
+  head: readonly string[],
+  rows: readonly (readonly string[])[],
+  right: readonly string[] = [],
+): string {
+  const cells = [head, ...rows].map((row) => row.map(escapeForDisplay));
+  const widths = head.map((_, column) => Math.max(...cells.map((row) => widthOf(row[column] ?? ''))));
+  return lines(
+    ...cells.map((row) =>
+      row
+        .map((cell, column) => {
+          const padding = ' '.repeat((widths[column] ?? 0) - widthOf(cell));
+          return right.includes(head[column] ?? '') ? padding + cell : cell + padding;
+        })
+        .join('  ')
+        .trimEnd(),
+    ),
+  );
+}
+
+/** `name: value` a line, the values aligned; pairs whose value is undefined are left out. */
+export function facts(pairs: Readonly<Record<string, string | undefined>>): string {
+  const present = Object.entries(pairs).flatMap(([name, value]) =>
+    value === undefined ? [] : [[name, value] as const],
+  );
+  const width = Math.max(0, ...present.map(([name]) => widthOf(name)));
+  return lines(
+    ...present.map(([name, value]) => `${name}:${' '.repeat(width - widthOf(name))} ${escapeForDisplay(value)}`),
+  );
+}
+
+/** A line a warning, at most `most` of them, then how many more there are. */
+export function warningLines(warnings: readonly Warning[], most = 20): string {
+  const shown = warnings.slice(0, most).map(({ path, message }) => {
+    return `Warning: ${path === undefined ? '' : `${escapeForDisplay(path)}: `}${escapeForDisplay(message)}`;
+  });
+  if (warnings.length > most) shown.push(`Warning: and ${warnings.length - most} more (see --json)`);
+  return lines(...shown);
+}
+
+/** Each argument with a line feed after it. */
+export function lines(...texts: readonly string[]): string {
+  return texts.map((text) => `${text}\n`).join('');
+}
+
+/** A time for people and for sorting: '2026-01-31T09:05:00Z'. */
+export function formatTime(ms: number): string {
+  return new Date(ms).toISOString().replace(/\.\d{3}Z$/, 'Z');
+}
+
+/** `1 file`, `2 files`. */
+export function count(n: number, singular: string, plural = `${singular}s`): string {
+  return `${n.toLocaleString('en')} ${n === 1 ? singular : plural}`;
+}
+
+function widthOf(text: string): number {
+  return Array.from(text).length;
+}

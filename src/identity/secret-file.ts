@@ -1,0 +1,121 @@
+/** Files that hold secrets: never readable by others, never replaced, whole or absent. */
+import { link, mkdir, mkdtemp, open, rm, type FileHandle } from 'node:fs/promises';
+import { dirname, join, resolve } from 'node:path';
+import { HoldfastError, messageOf, systemErrorCode } from '../errors.ts';
+
+/** No key or words file is larger; a larger one is something else. */
+export const SECRET_FILE_MAX_BYTES = 64 * 1024;
+const OTHERS = 0o077;
+/** What file systems without hard links answer. */
+const NO_LINKS: ReadonlySet<string | undefined> = new Set(['EPERM', 'ENOTSUP', 'EOPNOTSUPP', 'ENOSYS']);
+
+/**
+ * Writes a new file that only its owner can read (0600), in folders made 0700 where they lack. When it has resolved,
+ * the file survives a power loss; after a crash the file is whole or absent (a folder `.holdfast-…` with mode 0700 may
+ * be left beside it). Throws `exists` when anything is at `path`, `io` when the file system refuses; nothing is
+ * replaced.
+ */
+export async function writeSecretFile(path: string, bytes: Uint8Array): Promise<void> {
+  const folder = dirname(resolve(path));
+  try {
+    const firstMade = await mkdir(folder, { recursive: true, mode: 0o700 });
+    const temporary = await mkdtemp(join(folder, '.holdfast-'));
+    try {
+      await writeNew(join(temporary, 'secret'), bytes);
+      await publish(join(temporary, 'secret'), path, bytes);
+    } finally {
+      await rm(temporary, { recursive: true, force: true });
+    }
+    // The name of each new folder is an entry of the one above it.
+    const top = firstMade === undefined ? folder : dirname(resolve(firstMade));
+    for (let made = folder; ; made = dirname(made)) {
+      await syncFolder(made);
+      if (made === top) break;
+    }
+  } catch (error) {
+    if (error instanceof HoldfastError) throw error;
+    throw cannot('write', path, error);
+  }
+}
+
+/**
+ * Reads a secret file (or a pipe, for a descriptor such as /dev/fd/3). Throws `missing_key` when it is not there,
+ * `insecure_permissions` when others than its owner may use it, `usage` when it is a folder or larger than
+ * `SECRET_FILE_MAX_BYTES`, `io` when it cannot be read.
+ */
+export async function readSecretFile(path: string): Promise<Uint8Array> {
+  try {
+    await using file = await open(path, 'r');
+    const stat = await file.stat();
+    if (stat.isDirectory()) throw new HoldfastError('usage', `${path} is a folder, not a file with a key or words`);
+    if ((stat.mode & OTHERS) !== 0) {
+      const mode = (stat.mode & 0o777).toString(8).padStart(3, '0');
+      throw new HoldfastError('insecure_permissions', `${path} can be used by others than its owner (mode ${mode})`, {
+        hint: `Run: chmod 600 ${shellWord(path)}`,
+      });
+    }
+    return await readAll(file, path);
+  } catch (error) {
+    if (error instanceof HoldfastError) throw error;
+    if (systemErrorCode(error) === 'ENOENT') {
+      throw new HoldfastError('missing_key', `${path} is not there`, {
+        hint: 'Check the path; a relative one counts from the current folder.',
+      });
+    }
+    throw cannot('read', path, error);
+  }
+}
+
+async function readAll(file: FileHandle, path: string): Promise<Uint8Array> {
+  const buffer = new Uint8Array(SECRET_FILE_MAX_BYTES + 1);
+  let length = 0;
+  while (length < buffer.length) {
+    const { bytesRead } = await file.read(buffer, length, buffer.length - length);
+    if (bytesRead === 0) return buffer.slice(0, length);
+    length += bytesRead;
+  }
+  throw new HoldfastError(
+    'usage',
+    `${path} is too large for a file with a key or words (more than ${SECRET_FILE_MAX_BYTES} bytes)`,
+    {
+      hint: 'Check that it is the right file.',
+    },
+  );
+}
+
+/**
+ * Gives the finished file its name, which must be free. Where the file system has no hard links, it is written under
+ * its name at once.
+ */
+async function publish(temporary: string, path: string, bytes: Uint8Array): Promise<void> {
+  try {
+    await link(temporary, path).catch(async (error: unknown) => {
+      if (!NO_LINKS.has(systemErrorCode(error))) throw error;
+      await writeNew(path, bytes);
+    });
+  } catch (error) {
+    if (systemErrorCode(error) !== 'EEXIST') throw error;
+    throw new HoldfastError('exists', `${path} is already there and is not replaced`, {
+      hint: 'Give another path, or move the file away if it is no longer needed.',
+    });
+  }
+}
+
+async function writeNew(path: string, bytes: Uint8Array): Promise<void> {
+  await using file = await open(path, 'wx', 0o600);
+  await file.writeFile(bytes);
+  await file.sync();
+}
+
+async function syncFolder(path: string): Promise<void> {
+  await using folder = await open(path, 'r');
+  await folder.sync();
+}
+
+function cannot(what: 'read' | 'write', path: string, cause: unknown): HoldfastError {
+  return new HoldfastError('io', `cannot ${what} ${path}: ${messageOf(cause)}`, { cause });
+}
+
+function shellWord(text: string): string {
+  return /^[\w./:@%+,=-]+$/.test(text) && !text.startsWith('-') ? text : `'${text.replaceAll("'", `'\\''`)}'`;
+}

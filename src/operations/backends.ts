@@ -1,0 +1,38 @@
+/** Opening the configured backends as one mirror, and telling afterwards how each fared. */
+import { HoldfastError } from '../errors.ts';
+import type { Warning } from '../entry.ts';
+import { Mirror, type Member } from '../backend/mirror.ts';
+import { openBackend } from '../backend/open.ts';
+import type { Seams } from './seams.ts';
+
+/** A backend as the config names it. */
+export interface BackendAddress {
+  name: string;
+  url: string;
+}
+
+/** One that cannot be opened stays in the mirror with its error, so that the run reports it. */
+export async function openMirror(addresses: readonly BackendAddress[], seams: Seams, options: { create?: boolean } = {}): Promise<Mirror> {
+  if (addresses.length === 0) throw new HoldfastError('config_invalid', 'no backend is configured', { hint: 'Name at least one under `backends:`.' });
+  const members = await Promise.all(
+    addresses.map(async ({ name, url }): Promise<Member> => {
+      try {
+        return { name, backend: await openBackend({ name, url }, { clock: seams.clock, random: seams.random, create: options.create ?? false }) };
+      } catch (error) {
+        if (!(error instanceof HoldfastError) || error.code !== 'backend_unavailable') throw error;
+        return { name, error };
+      }
+    }),
+  );
+  return new Mirror(members);
+}
+
+/** What reads met on the way: the result was had from another backend all the same. */
+export function mishapWarnings(mirror: Mirror): Warning[] {
+  return mirror.mishaps().map(({ backend, key, problem }) => ({ code: 'read_elsewhere', message: `${key} on backend ${backend}: ${problem}; another backend was used` }));
+}
+
+/** Backends that dropped out of the run. */
+export function failedBackendWarnings(mirror: Mirror): Warning[] {
+  return mirror.states().flatMap(({ name, error }) => (error ? [{ code: 'backend_failed', message: `backend ${name}: ${error.message}` }] : []));
+}

@@ -1,0 +1,366 @@
+/** `backup`: one snapshot of the state to all backends. */
+import type { ChunkId, Entry, FileEntry, Warning } from '../entry.ts';
+import type { Mirror } from '../backend/mirror.ts';
+import { FILE_MAX_CHUNKS, READ_BUFFER_BYTES } from '../limits.ts';
+import { rawForDisplay } from '../raw-path.ts';
+import type { SigningKey } from '../identity/agent-key.ts';
+import type { WriterKey } from '../identity/writer-key.ts';
+import {
+  ChunkStream,
+  entryLine,
+  FORMAT_VERSION,
+  level,
+  openRepository,
+  timestamp,
+  type Repository,
+  type Snapshot,
+  type SnapshotId,
+  type SnapshotWriter,
+} from '../repository/repository.ts';
+import { readFile, type ReadResult } from '../state/read-file.ts';
+import { scan, type ScannedFile, type ScanItem } from '../state/scan.ts';
+import { failedBackendWarnings, mishapWarnings, openMirror, type BackendAddress } from './backends.ts';
+import { ManifestCache, ManifestCacheWriter, readLocalState, writeLocalState, type LocalFolders } from './local-state.ts';
+import { takeLock } from './lock.ts';
+import { secondsSince, type Seams } from './seams.ts';
+
+export interface BackupOptions {
+  backends: readonly BackendAddress[];
+  writerKey: WriterKey;
+  /** The agent's key: it signs the snapshot. */
+  signer: SigningKey;
+  state: { root: string; exclude: readonly string[]; keepOut: readonly string[] };
+  /** How many backends must hold the snapshot for the run to be complete. */
+  require: number;
+  tags: readonly string[];
+  host: string;
+  /** `holdfast/<version>`. */
+  tool: string;
+  /** The config file's text: it goes into the snapshot, so that a recovery can rebuild it. Holds no secrets. */
+  config: string;
+  folders: LocalFolders;
+}
+
+export interface BackupResult {
+  snapshot: { id: SnapshotId; seq: number; time: string; parent: SnapshotId | null };
+  /** Compared with the snapshot before. */
+  files: { total: number; new: number; changed: number; unmodified: number; removed: number };
+  /** `read`: from the source; `added`: of chunks that were not there yet; `stored`: of new objects on each backend. */
+  bytes: { read: number; added: number; stored: number };
+  backends: BackendOutcome[];
+  warnings: Warning[];
+  seconds: number;
+  /** False when something that should be in the snapshot is not, or too few backends hold it: exit code 3. */
+  complete: boolean;
+}
+
+export interface BackendOutcome {
+  name: string;
+  /** `committed` holds the snapshot; `behind` will be brought level by the next run; `failed` could not be used at all. */
+  state: 'committed' | 'behind' | 'failed';
+  error?: { code: string; message: string };
+}
+
+/**
+ * @throws `busy`, `source_unreadable`, `wrong_key`, `no_repository`, `not_enough_backends`, … ; whatever is thrown, no earlier snapshot is touched,
+ *   and packs that were stored already serve the next run.
+ */
+export async function backup(options: BackupOptions, seams: Seams): Promise<BackupResult> {
+  const started = seams.clock.monotonic();
+  const { signal, progress, clock } = seams;
+  using _lock = takeLock(options.folders.state, 'backup');
+  await using mirror = await openMirror(options.backends, seams);
+  const { writerKey } = options;
+  const repository = await openRepository(
+    mirror,
+    {
+      kind: 'writer',
+      repository: writerKey.repositoryId,
+      agent: Buffer.from(options.signer.publicKey).toString('hex'),
+      chunkIdKey: writerKey.chunkIdKey,
+      identity: writerKey.ageIdentity,
+    },
+    signal,
+  );
+  const reachable = new Set(mirror.live().map(({ name }) => name));
+
+  progress({ type: 'phase', name: 'looking at the backends' });
+  const levelled = await level(repository, { signal });
+  const warnings: Warning[] = levelled
+    .filter(({ objects }) => objects > 0)
+    .map(({ name, objects }) => ({ code: 'levelled', message: `backend ${name} was behind; ${objects} objects were copied to it from another backend` }));
+  const { parent, seq } = await findParent(repository, options.folders, warnings, signal);
+  const { index, problems } = await repository.loadIndex(signal);
+  for (const { key, error } of problems) warnings.push({ code: 'index_lost', message: `${key}: ${error.message}; its chunks are stored again` });
+
+  const writer = repository.writer(index, seams);
+  const run = new Run(options, seams, repository, writer, warnings);
+  let snapshot: Snapshot;
+  try {
+    progress({ type: 'phase', name: 'saving' });
+    const manifest = await run.saveTree(parent);
+    await writer.flush();
+    snapshot = await writer.commit(
+      {
+        version: FORMAT_VERSION,
+        critical: [],
+        repository: repository.id,
+        agent: { handle: repository.keys.agent.handle, publicKey: repository.keys.agent.publicKey },
+        seq,
+        parent: parent?.id ?? null,
+        time: timestamp(clock.now()),
+        host: options.host,
+        sources: [{ root: options.state.root }],
+        manifest,
+        counts: run.counts,
+        tags: [...options.tags],
+        tool: options.tool,
+        config: options.config,
+      },
+      options.signer,
+    );
+  } catch (error) {
+    run.discard();
+    await writer.salvage();
+    throw error;
+  }
+  run.commitCache(snapshot.id);
+  const backends = outcomes(mirror, reachable);
+  const holders = backends.filter(({ state }) => state === 'committed').map(({ name }) => name);
+  const known = readLocalState(options.folders)?.backends ?? [];
+  writeLocalState(options.folders, { last: { id: snapshot.id, seq }, backends: [...new Set([...known, ...holders])] });
+  warnings.push(...mishapWarnings(mirror), ...failedBackendWarnings(mirror));
+  return {
+    snapshot: { id: snapshot.id, seq, time: snapshot.record.time, parent: parent?.id ?? null },
+    files: run.files,
+    bytes: { read: run.readBytes, added: writer.totals.addedBytes, stored: writer.totals.storedBytes },
+    backends,
+    warnings,
+    seconds: secondsSince(clock, started),
+    complete: holders.length >= options.require && !warnings.some(({ incomplete }) => incomplete),
+  };
+}
+
+function outcomes(mirror: Mirror, reachable: ReadonlySet<string>): BackendOutcome[] {
+  return mirror.states().map(({ name, error }) => {
+    if (!error) return { name, state: 'committed' };
+    return { name, state: reachable.has(name) ? 'behind' : 'failed', error: { code: error.code, message: error.message } };
+  });
+}
+
+/**
+ * The snapshot to follow. What this host remembers is held against what the backends show: storage that lost or hides the newest snapshots is
+ * told, and the chain goes on from what is remembered, so that the gap stays visible.
+ */
+async function findParent(
+  repository: Repository,
+  folders: LocalFolders,
+  warnings: Warning[],
+  signal: AbortSignal | undefined,
+): Promise<{ parent: { id: SnapshotId } | undefined; seq: number }> {
+  const { snapshots, problems } = await repository.snapshots(signal);
+  for (const { key, error } of problems) warnings.push({ code: 'snapshot_damaged', message: `${key}: ${error.message}`, incomplete: true });
+  const newest = snapshots.at(-1);
+  const last = readLocalState(folders)?.last;
+  if (last && (!newest || newest.record.seq < last.seq)) {
+    warnings.push({
+      code: 'rolled_back',
+      message: `this host made snapshot ${last.id.slice(0, 8)} (number ${last.seq}), but no backend shows it: storage was rolled back or has lost it`,
+      incomplete: true,
+    });
+    return { parent: last, seq: last.seq + 1 };
+  }
+  return { parent: newest && { id: newest.id }, seq: newest ? newest.record.seq + 1 : 0 };
+}
+
+/** The part of a backup that goes through the tree. */
+class Run {
+  readonly files = { total: 0, new: 0, changed: 0, unmodified: 0, removed: 0 };
+  readonly counts = { files: 0, folders: 0, symlinks: 0, bytes: 0 };
+  readBytes = 0;
+  readonly #options: BackupOptions;
+  readonly #seams: Seams;
+  readonly #repository: Repository;
+  readonly #writer: SnapshotWriter;
+  readonly #warnings: Warning[];
+  readonly #cacheOut: ManifestCacheWriter;
+  readonly #buffer = Buffer.allocUnsafeSlow(READ_BUFFER_BYTES);
+
+  constructor(options: BackupOptions, seams: Seams, repository: Repository, writer: SnapshotWriter, warnings: Warning[]) {
+    this.#options = options;
+    this.#seams = seams;
+    this.#repository = repository;
+    this.#writer = writer;
+    this.#warnings = warnings;
+    this.#cacheOut = new ManifestCacheWriter(options.folders, seams.clock.now());
+  }
+
+  async saveTree(parent: { id: SnapshotId } | undefined): Promise<{ chunks: ChunkId[]; bytes: number; entries: number }> {
+    const { state, folders } = this.#options;
+    await using cache = parent && (await ManifestCache.open(folders, parent.id));
+    const manifest = new ManifestStream(this.#repository, this.#writer);
+    for (const item of scan(state.root, { exclude: state.exclude, keepOut: state.keepOut, signal: this.#seams.signal })) {
+      const entry = await this.#entry(item, cache, parent !== undefined);
+      if (!entry) continue;
+      const line = entryLine(entry);
+      manifest.add(line);
+      if (item.kind !== 'problem') this.#cacheOut.add(line, item);
+      await this.#writer.ready();
+    }
+    await cache?.end();
+    this.files.total = this.counts.files;
+    this.files.removed = cache?.removedFiles ?? 0;
+    return manifest.end();
+  }
+
+  commitCache(id: SnapshotId): void {
+    this.#cacheOut.commit(id);
+  }
+
+  discard(): void {
+    this.#cacheOut.discard();
+  }
+
+  async #entry(item: ScanItem, cache: ManifestCache | undefined, hasParent: boolean): Promise<Entry | undefined> {
+    if (item.kind === 'problem') {
+      this.#warnings.push(item.warning);
+      return undefined;
+    }
+    const { path, mode, mtimeNs, uid, gid } = item;
+    const common = { path, mode, mtimeNs, uid, gid };
+    const before = await cache?.at(path);
+    switch (item.kind) {
+      case 'folder':
+        this.counts.folders++;
+        return { ...common, type: 'folder' };
+      case 'symlink':
+        this.counts.symlinks++;
+        return { ...common, type: 'symlink', target: item.target };
+      case 'file': {
+        const old = before?.entry.type === 'file' ? before.entry : undefined;
+        const untouched = old && before && cache && this.#isUntouched(item, old, before, cache.trustedBeforeNs);
+        const entry = untouched ? { ...common, type: 'file' as const, size: old.size, chunks: old.chunks } : await this.#save(item);
+        if (!entry) return undefined;
+        this.counts.files++;
+        this.counts.bytes += entry.size;
+        this.#count(entry, old, hasParent && !cache);
+        this.#seams.progress({ type: 'progress', phase: 'saving', done: this.counts.bytes, unit: 'bytes' });
+        return entry;
+      }
+    }
+  }
+
+  /** Size, times and inode as at the last snapshot, and every chunk still known to the repository. */
+  #isUntouched(item: ScannedFile, old: FileEntry, before: { ctimeNs: bigint; ino: bigint }, trustedBeforeNs: bigint): boolean {
+    return (
+      item.size === old.size &&
+      item.mtimeNs === old.mtimeNs &&
+      item.ctimeNs === before.ctimeNs &&
+      item.ino === before.ino &&
+      item.ctimeNs < trustedBeforeNs &&
+      old.chunks.every((id) => this.#writer.has(id))
+    );
+  }
+
+  #lastFileWasNew = false;
+
+  /** Without a cache what was there before is unknown: then a file counts as unmodified when all its chunks were known. */
+  #count(entry: FileEntry, old: FileEntry | undefined, blind: boolean): void {
+    if (blind) this.files[this.#lastFileWasNew ? 'changed' : 'unmodified']++;
+    else if (!old) this.files.new++;
+    else if (sameFile(entry, old)) this.files.unmodified++;
+    else this.files.changed++;
+  }
+
+  async #save(item: ScannedFile): Promise<FileEntry | undefined> {
+    let result = await this.#read(item);
+    if (result.read.outcome === 'changed') result = await this.#read(item);
+    const path = rawForDisplay(item.path);
+    const { read, chunks } = result;
+    switch (read.outcome) {
+      case 'ok':
+        break;
+      case 'changed':
+        this.#warnings.push({ code: 'changed', path, message: `${path} ${read.reason}, twice; what was read last is saved`, incomplete: true });
+        break;
+      case 'vanished':
+        this.#warnings.push({ code: 'vanished', path, message: `${path} ${read.reason}; it is not in the snapshot`, incomplete: true });
+        return undefined;
+      case 'unreadable':
+        this.#warnings.push({ code: 'unreadable', path, message: `${path} ${read.reason}; it is not in the snapshot`, incomplete: true });
+        return undefined;
+    }
+    if (chunks.length > FILE_MAX_CHUNKS) {
+      this.#warnings.push({ code: 'too_large', path, message: `${path} is larger than one file can be; it is not in the snapshot`, incomplete: true });
+      return undefined;
+    }
+    const { mode, mtimeNs, uid, gid, size } = read.file;
+    return { path: item.path, type: 'file', mode, mtimeNs, uid, gid, size, chunks };
+  }
+
+  async #read(item: ScannedFile): Promise<{ read: ReadResult; chunks: ChunkId[] }> {
+    const chunks: ChunkId[] = [];
+    this.#lastFileWasNew = false;
+    const stream = new ChunkStream(this.#repository.cut, this.#repository.record.chunker, (bytes) => {
+      const before = this.#writer.totals.addedBytes;
+      chunks.push(this.#writer.add(bytes, 'data'));
+      if (this.#writer.totals.addedBytes !== before) this.#lastFileWasNew = true;
+    });
+    const pieces = readFile(this.#options.state.root, item.path, { buffer: this.#buffer, signal: this.#seams.signal });
+    let seen = 0;
+    for (;;) {
+      const step = pieces.next();
+      if (step.done) {
+        stream.end();
+        return { read: step.value, chunks };
+      }
+      seen += step.value.length;
+      this.readBytes += step.value.length;
+      stream.push(step.value, seen === item.size);
+      await this.#writer.ready();
+    }
+  }
+}
+
+function sameFile(a: FileEntry, b: FileEntry): boolean {
+  return a.size === b.size && a.mode === b.mode && a.mtimeNs === b.mtimeNs && a.uid === b.uid && a.gid === b.gid && a.chunks.length === b.chunks.length && a.chunks.every((id, i) => id === b.chunks[i]);
+}
+
+/** The manifest on its way into chunks. */
+class ManifestStream {
+  readonly #writer: SnapshotWriter;
+  readonly #stream: ChunkStream;
+  readonly #chunks: ChunkId[] = [];
+  #lines: string[] = [];
+  #pending = 0;
+  #bytes = 0;
+  #entries = 0;
+
+  constructor(repository: Repository, writer: SnapshotWriter) {
+    this.#writer = writer;
+    this.#stream = new ChunkStream(repository.cut, repository.record.chunker, (bytes) => {
+      this.#chunks.push(this.#writer.add(bytes, 'manifest'));
+    });
+  }
+
+  add(line: string): void {
+    this.#lines.push(line, '\n');
+    this.#pending += line.length;
+    this.#entries++;
+    if (this.#pending >= 256 * 1024) this.#flush();
+  }
+
+  end(): { chunks: ChunkId[]; bytes: number; entries: number } {
+    this.#flush();
+    this.#stream.end();
+    return { chunks: this.#chunks, bytes: this.#bytes, entries: this.#entries };
+  }
+
+  #flush(): void {
+    const bytes = Buffer.from(this.#lines.join(''));
+    this.#bytes += bytes.length;
+    this.#stream.push(bytes);
+    this.#lines = [];
+    this.#pending = 0;
+  }
+}

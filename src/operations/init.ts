@@ -1,0 +1,141 @@
+/** `init`: root, identity, writer key and a repository on every backend. */
+import { lstat, rm, stat } from 'node:fs/promises';
+import { HoldfastError, systemErrorCode } from '../errors.ts';
+import { ageRecipientOf, newAgeIdentity, type AgeKind } from '../crypto/age.ts';
+import { wordsOf } from '../crypto/words.ts';
+import type { Mirror } from '../backend/mirror.ts';
+import { fingerprint, formatOpenSsh, type SigningKey } from '../identity/agent-key.ts';
+import { agentKey, formatWordsFile, newRoot, recoveryKey, restoreIdentity, type Root } from '../identity/root.ts';
+import { writeSecretFile } from '../identity/secret-file.ts';
+import { formatWriterKey } from '../identity/writer-key.ts';
+import { createRepository, parseKey, REPOSITORY_KEY, timestamp } from '../repository/repository.ts';
+import { openMirror, type BackendAddress } from './backends.ts';
+import { writeLocalState, type LocalFolders } from './local-state.ts';
+import type { Seams } from './seams.ts';
+
+export interface InitOptions {
+  handle: string;
+  backends: readonly BackendAddress[];
+  stateRoot: string;
+  /** The agent's own key, read from `files.identity`, which stays where it is; without it one is derived from the new root and written there. */
+  importedKey?: SigningKey | undefined;
+  /** Of the restore identity: X25519, or ML-KEM-768 with X25519. */
+  kind: AgeKind;
+  files: { identity: string; writerKey: string; config: string; words?: string | undefined };
+  /** Where what this host remembers of the repository goes. */
+  foldersOf: (repository: string) => LocalFolders;
+  /** The text of the config file. */
+  configText: string;
+}
+
+export interface InitResult {
+  repository: string;
+  agent: { handle: string; publicKey: string; fingerprint: string; origin: 'derived' | 'imported' };
+  /** What to compare with when the words are typed again one day: the fingerprint of the recovery key. */
+  recovery: string;
+  recipients: string[];
+  backends: string[];
+  files: { config: string; identity: string; writerKey: string; words: string | null };
+  /** Secret: the 24 words, to be shown once. Absent when they went to a file. */
+  words?: string[];
+}
+
+/**
+ * Everything is checked before the first byte is written, and what was made is taken away again when a later step fails.
+ * @throws `exists` when a file or repository is in the way, `source_unreadable`, `backend_unavailable`
+ */
+export async function init(options: InitOptions, seams: Seams): Promise<InitResult> {
+  const { files } = options;
+  const { random } = seams;
+  await checkState(options.stateRoot);
+  const toWrite = [files.words, options.importedKey ? undefined : files.identity, files.writerKey, files.config];
+  for (const path of toWrite) if (path !== undefined) await checkAbsent(path);
+  await using mirror = await openMirror(options.backends, seams, { create: true });
+  await checkBackends(mirror, seams.signal);
+
+  const root = newRoot(random);
+  const agent = options.importedKey ?? agentKey(root, 0);
+  const recovery = recoveryKey(root, 0);
+  const restoreRecipient = await ageRecipientOf(restoreIdentity(root, options.kind));
+  const writerIdentity = await newAgeIdentity(random);
+  const keyFile = Buffer.from(formatOpenSsh(agent, options.handle, random));
+  const made: string[] = [];
+  const write = async (path: string, text: Uint8Array) => {
+    await writeSecretFile(path, text);
+    made.push(path);
+  };
+  try {
+    if (files.words !== undefined) await write(files.words, Buffer.from(wordsFile(root, options.handle, agent, recovery)));
+    if (!options.importedKey) await write(files.identity, keyFile);
+    const { id, chunkIdKey } = await createRepository(mirror, {
+      handle: options.handle,
+      agent,
+      origin: options.importedKey ? 'imported' : 'derived',
+      recovery,
+      restoreRecipients: [restoreRecipient],
+      writer: { identity: writerIdentity, recipient: await ageRecipientOf(writerIdentity) },
+      agentKeyFile: keyFile,
+      clock: seams.clock,
+      random,
+      signal: seams.signal,
+    });
+    writeLocalState(options.foldersOf(id), { last: null, backends: mirror.live().map(({ name }) => name) });
+    const created = timestamp(seams.clock.now());
+    await write(files.writerKey, Buffer.from(formatWriterKey({ repositoryId: id, agentPublicKey: agent.publicKey, chunkIdKey, ageIdentity: writerIdentity, created })));
+    await write(files.config, Buffer.from(options.configText));
+    return {
+      repository: id,
+      agent: {
+        handle: options.handle,
+        publicKey: Buffer.from(agent.publicKey).toString('hex'),
+        fingerprint: fingerprint(agent.publicKey),
+        origin: options.importedKey ? 'imported' : 'derived',
+      },
+      recovery: fingerprint(recovery.publicKey),
+      recipients: [restoreRecipient],
+      backends: mirror.states().map(({ name }) => name),
+      files: { config: files.config, identity: files.identity, writerKey: files.writerKey, words: files.words ?? null },
+      ...(files.words === undefined ? { words: wordsOf(root) } : {}),
+    };
+  } catch (error) {
+    for (const path of made) await rm(path, { force: true });
+    throw error;
+  }
+}
+
+function wordsFile(root: Root, handle: string, agent: SigningKey, recovery: SigningKey): string {
+  return formatWordsFile(root, `agent: ${handle}`, `agent key: ${fingerprint(agent.publicKey)}`, `recovery key: ${fingerprint(recovery.publicKey)}`);
+}
+
+async function checkState(path: string): Promise<void> {
+  const found = await stat(path).catch(() => undefined);
+  if (!found?.isDirectory()) {
+    throw new HoldfastError('source_unreadable', `the state ${JSON.stringify(path)} is no folder that can be read`, { hint: 'Give the folder that holds the agent\'s state with --state.' });
+  }
+}
+
+/** @throws `exists` */
+export async function checkAbsent(path: string): Promise<void> {
+  const found = await lstat(path).catch((error: unknown) => {
+    if (systemErrorCode(error) === 'ENOENT' || systemErrorCode(error) === 'ENOTDIR') return undefined;
+    throw new HoldfastError('io', `cannot look at ${path}: ${systemErrorCode(error) ?? 'unknown error'}`, { cause: error });
+  });
+  if (found) throw new HoldfastError('exists', `${path} exists already`, { hint: 'Nothing was changed. Move it away or choose another place; a key that is overwritten is gone.' });
+}
+
+/** Every backend must be there, and hold at most what an interrupted `init` left. */
+async function checkBackends(mirror: Mirror, signal: AbortSignal | undefined): Promise<void> {
+  for (const { error } of mirror.states()) if (error) throw error;
+  for (const { name, backend } of mirror.live()) {
+    for await (const { key } of backend.list('', { signal })) {
+      if (key === REPOSITORY_KEY) {
+        throw new HoldfastError('exists', `backend ${name} already holds a repository`, {
+          hint: 'Nothing was changed. Choose another address, or recover the agent that it belongs to.',
+        });
+      }
+      if (!parseKey(key)) {
+        throw new HoldfastError('exists', `backend ${name} is not empty: it holds ${key}`, { hint: 'Nothing was changed. Choose a new or empty place.' });
+      }
+    }
+  }
+}

@@ -1,0 +1,31 @@
+/** One run at a time on a host: a lock that dies with its process, whatever kills it. */
+import { mkdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { DatabaseSync } from 'node:sqlite';
+import { HoldfastError, messageOf } from '../errors.ts';
+
+/**
+ * Takes the lock in `folder` (made if need be, mode 0700). It is an exclusive transaction on an empty SQLite database: the operating system
+ * drops it when the process ends, so there is nothing stale to break.
+ * @throws `busy` when another process holds it.
+ */
+export function takeLock(folder: string, what: string): Disposable {
+  mkdirSync(folder, { recursive: true, mode: 0o700 });
+  const path = join(folder, 'lock.sqlite');
+  let database: DatabaseSync | undefined;
+  try {
+    database = new DatabaseSync(path, { timeout: 0 });
+    database.exec('BEGIN EXCLUSIVE');
+  } catch (cause) {
+    database?.close();
+    if (messageOf(cause).includes('locked')) {
+      throw new HoldfastError('busy', `another ${what} of this repository is running on this host`, {
+        hint: 'Wait until it is done; there is no lock to remove.',
+        retryable: true,
+      });
+    }
+    throw new HoldfastError('io', `cannot lock ${path}: ${messageOf(cause)}`, { hint: 'The folder for holdfast\'s own state must be writable.', cause });
+  }
+  const held = database;
+  return { [Symbol.dispose]: () => held.close() };
+}

@@ -1,0 +1,122 @@
+/** Looking into a repository: `snapshots`, `ls`, `cat`. */
+import type { Entry, Warning } from '../entry.ts';
+import { HoldfastError } from '../errors.ts';
+import { rawForDisplay } from '../raw-path.ts';
+import { checkChain, openRepository, type Access, type SnapshotId } from '../repository/repository.ts';
+import { openForRestore, type ExpectedRepository, type RestoreSecret } from './access.ts';
+import { failedBackendWarnings, mishapWarnings, openMirror, type BackendAddress } from './backends.ts';
+import { normalise } from './restore.ts';
+import type { Seams } from './seams.ts';
+
+export interface SnapshotRow {
+  id: SnapshotId;
+  seq: number;
+  time: string;
+  parent: SnapshotId | null;
+  agent: string;
+  files: number;
+  bytes: number;
+  tags: string[];
+  /** Names of the backends that hold it. */
+  backends: string[];
+}
+
+/** Every snapshot that verifies, newest last; what does not verify, or is missing from the chain, is a warning. */
+export async function listSnapshots(
+  options: { backends: readonly BackendAddress[]; access: Access },
+  seams: Seams,
+): Promise<{ snapshots: SnapshotRow[]; warnings: Warning[] }> {
+  await using mirror = await openMirror(options.backends, seams);
+  const repository = await openRepository(mirror, options.access, seams.signal);
+  const { snapshots, problems } = await repository.snapshots(seams.signal);
+  const warnings: Warning[] = problems.map(({ key, error }) => ({ code: 'snapshot_damaged', message: `${key}: ${error.message}`, incomplete: true }));
+  for (const { snapshot, problem } of checkChain(snapshots)) {
+    warnings.push({ code: 'chain', message: `snapshot ${snapshot.id.slice(0, 8)} (number ${snapshot.record.seq}): ${problem}`, incomplete: true });
+  }
+  const rows = snapshots.map(({ id, record, backends }) => ({
+    id,
+    seq: record.seq,
+    time: record.time,
+    parent: record.parent,
+    agent: record.agent.handle,
+    files: record.counts.files,
+    bytes: record.counts.bytes,
+    tags: record.tags,
+    backends: mirror.states().map(({ name }) => name).filter((name) => backends.includes(name)),
+  }));
+  return { snapshots: rows, warnings: [...warnings, ...mishapWarnings(mirror), ...failedBackendWarnings(mirror)] };
+}
+
+export interface LookOptions {
+  backends: readonly BackendAddress[];
+  secret: RestoreSecret;
+  expected?: ExpectedRepository | undefined;
+  snapshot: string;
+}
+
+export interface ListedEntry {
+  /** For display: escapes stand for bytes that are no text. */
+  path: string;
+  type: Entry['type'];
+  /** Four octal digits. */
+  mode: string;
+  /** RFC 3339 with nanoseconds. */
+  mtime: string;
+  size: number;
+  target?: string;
+}
+
+/** The entries of a snapshot at and below `path`. @throws `not_found` */
+export async function listEntries(options: LookOptions & { path: string }, seams: Seams): Promise<{ snapshot: SnapshotId; entries: ListedEntry[]; warnings: Warning[] }> {
+  const wanted = normalise(options.path);
+  await using mirror = await openMirror(options.backends, seams);
+  const repository = await openForRestore(mirror, options.secret, options.expected, seams.signal);
+  const snapshot = await repository.findSnapshot(options.snapshot, seams.signal);
+  const { index } = await repository.loadIndex(seams.signal);
+  const entries: ListedEntry[] = [];
+  for await (const entry of repository.entries(snapshot, repository.reader(index), seams.signal)) {
+    if (wanted === '' || entry.path === wanted || entry.path.startsWith(`${wanted}/`)) entries.push(listed(entry));
+  }
+  if (entries.length === 0) throw absent(options.path, snapshot.id);
+  return { snapshot: snapshot.id, entries, warnings: [...mishapWarnings(mirror), ...failedBackendWarnings(mirror)] };
+}
+
+function listed(entry: Entry): ListedEntry {
+  return {
+    path: entry.path === '' ? '.' : rawForDisplay(entry.path),
+    type: entry.type,
+    mode: entry.mode.toString(8).padStart(4, '0'),
+    mtime: formatNs(entry.mtimeNs),
+    size: entry.type === 'file' ? entry.size : 0,
+    ...(entry.type === 'symlink' ? { target: rawForDisplay(entry.target) } : {}),
+  };
+}
+
+function formatNs(ns: bigint): string {
+  const second = ns >= 0n ? ns / 1_000_000_000n : (ns - 999_999_999n) / 1_000_000_000n;
+  const fraction = (ns - second * 1_000_000_000n).toString().padStart(9, '0');
+  const ms = Number(second) * 1000;
+  // Beyond what a date can say, the number of seconds says it.
+  return Math.abs(ms) > 8.64e15 ? `@${second}.${fraction}` : `${new Date(ms).toISOString().slice(0, -5)}.${fraction}Z`;
+}
+
+/** Hands the content of one file to `write`, piece by piece, each verified first. @throws `not_found`, `usage` when it is no file */
+export async function catFile(options: LookOptions & { path: string; write: (bytes: Uint8Array) => Promise<void> }, seams: Seams): Promise<{ bytes: number }> {
+  const wanted = normalise(options.path);
+  await using mirror = await openMirror(options.backends, seams);
+  const repository = await openForRestore(mirror, options.secret, options.expected, seams.signal);
+  const snapshot = await repository.findSnapshot(options.snapshot, seams.signal);
+  const { index } = await repository.loadIndex(seams.signal);
+  const reader = repository.reader(index);
+  for await (const entry of repository.entries(snapshot, reader, seams.signal)) {
+    if (entry.path !== wanted) continue;
+    if (entry.type !== 'file') throw new HoldfastError('usage', `${JSON.stringify(options.path)} is a ${entry.type}, not a file`);
+    for await (const bytes of reader.inOrder(entry.chunks, seams.signal)) await options.write(bytes);
+    return { bytes: entry.size };
+  }
+  throw absent(options.path, snapshot.id);
+}
+
+function absent(path: string, id: SnapshotId): HoldfastError {
+  return new HoldfastError('not_found', `snapshot ${id.slice(0, 8)} has no ${JSON.stringify(path)}`, { hint: '`holdfast ls SNAPSHOT` lists what it has.' });
+}

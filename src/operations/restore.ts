@@ -1,0 +1,241 @@
+/** `restore`: a snapshot, or some paths of it, into a new or empty folder. Plan first, then fetch each pack once. */
+import type { ChunkId, FileEntry, FolderEntry, SymlinkEntry, Warning } from '../entry.ts';
+import { HoldfastError, isHoldfastError } from '../errors.ts';
+import { RESTORE_PACKS_IN_FLIGHT } from '../limits.ts';
+import { rawForDisplay, rawFromText, ROOT, type RawPath } from '../raw-path.ts';
+import type { ChunkReader, Repository, Snapshot, SnapshotId, WantedChunk } from '../repository/repository.ts';
+import { openTarget, type FileRef, type TreeWriter } from '../state/write-tree.ts';
+import { openForRestore, type ExpectedRepository, type RestoreSecret } from './access.ts';
+import { failedBackendWarnings, mishapWarnings, openMirror, type BackendAddress } from './backends.ts';
+import { secondsSince, type Seams } from './seams.ts';
+
+export interface RestoreOptions {
+  backends: readonly BackendAddress[];
+  secret: RestoreSecret;
+  expected?: ExpectedRepository | undefined;
+  /** `latest`, an id or the beginning of one. */
+  snapshot: string;
+  target: string;
+  /** Only these paths and what lies below them; everything when empty. Relative to the root of the state, as text. */
+  paths: readonly string[];
+  /** Name of the backend to read from first. */
+  from?: string | undefined;
+}
+
+export interface RestoreResult {
+  snapshot: { id: SnapshotId; seq: number; time: string };
+  target: string;
+  /** Files written, and their bytes. */
+  files: number;
+  bytes: number;
+  /** Objects repaired on a backend on the way. */
+  healed: { backend: string; key: string }[];
+  /** Paths that could not be restored because their data is damaged on every backend. */
+  lost: string[];
+  warnings: Warning[];
+  seconds: number;
+  complete: boolean;
+}
+
+/**
+ * @throws `exists` for a target that is not empty, `wrong_key`, `not_found`, `damaged` when the manifest itself cannot be read, …
+ */
+export async function restore(options: RestoreOptions, seams: Seams): Promise<RestoreResult> {
+  await using mirror = await openMirror(options.backends, seams);
+  const repository = await openForRestore(mirror, options.secret, options.expected, seams.signal);
+  return restoreFrom(repository, options, seams);
+}
+
+/** `restore` from a repository that is open already. */
+export async function restoreFrom(
+  repository: Repository,
+  options: Pick<RestoreOptions, 'snapshot' | 'target' | 'paths' | 'from'>,
+  seams: Seams,
+): Promise<RestoreResult> {
+  const started = seams.clock.monotonic();
+  const { signal, progress, clock } = seams;
+  if (options.from !== undefined) repository.mirror.member(options.from);
+  progress({ type: 'phase', name: 'looking at the snapshot' });
+  const snapshot = await repository.findSnapshot(options.snapshot, signal);
+  const warnings: Warning[] = [];
+  const { index, problems } = await repository.loadIndex(signal);
+  for (const { key, error } of problems) warnings.push({ code: 'index_lost', message: `${key}: ${error.message}` });
+  const reader = repository.reader(index, options.from);
+  const plan = await makePlan(repository, snapshot, reader, options.paths, signal);
+
+  progress({ type: 'phase', name: 'restoring' });
+  await using target = await openTarget(options.target);
+  const lost = await execute(plan, reader, target, seams);
+  warnings.push(...(await target.finish()));
+  for (const path of lost) warnings.push({ code: 'lost', path, message: `${path} is damaged on every backend; it was not restored`, incomplete: true });
+  warnings.push(...mishapWarnings(repository.mirror), ...failedBackendWarnings(repository.mirror));
+  return {
+    snapshot: { id: snapshot.id, seq: snapshot.record.seq, time: snapshot.record.time },
+    target: options.target,
+    files: plan.files.length - lost.length,
+    bytes: plan.bytes - plan.lostBytes,
+    healed: [],
+    lost,
+    warnings,
+    seconds: secondsSince(clock, started),
+    complete: !warnings.some(({ incomplete }) => incomplete),
+  };
+}
+
+interface Plan {
+  folders: FolderEntry[];
+  symlinks: SymlinkEntry[];
+  files: PlannedFile[];
+  bytes: number;
+  lostBytes: number;
+  /** For each pack, by number, the chunks to take from it. */
+  packs: Map<number, PlannedChunk[]>;
+}
+
+interface PlannedFile {
+  entry: FileEntry;
+  /** Chunks still to be written. */
+  missing: number;
+  ref: FileRef | undefined;
+  lost: boolean;
+}
+
+interface PlannedChunk extends WantedChunk {
+  file: PlannedFile;
+  fileOffset: number;
+}
+
+/** Reads and checks the whole manifest before anything is written. */
+async function makePlan(repository: Repository, snapshot: Snapshot, reader: ChunkReader, paths: readonly string[], signal: AbortSignal | undefined): Promise<Plan> {
+  const wanted = new Selection(paths);
+  const plan: Plan = { folders: [], symlinks: [], files: [], bytes: 0, lostBytes: 0, packs: new Map() };
+  let parents: FolderEntry[] = [];
+  for await (const entry of repository.entries(snapshot, reader, signal)) {
+    const selected = wanted.has(entry.path);
+    if (entry.type === 'folder') {
+      parents = parents.filter(({ path }) => isBelow(entry.path, path));
+      parents.push(entry);
+    }
+    if (!selected) continue;
+    // The folders that lead to a selected entry come along, with their modes and times.
+    plan.folders.push(...parents.filter(({ path }) => isBelow(entry.path, path) && !wanted.made.has(path) && wanted.made.add(path)));
+    if (entry.type === 'symlink') plan.symlinks.push(entry);
+    if (entry.type === 'file') planFile(plan, entry, reader);
+  }
+  wanted.checkAllFound();
+  return plan;
+}
+
+function planFile(plan: Plan, entry: FileEntry, reader: ChunkReader): void {
+  const file: PlannedFile = { entry, missing: entry.chunks.length, ref: undefined, lost: false };
+  plan.files.push(file);
+  plan.bytes += entry.size;
+  let fileOffset = 0;
+  for (const id of entry.chunks) {
+    const location = tryLocate(reader, id);
+    if (!location) {
+      file.lost = true;
+      return;
+    }
+    const chunks = plan.packs.get(location.pack);
+    const chunk = { id, location, file, fileOffset };
+    if (chunks) chunks.push(chunk);
+    else plan.packs.set(location.pack, [chunk]);
+    fileOffset += location.length;
+  }
+  if (fileOffset !== entry.size) file.lost = true;
+}
+
+function tryLocate(reader: ChunkReader, id: ChunkId) {
+  try {
+    return reader.locate(id);
+  } catch (error) {
+    if (isHoldfastError(error, 'damaged')) return undefined;
+    throw error;
+  }
+}
+
+/** @returns the paths whose data could not be had. */
+async function execute(plan: Plan, reader: ChunkReader, target: TreeWriter, seams: Seams): Promise<string[]> {
+  for (const folder of plan.folders) target.addFolder(folder);
+  for (const symlink of plan.symlinks) target.addSymlink(symlink);
+  for (const file of plan.files) if (!file.lost && file.missing === 0) target.writeFile(file.entry, []);
+
+  let written = 0;
+  const write = (chunk: PlannedChunk, bytes: Uint8Array): void => {
+    const { file } = chunk;
+    if (file.lost) return;
+    if (file.entry.chunks.length === 1) target.writeFile(file.entry, [bytes]);
+    else {
+      file.ref ??= target.createFile(file.entry);
+      target.write(file.ref, chunk.fileOffset, bytes);
+      if (--file.missing === 0) {
+        target.closeFile(file.ref);
+        file.ref = undefined;
+      }
+    }
+    written += bytes.length;
+    seams.progress({ type: 'progress', phase: 'restoring', done: written, total: plan.bytes, unit: 'bytes' });
+  };
+  const queue = [...plan.packs.entries()];
+  const work = async (): Promise<void> => {
+    for (let next = queue.shift(); next; next = queue.shift()) {
+      const [pack, chunks] = next;
+      try {
+        await reader.fromPack(pack, chunks, write, seams.signal);
+      } catch (error) {
+        // What no backend can give is told at the end; the rest comes back.
+        if (!isHoldfastError(error, 'damaged', 'forged', 'not_found', 'not_enough_backends')) throw error;
+        for (const { file } of chunks) file.lost = true;
+      }
+    }
+  };
+  await Promise.all(Array.from({ length: RESTORE_PACKS_IN_FLIGHT }, work));
+
+  const lost = plan.files.filter((file) => file.lost);
+  for (const file of lost) {
+    if (file.ref) target.discardFile(file.ref);
+    plan.lostBytes += file.entry.size;
+  }
+  return lost.map((file) => rawForDisplay(file.entry.path));
+}
+
+/** Which entries of the tree were asked for. */
+class Selection {
+  readonly made = new Set<RawPath>();
+  readonly #paths: { raw: RawPath; found: boolean }[];
+
+  constructor(paths: readonly string[]) {
+    this.#paths = paths.map((path) => ({ raw: normalise(path), found: false }));
+  }
+
+  has(path: RawPath): boolean {
+    if (this.#paths.length === 0) return true;
+    let selected = false;
+    for (const wanted of this.#paths) {
+      if (!isBelow(path, wanted.raw)) continue;
+      wanted.found = true;
+      selected = true;
+    }
+    return selected;
+  }
+
+  checkAllFound(): void {
+    const absent = this.#paths.find(({ found }) => !found);
+    if (absent) {
+      throw new HoldfastError('not_found', `the snapshot has no ${JSON.stringify(rawForDisplay(absent.raw))}`, { hint: '`holdfast ls SNAPSHOT` lists what it has. Nothing was written.' });
+    }
+  }
+}
+
+/** A path as a user types it: `./a/b/` is `a/b`. */
+export function normalise(path: string): RawPath {
+  const names = path.split('/').filter((name) => name !== '' && name !== '.');
+  if (names.includes('..')) throw new HoldfastError('usage', `the path ${JSON.stringify(path)} leads out of the state`, { hint: 'Give paths relative to the root of the state.' });
+  return rawFromText(names.join('/'));
+}
+
+/** True for `ancestor` itself and for all below it. */
+function isBelow(path: RawPath, ancestor: RawPath): boolean {
+  return ancestor === ROOT || path === ancestor || path.startsWith(`${ancestor}/`);
+}

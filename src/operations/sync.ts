@@ -1,0 +1,83 @@
+/** `sync`: brings every backend level with the others, and fills one that is new. The source is not read. */
+import { HoldfastError } from '../errors.ts';
+import type { Backend } from '../backend/backend.ts';
+import { openBackend } from '../backend/open.ts';
+import { level, openRepository, type Access } from '../repository/repository.ts';
+import { openMirror, type BackendAddress } from './backends.ts';
+import { readLocalState, writeLocalState, type LocalFolders } from './local-state.ts';
+import { takeLock } from './lock.ts';
+import { secondsSince, type Seams } from './seams.ts';
+
+export interface SyncOptions {
+  backends: readonly BackendAddress[];
+  access: Access;
+  folders: LocalFolders;
+  /** Names of backends that may be filled from nothing although they held the repository before. */
+  refill: readonly string[];
+}
+
+export interface SyncResult {
+  /** Objects and bytes copied to each. */
+  backends: { name: string; state: 'level' | 'failed'; objects: number; bytes: number; error?: { code: string; message: string; hint?: string } }[];
+  seconds: number;
+  complete: boolean;
+}
+
+/**
+ * A backend without a repository is filled when it is new to this host. One that held the repository before and is empty now looks like storage
+ * that is not mounted, and is filled only when named in `refill`.
+ * @throws `no_repository` when no backend holds one, `foreign_repository`, `wrong_key`, …
+ */
+export async function sync(options: SyncOptions, seams: Seams): Promise<SyncResult> {
+  const started = seams.clock.monotonic();
+  const { signal } = seams;
+  for (const name of options.refill) {
+    if (!options.backends.some((backend) => backend.name === name)) throw new HoldfastError('usage', `no backend is called ${JSON.stringify(name)}`);
+  }
+  using _lock = takeLock(options.folders.state, 'backup or sync');
+  await using mirror = await openMirror(options.backends, seams);
+  const repository = await openRepository(mirror, options.access, signal);
+  seams.progress({ type: 'phase', name: 'levelling' });
+
+  const remembered = readLocalState(options.folders);
+  const fresh: { name: string; backend: Backend }[] = [];
+  const refused = new Map<string, HoldfastError>();
+  for (const { name, error } of mirror.states()) {
+    if (!error) continue;
+    const address = options.backends.find((backend) => backend.name === name);
+    const known = remembered?.backends.includes(name) ?? true;
+    const mayFill = options.refill.includes(name) || !known;
+    if (!address || !mayFill || (error.code !== 'no_repository' && error.code !== 'backend_unavailable')) {
+      refused.set(name, known && error.code === 'no_repository' ? emptied(name) : error);
+      continue;
+    }
+    try {
+      const backend = await openBackend(address, { clock: seams.clock, random: seams.random, create: true });
+      fresh.push({ name, backend });
+      for await (const { key } of backend.list('', { signal })) {
+        throw new HoldfastError('exists', `backend ${name} is not empty: it holds ${key}`, { hint: 'Nothing was changed there. Choose a new or empty place.' });
+      }
+    } catch (problem) {
+      if (!(problem instanceof HoldfastError) || problem.code === 'interrupted') throw problem;
+      refused.set(name, problem);
+      if (fresh.at(-1)?.name === name) fresh.pop();
+    }
+  }
+  const results = new Map((await level(repository, { fresh, signal })).map((result) => [result.name, result]));
+  const backends = options.backends.map(({ name }): SyncResult['backends'][number] => {
+    const result = results.get(name);
+    const error = result?.error ?? refused.get(name);
+    const copied = { objects: result?.objects ?? 0, bytes: result?.bytes ?? 0 };
+    if (!error) return { name, state: 'level', ...copied };
+    return { name, state: 'failed', ...copied, error: { code: error.code, message: error.message, ...(error.hint === undefined ? {} : { hint: error.hint }) } };
+  });
+  const levelled = backends.filter(({ state }) => state === 'level').map(({ name }) => name);
+  writeLocalState(options.folders, { last: remembered?.last ?? null, backends: [...new Set([...(remembered?.backends ?? []), ...levelled])] });
+  return { backends, seconds: secondsSince(seams.clock, started), complete: levelled.length === backends.length };
+}
+
+function emptied(name: string): HoldfastError {
+  return new HoldfastError('no_repository', `backend ${name} held this repository and is empty now`, {
+    hint: `If its storage is not mounted, mount it. If it is really gone, run \`holdfast sync --refill ${name}\`.`,
+  });
+}

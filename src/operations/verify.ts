@@ -1,0 +1,44 @@
+/** `verify`: is what the backends hold what was written? */
+import type { Warning } from '../entry.ts';
+import { openRepository, scrub, type Access, type Damage, type ScrubLevel } from '../repository/repository.ts';
+import { openForRestore, type ExpectedRepository, type RestoreSecret } from './access.ts';
+import { openMirror, type BackendAddress } from './backends.ts';
+import { secondsSince, type Seams } from './seams.ts';
+
+export interface VerifyOptions {
+  backends: readonly BackendAddress[];
+  /** The writer's key serves for `listing` and `objects`; `chunks` needs the restore key, with which damage is also told as paths. */
+  access: { kind: 'writer'; access: Access } | { kind: 'restore'; secret: RestoreSecret; expected?: ExpectedRepository | undefined };
+  level: ScrubLevel;
+}
+
+export interface VerifyResult {
+  level: ScrubLevel;
+  objects: number;
+  bytes: number;
+  damaged: Damage[];
+  /** Backends that could not be looked at. */
+  warnings: Warning[];
+  seconds: number;
+  complete: boolean;
+}
+
+export async function verify(options: VerifyOptions, seams: Seams): Promise<VerifyResult> {
+  const started = seams.clock.monotonic();
+  await using mirror = await openMirror(options.backends, seams);
+  const { access } = options;
+  const repository =
+    access.kind === 'writer'
+      ? await openRepository(mirror, access.access, seams.signal)
+      : await openForRestore(mirror, access.secret, access.expected, seams.signal);
+  seams.progress({ type: 'phase', name: 'verifying' });
+  const { objects, bytes, damaged } = await scrub(repository, {
+    level: options.level,
+    signal: seams.signal,
+    onProgress: (done, total) => seams.progress({ type: 'progress', phase: 'verifying', done, total, unit: 'objects' }),
+  });
+  const warnings: Warning[] = mirror.states().flatMap(({ name, error }) =>
+    error ? [{ code: 'backend_failed', message: `backend ${name} was not verified: ${error.message}`, incomplete: true }] : [],
+  );
+  return { level: options.level, objects, bytes, damaged, warnings, seconds: secondsSince(seams.clock, started), complete: warnings.length === 0 };
+}

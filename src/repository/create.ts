@@ -1,0 +1,107 @@
+/** Making a repository: its secrets, its first key record, and last of all `holdfast.json`. */
+import { HoldfastError } from '../errors.ts';
+import type { Clock, Random } from '../clock.ts';
+import type { Mirror } from '../backend/mirror.ts';
+import { sealAge } from '../crypto/age.ts';
+import { sha256Hex } from '../crypto/hash.ts';
+import { DEFAULT_CHUNKER, type ChunkerParameters } from './chunker.ts';
+import {
+  FORMAT_VERSION,
+  KEYS_TYPE,
+  keysRecordKey,
+  REPOSITORY_KEY,
+  REPOSITORY_TYPE,
+  secretsKey,
+  signRecord,
+  timestamp,
+  wrappedIdentityKey,
+  type KeysRecord,
+  type RepositoryRecord,
+  type SecretsRecord,
+  type Signer,
+} from './format.ts';
+
+export interface NewRepository {
+  handle: string;
+  /** The agent's first key. */
+  agent: Signer;
+  /** `derived` from the root, or `imported`: then only its wrapped form brings it back. */
+  origin: 'derived' | 'imported';
+  /** The recovery authority of the root, generation 0. */
+  recovery: Signer;
+  /** age recipients that restore; the first is the root's. */
+  restoreRecipients: readonly string[];
+  writer: { identity: string; recipient: string };
+  /** The agent's key as a file, to be encrypted to the restore recipients: whoever may restore can bring the agent back whole. */
+  agentKeyFile: Uint8Array;
+  clock: Clock;
+  random: Random;
+  chunker?: ChunkerParameters;
+  signal?: AbortSignal | undefined;
+}
+
+/**
+ * Makes a repository on every backend of the mirror. `holdfast.json` is written last: without it there is no repository, so a crash leaves
+ * nothing that looks like one.
+ * @returns its id and chunk-id key, for the writer key file.
+ * @throws `exists` when a backend has one already.
+ */
+export async function createRepository(mirror: Mirror, options: NewRepository): Promise<{ id: string; chunkIdKey: Uint8Array }> {
+  const { agent, recovery, writer, random, signal } = options;
+  for (const { name, backend } of mirror.live()) {
+    if (await backend.head(REPOSITORY_KEY, { signal })) {
+      throw new HoldfastError('exists', `backend ${name} already holds a repository`, {
+        hint: 'Nothing was changed. Choose another address; to add a backend to an existing repository put it in the config and run `holdfast sync`.',
+      });
+    }
+  }
+  const id = Buffer.from(random.bytes(16)).toString('hex');
+  const chunkIdKey = random.bytes(32);
+  const created = timestamp(options.clock.now());
+  const publicKey = Buffer.from(agent.publicKey).toString('hex');
+  const recoveryKey = Buffer.from(recovery.publicKey).toString('hex');
+  const put = async (key: string, bytes: Uint8Array) => {
+    await mirror.put(key, bytes, { ifAbsent: true, signal });
+  };
+
+  const secrets: SecretsRecord = {
+    version: FORMAT_VERSION,
+    critical: [],
+    repository: id,
+    chunkIdKey: Buffer.from(chunkIdKey).toString('hex'),
+    writer: writer.identity,
+  };
+  const everyone = [...options.restoreRecipients, writer.recipient];
+  const sealedSecrets = (await sealAge(Buffer.from(JSON.stringify(secrets)), everyone, random)).bytes;
+  const secretsId = sha256Hex(sealedSecrets);
+  await put(secretsKey(secretsId), sealedSecrets);
+
+  await put(wrappedIdentityKey(publicKey), (await sealAge(options.agentKeyFile, options.restoreRecipients, random)).bytes);
+
+  const keys: KeysRecord = {
+    version: FORMAT_VERSION,
+    critical: [],
+    repository: id,
+    seq: 0,
+    previous: null,
+    created,
+    agent: { handle: options.handle, publicKey, origin: options.origin },
+    recovery: recoveryKey,
+    recipients: { restore: [...options.restoreRecipients], writer: [writer.recipient] },
+    secrets: secretsId,
+  };
+  const signedKeys = signRecord(keys, KEYS_TYPE, [agent, recovery]);
+  await put(keysRecordKey(0, sha256Hex(signedKeys)), signedKeys);
+
+  const record: RepositoryRecord = {
+    version: FORMAT_VERSION,
+    critical: [],
+    id,
+    created,
+    chunker: options.chunker ?? DEFAULT_CHUNKER,
+    agent: publicKey,
+    recovery: recoveryKey,
+  };
+  await put(REPOSITORY_KEY, signRecord(record, REPOSITORY_TYPE, [agent, recovery]));
+  return { id, chunkIdKey };
+}

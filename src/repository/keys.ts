@@ -1,0 +1,183 @@
+/** Opening a repository: what it is, who its agent and recipients are, and whether the caller's keys belong to it. */
+import { HoldfastError, isHoldfastError } from '../errors.ts';
+import { openAge } from '../crypto/age.ts';
+import type { Mirror } from '../backend/mirror.ts';
+import {
+  checkContentName,
+  KEYS_TYPE,
+  keysSchema,
+  parseKey,
+  parseRecord,
+  parseSignedRecord,
+  REPOSITORY_KEY,
+  REPOSITORY_TYPE,
+  repositorySchema,
+  secretsKey,
+  secretsSchema,
+  type KeysRecord,
+  type RepositoryRecord,
+} from './format.ts';
+
+/** With which keys a repository is opened, and so what can be done. */
+export type Access =
+  /** The agent's host: adds snapshots, lists them, reads no pack. */
+  | { kind: 'writer'; repository: string; agent: string; chunkIdKey: Uint8Array; identity: string }
+  /**
+   * Somebody who restores. `recovery` is the public recovery key that the words give, `agent` a public agent key known from
+   * elsewhere (both hex); with neither, the repository is taken at its word about who its agent is.
+   */
+  | { kind: 'restore'; identities: readonly string[]; recovery?: string; agent?: string; repository?: string };
+
+export interface OpenedKeys {
+  repository: RepositoryRecord;
+  /** The bytes of `holdfast.json`. */
+  plain: Uint8Array;
+  /** The newest revision. */
+  keys: KeysRecord;
+  chunkIdKey: Uint8Array;
+  /** age identities that open indexes and snapshots, and with `restore` access packs. */
+  identities: readonly string[];
+  /** The writer's age identity; it is among the secrets, so that a new host can go on. */
+  writerIdentity: string;
+}
+
+/**
+ * Looks at every backend of the mirror on its own; those that hold no repository, another one or a broken one are taken out
+ * of the mirror with their error.
+ * @throws the most telling of these errors when none is left.
+ */
+export async function openKeys(mirror: Mirror, access: Access, signal?: AbortSignal): Promise<OpenedKeys> {
+  const { record: repository, bytes: plain } = await openRepositoryRecord(mirror, access, signal);
+  const keys = await openKeysRecords(mirror, repository, access, signal);
+  if (access.kind === 'writer') {
+    if (!keys.recipients.writer.length) throw new HoldfastError('damaged', 'the key record names no writer');
+    return { repository, plain, keys, chunkIdKey: access.chunkIdKey, identities: [access.identity], writerIdentity: access.identity };
+  }
+  const secrets = await mirror.read(
+    secretsKey(keys.secrets),
+    async (bytes) => {
+      checkContentName(bytes, keys.secrets, secretsKey(keys.secrets));
+      const plain = await openAge(bytes, access.identities).catch((error: unknown) => {
+        if (!isHoldfastError(error, 'wrong_key')) throw error;
+        throw new HoldfastError('wrong_key', 'this key does not open the repository', {
+          hint: 'Use the recovery words of this agent, or the age identity of one of its restore recipients.',
+        });
+      });
+      return parseRecord(plain, secretsSchema, 'the secrets object');
+    },
+    { signal },
+  );
+  if (secrets.repository !== repository.id) throw new HoldfastError('forged', 'the secrets object belongs to another repository');
+  return { repository, plain, keys, chunkIdKey: Buffer.from(secrets.chunkIdKey, 'hex'), identities: access.identities, writerIdentity: secrets.writer };
+}
+
+async function openRepositoryRecord(mirror: Mirror, access: Access, signal: AbortSignal | undefined): Promise<{ record: RepositoryRecord; bytes: Uint8Array }> {
+  const found = await Promise.all(
+    mirror.live().map(async ({ name, backend }) => {
+      try {
+        const bytes = await backend.get(REPOSITORY_KEY, undefined, { signal }).catch((error: unknown) => {
+          if (!isHoldfastError(error, 'not_found')) throw error;
+          throw new HoldfastError('no_repository', `there is no holdfast repository on backend ${name}`, {
+            hint: 'Check the address and whether the storage is mounted. `holdfast init` makes a repository, `holdfast sync` fills a new backend from the others.',
+          });
+        });
+        return { good: { name, bytes, record: checkRepository(bytes, name, access) } };
+      } catch (error) {
+        if (!(error instanceof HoldfastError) || error.code === 'interrupted' || error.code === 'bug') throw error;
+        mirror.fail(name, error);
+        return { error };
+      }
+    }),
+  );
+  const good = found.flatMap((entry) => entry.good ?? []);
+  const first = good[0];
+  if (!first) {
+    const errors = found.flatMap((entry) => entry.error ?? []).concat(mirror.states().flatMap((state) => state.error ?? []));
+    throw telling(errors) ?? new HoldfastError('not_enough_backends', 'no backend was given');
+  }
+  for (const other of good.slice(1)) {
+    if (!Buffer.from(first.bytes).equals(other.bytes)) {
+      mirror.fail(other.name, otherRepository(other.name, other.record.id, first.record.id));
+    }
+  }
+  return first;
+}
+
+/** Where several backends failed: what is wrong with a repository says more than that another one cannot be reached. */
+function telling(errors: readonly HoldfastError[]): HoldfastError | undefined {
+  const order = ['unsupported_format', 'wrong_key', 'forged', 'damaged', 'foreign_repository', 'no_repository'];
+  const rank = (error: HoldfastError) => (order.indexOf(error.code) + order.length + 1) % (order.length + 1);
+  return errors.toSorted((a, b) => rank(a) - rank(b))[0];
+}
+
+function checkRepository(bytes: Uint8Array, name: string, access: Access): RepositoryRecord {
+  const { record, signedBy } = parseSignedRecord(bytes, REPOSITORY_TYPE, repositorySchema, `${REPOSITORY_KEY} on backend ${name}`);
+  if (access.kind === 'restore' && access.recovery !== undefined && access.recovery !== record.recovery) {
+    throw new HoldfastError('wrong_key', `the fingerprint of these words does not match the repository on backend ${name}`, {
+      hint: `The words are valid, but of another agent: they give recovery key ${access.recovery.slice(0, 16)}…, the repository has ${record.recovery.slice(0, 16)}…. Look for the paper of this agent.`,
+    });
+  }
+  if (access.repository !== undefined && access.repository !== record.id) throw otherRepository(name, record.id, access.repository);
+  if (!signedBy(record.agent) || !signedBy(record.recovery)) {
+    throw new HoldfastError('forged', `${REPOSITORY_KEY} on backend ${name} is not signed by the keys it names`, {
+      hint: 'It was changed after it was written. Restore from another backend.',
+    });
+  }
+  return record;
+}
+
+function otherRepository(name: string, got: string, expected: string): HoldfastError {
+  return new HoldfastError('foreign_repository', `backend ${name} holds another repository (${got.slice(0, 8)}…, expected ${expected.slice(0, 8)}…)`, {
+    hint: 'Check the address in the config. Nothing was written there.',
+  });
+}
+
+async function openKeysRecords(mirror: Mirror, repository: RepositoryRecord, access: Access, signal: AbortSignal | undefined): Promise<KeysRecord> {
+  const revisions = new Map<number, { key: string; id: string }[]>();
+  for await (const { key } of mirror.list('keys/', { signal })) {
+    const name = parseKey(key);
+    if (name?.kind === 'keys') revisions.set(name.seq, [...(revisions.get(name.seq) ?? []), { key, id: name.id }]);
+  }
+  let current: KeysRecord | undefined;
+  let previousId: string | null = null;
+  for (let seq = 0; revisions.has(seq); seq++) {
+    const before: KeysRecord | undefined = current;
+    const expectedPrevious: string | null = previousId;
+    const valid: { id: string; record: KeysRecord }[] = [];
+    const errors: HoldfastError[] = [];
+    // More than one of a number: an interrupted `init` on the same backend leaves a record that belongs to no repository.
+    for (const { key, id } of revisions.get(seq) ?? []) {
+      const check = (bytes: Uint8Array): KeysRecord => {
+        checkContentName(bytes, id, key);
+        const { record, signedBy } = parseSignedRecord(bytes, KEYS_TYPE, keysSchema, `key record ${seq}`);
+        const right = record.repository === repository.id && record.seq === seq && record.previous === expectedPrevious;
+        const signed = before
+          ? signedBy(before.agent.publicKey) || signedBy(before.recovery)
+          : record.agent.publicKey === repository.agent &&
+            record.recovery === repository.recovery &&
+            signedBy(repository.agent) &&
+            signedBy(repository.recovery);
+        if (!right || !signed) throw new HoldfastError('forged', `key record ${seq} is not part of this repository's chain of keys`);
+        return record;
+      };
+      try {
+        valid.push({ id, record: await mirror.read(key, check, { signal }) });
+      } catch (error) {
+        if (!isHoldfastError(error) || error.code === 'interrupted' || error.code === 'bug') throw error;
+        errors.push(error);
+      }
+    }
+    if (valid.length > 1) throw new HoldfastError('forged', `there are two valid key records with number ${seq}`, { hint: 'Two copies of the agent may have changed keys. Do not go on before you know which is right.' });
+    const [only] = valid;
+    if (!only) throw errors[0] ?? new HoldfastError('bug', 'a key record that is neither valid nor wrong');
+    current = only.record;
+    previousId = only.id;
+  }
+  if (!current) throw new HoldfastError('damaged', 'the repository has lost its key records', { hint: 'Restore from another backend.' });
+  if (access.agent !== undefined && access.agent !== current.agent.publicKey) {
+    throw new HoldfastError('wrong_key', "the repository's agent has another key than expected", {
+      hint: 'The config, identity file and writer key must be of one and the same agent.',
+    });
+  }
+  return current;
+}

@@ -1,0 +1,141 @@
+/**
+ * The manifest: every entry of the tree, one JSON line each, in the order of `comparePaths`. It is chunked like a file, so that
+ * stretches without change cost nothing, and it is named by its chunk ids in the signed snapshot record.
+ */
+import { HoldfastError } from '../errors.ts';
+import type { ChunkId, Entry } from '../entry.ts';
+import { splitLines } from '../lines.ts';
+import { MANIFEST_LINE_MAX_BYTES, NAME_MAX_BYTES, PATH_MAX_BYTES } from '../limits.ts';
+import { comparePaths, parentOf, rawForDisplay, rawFromBytes, rawFromText, rawToBytes, rawToText, ROOT, type RawPath } from '../raw-path.ts';
+
+/** An entry as its line, without the line feed. */
+export function entryLine(entry: Entry): string {
+  const common = {
+    ...named('path', entry.path),
+    type: entry.type,
+    mode: entry.mode.toString(8).padStart(4, '0'),
+    mtime: formatTime(entry.mtimeNs),
+    uid: entry.uid,
+    gid: entry.gid,
+  };
+  switch (entry.type) {
+    case 'file':
+      return JSON.stringify({ ...common, size: entry.size, chunks: entry.chunks });
+    case 'folder':
+      return JSON.stringify(common);
+    case 'symlink':
+      return JSON.stringify({ ...common, ...named('target', entry.target) });
+  }
+}
+
+/** A name as text where it is UTF-8, else its bytes in base64 under `<key>Base64`. */
+function named(key: string, raw: RawPath): Record<string, string> {
+  const text = rawToText(raw);
+  return text === undefined ? { [`${key}Base64`]: Buffer.from(rawToBytes(raw)).toString('base64') } : { [key]: text };
+}
+
+/** Seconds with nine decimals, as `touch -d @…` reads it. */
+function formatTime(ns: bigint): string {
+  const magnitude = ns < 0n ? -ns : ns;
+  return `${ns < 0n ? '-' : ''}${magnitude / 1_000_000_000n}.${(magnitude % 1_000_000_000n).toString().padStart(9, '0')}`;
+}
+
+const TIME = /^(-?)(\d{1,12})\.(\d{9})$/;
+const MODE = /^[0-7]{4}$/;
+const HEX64 = /^[0-9a-f]{64}$/;
+
+/**
+ * Parses one line. Checked by hand, not by a schema: there is one for each file.
+ * @throws `damaged` when it is not a line that `entryLine` writes, or its path could leave the tree.
+ */
+export function parseEntryLine(line: string): Entry {
+  let value: unknown;
+  try {
+    value = JSON.parse(line);
+  } catch {
+    throw malformed('not JSON');
+  }
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) throw malformed('not an object');
+  const fields = value as Record<string, unknown>;
+  const path = readName(fields, 'path');
+  checkPath(path);
+  const { type, mode, mtime, uid, gid } = fields;
+  if (typeof mode !== 'string' || !MODE.test(mode)) throw malformed('mode', path);
+  const time = typeof mtime === 'string' ? TIME.exec(mtime) : null;
+  if (!time) throw malformed('mtime', path);
+  if (!isCount(uid) || !isCount(gid)) throw malformed('owner', path);
+  const magnitude = BigInt(time[2] ?? '') * 1_000_000_000n + BigInt(time[3] ?? '');
+  const common = { path, mode: Number.parseInt(mode, 8), mtimeNs: time[1] === '-' ? -magnitude : magnitude, uid, gid };
+  switch (type) {
+    case 'file': {
+      const { size, chunks } = fields;
+      if (!isCount(size)) throw malformed('size', path);
+      if (!Array.isArray(chunks) || !chunks.every((id) => typeof id === 'string' && HEX64.test(id))) throw malformed('chunks', path);
+      return { ...common, type, size, chunks: chunks as ChunkId[] };
+    }
+    case 'folder':
+      return { ...common, type };
+    case 'symlink': {
+      const target = readName(fields, 'target');
+      if (target === '' || target.includes('\0')) throw malformed('target', path);
+      return { ...common, type, target };
+    }
+    default:
+      throw malformed('type', path);
+  }
+}
+
+function readName(fields: Record<string, unknown>, key: string): RawPath {
+  const text = fields[key];
+  if (typeof text === 'string') return rawFromText(text);
+  const base64 = fields[`${key}Base64`];
+  if (typeof base64 !== 'string' || !/^[A-Za-z0-9+/]+={0,2}$/.test(base64)) throw malformed(key);
+  return rawFromBytes(Buffer.from(base64, 'base64'));
+}
+
+/** @throws `damaged` for a path that no scan produces and that might lead out of the target: absolute, `..`, `.`, empty names, NUL, too long. */
+function checkPath(path: RawPath): void {
+  if (path === ROOT) return;
+  if (path.length > PATH_MAX_BYTES) throw malformed('path too long', path);
+  for (const name of path.split('/')) {
+    if (name === '' || name === '.' || name === '..' || name.length > NAME_MAX_BYTES || name.includes('\0')) {
+      throw malformed('a path that leads out of the tree or is no path', path);
+    }
+  }
+}
+
+function isCount(value: unknown): value is number {
+  return typeof value === 'number' && Number.isSafeInteger(value) && value >= 0;
+}
+
+function malformed(what: string, path?: RawPath): HoldfastError {
+  const where = path === undefined ? '' : ` for ${JSON.stringify(rawForDisplay(path))}`;
+  return new HoldfastError('damaged', `the manifest has a malformed entry${where}: ${what}`, {
+    hint: 'Nothing was written for it. Restore an older snapshot, and run `holdfast verify --level chunks`.',
+  });
+}
+
+/**
+ * Reads entries from the manifest's bytes, in order, and checks the tree as a whole: paths strictly ascending, the root first, and the
+ * parent of each entry a folder of the manifest. So no entry can lie below a symlink or a file.
+ * @throws `damaged`
+ */
+export async function* readEntries(pieces: AsyncIterable<Uint8Array>): AsyncGenerator<Entry> {
+  const folders: RawPath[] = []; // the root and the folders down to the current place
+  let previous: RawPath | undefined;
+  for await (const line of splitLines(pieces, MANIFEST_LINE_MAX_BYTES)) {
+    const entry = parseEntryLine(line);
+    if (previous === undefined) {
+      if (entry.path !== ROOT || entry.type !== 'folder') throw malformed('the first entry is not the root folder', entry.path);
+    } else {
+      if (comparePaths(previous, entry.path) >= 0) throw malformed('paths are not in order', entry.path);
+      const parent = parentOf(entry.path);
+      while (folders.length > 0 && folders.at(-1) !== parent) folders.pop();
+      if (folders.length === 0) throw malformed('its parent is not a folder', entry.path);
+    }
+    if (entry.type === 'folder') folders.push(entry.path);
+    previous = entry.path;
+    yield entry;
+  }
+  if (previous === undefined) throw malformed('it is empty');
+}

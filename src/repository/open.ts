@@ -1,0 +1,180 @@
+/** An opened repository: what is read through it is verified, and what is written follows the order that keeps every earlier snapshot safe. */
+import { HoldfastError, isHoldfastError } from '../errors.ts';
+import type { Clock, Random } from '../clock.ts';
+import type { ChunkId, Entry } from '../entry.ts';
+import type { Mirror } from '../backend/mirror.ts';
+import { openAge } from '../crypto/age.ts';
+import { chunkIdFunction, gearTable } from '../crypto/chunk-id.ts';
+import { CHUNK_MAX_BYTES } from '../limits.ts';
+import { makeCut, type Cut } from './chunker.ts';
+import { parseKey, wrappedIdentityKey, type KeysRecord, type RepositoryRecord, type SnapshotId } from './format.ts';
+import { openIndex } from './index-object.ts';
+import { openKeys, type Access, type OpenedKeys } from './keys.ts';
+import { readEntries } from './manifest.ts';
+import { PackIndex } from './pack-index.ts';
+import { ChunkReader } from './reader.ts';
+import { openSnapshot, type Snapshot } from './snapshot.ts';
+import { SnapshotWriter } from './writer.ts';
+
+/** Opens the repository that the backends of the mirror hold; see `openKeys` for what happens to those that hold none or another. */
+export async function openRepository(mirror: Mirror, access: Access, signal?: AbortSignal): Promise<Repository> {
+  const opened = await openKeys(mirror, access, signal);
+  const { minBytes, averageBytes, maxBytes } = opened.repository.chunker;
+  const sane = minBytes >= 64 && minBytes % 2 === 0 && minBytes < averageBytes && averageBytes < maxBytes && maxBytes <= CHUNK_MAX_BYTES && maxBytes % 2 === 0;
+  if (!sane || !Number.isInteger(Math.log2(averageBytes))) {
+    throw new HoldfastError('unsupported_format', 'the repository has chunker parameters this holdfast does not support');
+  }
+  return new Repository(mirror, opened);
+}
+
+export class Repository {
+  readonly mirror: Mirror;
+  readonly record: RepositoryRecord;
+  /** The bytes of `holdfast.json`. */
+  readonly plain: Uint8Array;
+  readonly keys: KeysRecord;
+  /** Secret: goes into the writer key file of a new host and nowhere else. */
+  readonly chunkIdKey: Uint8Array;
+  /** Secret, as above. */
+  readonly writerIdentity: string;
+  /** Names a chunk. */
+  readonly idOf: (bytes: Uint8Array) => ChunkId;
+  readonly cut: Cut;
+  readonly identities: readonly string[];
+
+  constructor(mirror: Mirror, opened: OpenedKeys) {
+    this.mirror = mirror;
+    this.record = opened.repository;
+    this.plain = opened.plain;
+    this.keys = opened.keys;
+    this.chunkIdKey = opened.chunkIdKey;
+    this.writerIdentity = opened.writerIdentity;
+    this.identities = opened.identities;
+    this.idOf = chunkIdFunction(opened.chunkIdKey);
+    this.cut = makeCut(gearTable(opened.chunkIdKey), opened.repository.chunker);
+  }
+
+  get id(): string {
+    return this.record.id;
+  }
+
+  /** Which snapshots each backend lists, by id, in no order. Nothing is read. */
+  async listSnapshots(signal?: AbortSignal): Promise<Map<SnapshotId, { key: string; backends: string[] }>> {
+    const found = new Map<SnapshotId, { key: string; backends: string[] }>();
+    await Promise.all(
+      this.mirror.live().map(async ({ name, backend }) => {
+        try {
+          for await (const { key } of backend.list('snapshots/', { signal })) {
+            const parsed = parseKey(key);
+            if (parsed?.kind !== 'snapshot') continue;
+            const entry = found.get(parsed.id);
+            if (entry) entry.backends.push(name);
+            else found.set(parsed.id, { key, backends: [name] });
+          }
+        } catch (error) {
+          if (!(error instanceof HoldfastError) || error.code === 'interrupted') throw error;
+          this.mirror.fail(name, error);
+        }
+      }),
+    );
+    return found;
+  }
+
+  /**
+   * Every snapshot that can be opened and verified, oldest first, and the problems of those that cannot.
+   */
+  async snapshots(signal?: AbortSignal): Promise<{ snapshots: (Snapshot & { backends: string[] })[]; problems: { key: string; error: HoldfastError }[] }> {
+    const snapshots: (Snapshot & { backends: string[] })[] = [];
+    const problems: { key: string; error: HoldfastError }[] = [];
+    for (const [id, { key, backends }] of await this.listSnapshots(signal)) {
+      try {
+        snapshots.push({ ...(await this.readSnapshot(id, key, signal)), backends });
+      } catch (error) {
+        if (!(error instanceof HoldfastError) || error.code === 'interrupted' || error.code === 'bug') throw error;
+        problems.push({ key, error });
+      }
+    }
+    snapshots.sort((a, b) => a.record.seq - b.record.seq || (a.record.time < b.record.time ? -1 : 1));
+    return { snapshots, problems };
+  }
+
+  readSnapshot(id: SnapshotId, key: string, signal?: AbortSignal): Promise<Snapshot> {
+    return this.mirror.read(key, (bytes) => this.checkSnapshot(id, key, bytes), { signal });
+  }
+
+  checkSnapshot(id: SnapshotId, key: string, bytes: Uint8Array): Promise<Snapshot> {
+    return openSnapshot(bytes, { id, key, agent: this.keys.agent.publicKey, repository: this.id }, this.identities);
+  }
+
+  /** Finds one snapshot by `latest`, its id or the beginning of its id. @throws `not_found`, `usage` when several begin so. */
+  async findSnapshot(selector: string, signal?: AbortSignal): Promise<Snapshot & { backends: string[] }> {
+    const { snapshots, problems } = await this.snapshots(signal);
+    if (selector === 'latest') {
+      const newest = snapshots.at(-1);
+      if (newest) return newest;
+      if (problems[0]) throw problems[0].error;
+      throw new HoldfastError('not_found', 'the repository holds no snapshot yet', { hint: 'Run `holdfast backup` first.' });
+    }
+    if (!/^[0-9a-f]{4,64}$/.test(selector)) {
+      throw new HoldfastError('usage', `${JSON.stringify(selector)} is no snapshot id`, { hint: 'Give `latest` or at least 4 hex digits of an id that `holdfast snapshots` lists.' });
+    }
+    const matches = snapshots.filter((snapshot) => snapshot.id.startsWith(selector));
+    const [match] = matches;
+    if (!match) {
+      const broken = problems.find(({ key }) => key.includes(`-${selector}`));
+      if (broken) throw broken.error;
+      throw new HoldfastError('not_found', `no snapshot begins with ${selector}`, { hint: '`holdfast snapshots` lists them.' });
+    }
+    if (matches.length > 1) throw new HoldfastError('usage', `${matches.length} snapshots begin with ${selector}`, { hint: 'Give more digits of the id.' });
+    return match;
+  }
+
+  /** Reads every index object into memory. An index that cannot be read from any backend is skipped and reported. */
+  async loadIndex(signal?: AbortSignal): Promise<{ index: PackIndex; problems: { key: string; error: HoldfastError }[] }> {
+    const index = new PackIndex();
+    const problems: { key: string; error: HoldfastError }[] = [];
+    for await (const { key } of this.mirror.list('index/', { signal })) {
+      const parsed = parseKey(key);
+      if (parsed?.kind !== 'index') continue;
+      try {
+        const packs = await this.mirror.read(key, (bytes) => this.checkIndex(parsed.id, bytes), { signal });
+        for (const pack of packs) index.addPack(pack);
+      } catch (error) {
+        if (!isHoldfastError(error) || error.code === 'interrupted' || error.code === 'bug') throw error;
+        problems.push({ key, error });
+      }
+    }
+    return { index, problems };
+  }
+
+  checkIndex(id: string, bytes: Uint8Array) {
+    return openIndex(bytes, id, { repository: this.id, chunkIdKey: this.chunkIdKey, identities: this.identities });
+  }
+
+  /** @param prefer name of the backend to read from first. */
+  reader(index: PackIndex, prefer?: string): ChunkReader {
+    return new ChunkReader({ mirror: this.mirror, index, identities: this.identities, idOf: this.idOf, prefer });
+  }
+
+  writer(index: PackIndex, seams: { clock: Clock; random: Random; signal?: AbortSignal | undefined }): SnapshotWriter {
+    return new SnapshotWriter({
+      mirror: this.mirror,
+      index,
+      repository: this.id,
+      recipients: this.keys.recipients,
+      chunkIdKey: this.chunkIdKey,
+      idOf: this.idOf,
+      ...seams,
+    });
+  }
+
+  /** The entries of a snapshot, in order, each checked; see `readEntries`. */
+  entries(snapshot: Snapshot, reader: ChunkReader, signal?: AbortSignal): AsyncGenerator<Entry> {
+    return readEntries(reader.inOrder(snapshot.record.manifest.chunks, signal));
+  }
+
+  /** The agent's key file, as `init` wrapped it. Secret; needs restore access. */
+  agentKeyFile(signal?: AbortSignal): Promise<Uint8Array> {
+    return this.mirror.read(wrappedIdentityKey(this.keys.agent.publicKey), (bytes) => openAge(bytes, this.identities), { signal });
+  }
+}

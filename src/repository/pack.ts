@@ -1,0 +1,180 @@
+/**
+ * Packs: many chunks in one object. The plaintext is a tar archive whose members are chunks, cut into frames; each frame is
+ * an independent zstd frame, so `zstd -d | tar t` reads the whole and a ranged read opens just one.
+ */
+import { promisify } from 'node:util';
+import { constants, zstdCompress, zstdDecompress } from 'node:zlib';
+import { Header } from 'tar/header';
+import { assert, HoldfastError } from '../errors.ts';
+import type { ChunkId } from '../entry.ts';
+import { CHUNK_MAX_BYTES, FRAME_TAR_MAX_BYTES, FRAME_TAR_TARGET_BYTES, PACK_TAR_MAX_BYTES } from '../limits.ts';
+
+const compress = promisify(zstdCompress);
+const decompress = promisify(zstdDecompress);
+
+const BLOCK_BYTES = 512;
+const END_OF_ARCHIVE_BYTES = 2 * BLOCK_BYTES;
+const ZSTD_LEVEL = 3;
+/** A frame one byte short of its target, one more chunk of the longest kind with header and padding, and the end of the archive. */
+const BUFFER_BYTES = FRAME_TAR_TARGET_BYTES + CHUNK_MAX_BYTES + 4 * BLOCK_BYTES;
+
+/** Data of files and of manifests live in different packs: a listing of the tree fetches no file data. */
+export type PackKind = 'data' | 'manifest';
+
+/** Where a frame lies: bytes `[offset, offset + length)` of the age plaintext; `tarBytes` when decompressed. */
+export interface Frame {
+  offset: number;
+  length: number;
+  tarBytes: number;
+}
+
+/** A chunk's bytes: `[offset, offset + length)` of the decompressed frame. */
+export interface PackedChunk {
+  id: ChunkId;
+  frame: number;
+  offset: number;
+  length: number;
+}
+
+export interface PackPlain {
+  /** The compressed frames, in order; their concatenation is the plaintext of the age file. */
+  frames: Uint8Array[];
+  table: Frame[];
+  chunks: PackedChunk[];
+}
+
+/** Bytes that a chunk takes in the tar: header, data, padding. */
+function memberBytes(length: number): number {
+  return BLOCK_BYTES + Math.ceil(length / BLOCK_BYTES) * BLOCK_BYTES;
+}
+
+/** Collects chunks into one pack. Full frames are compressed at once, on Node's thread pool. */
+export class PackBuilder {
+  readonly kind: PackKind;
+  readonly #buffers: FrameBuffers;
+  readonly #chunks: PackedChunk[] = [];
+  readonly #compressed: Promise<Uint8Array>[] = [];
+  readonly #tarLengths: number[] = [];
+  #frame: Buffer | undefined;
+  #used = 0;
+  #tarBytes = 0;
+
+  constructor(kind: PackKind, buffers: FrameBuffers) {
+    this.kind = kind;
+    this.#buffers = buffers;
+  }
+
+  get isEmpty(): boolean {
+    return this.#chunks.length === 0;
+  }
+
+  /** True when a chunk of this length still fits below `PACK_TAR_MAX_BYTES`. */
+  fits(length: number): boolean {
+    return this.#tarBytes + this.#used + memberBytes(length) + END_OF_ARCHIVE_BYTES <= PACK_TAR_MAX_BYTES;
+  }
+
+  /** Copies a chunk in and returns its place. */
+  add(id: ChunkId, bytes: Uint8Array): PackedChunk {
+    assert(this.fits(bytes.length), 'a chunk goes only into a pack with room for it');
+    const frame = (this.#frame ??= this.#buffers.take());
+    const data = this.#used + BLOCK_BYTES;
+    new Header({ path: id, size: bytes.length, mode: 0o600, type: 'File', mtime: EPOCH, uid: 0, gid: 0 }).encode(frame, this.#used);
+    frame.set(bytes, data);
+    const end = this.#used + memberBytes(bytes.length);
+    frame.fill(0, data + bytes.length, end);
+    const chunk = { id, frame: this.#compressed.length, offset: data, length: bytes.length };
+    this.#chunks.push(chunk);
+    this.#used = end;
+    if (end >= FRAME_TAR_TARGET_BYTES) this.#closeFrame();
+    return chunk;
+  }
+
+  /** Ends the archive and waits for the compression of every frame. */
+  async finish(): Promise<PackPlain> {
+    const frame = (this.#frame ??= this.#buffers.take());
+    frame.fill(0, this.#used, this.#used + END_OF_ARCHIVE_BYTES);
+    this.#used += END_OF_ARCHIVE_BYTES;
+    this.#closeFrame();
+    const frames = await Promise.all(this.#compressed);
+    let offset = 0;
+    const table = frames.map((bytes, i) => {
+      const entry = { offset, length: bytes.length, tarBytes: this.#tarLengths[i] ?? 0 };
+      offset += bytes.length;
+      return entry;
+    });
+    return { frames, table, chunks: this.#chunks };
+  }
+
+  #closeFrame(): void {
+    const frame = this.#frame;
+    assert(frame, 'a frame is open');
+    const tar = frame.subarray(0, this.#used);
+    this.#tarLengths.push(tar.length);
+    this.#tarBytes += tar.length;
+    const job = compressChecked(tar).finally(() => this.#buffers.give(frame));
+    job.catch(() => undefined); // reported by finish(); never as an unhandled rejection before it
+    this.#compressed.push(job);
+    this.#frame = undefined;
+    this.#used = 0;
+  }
+}
+
+const EPOCH = new Date(0);
+
+/** Compresses, opens the result again and compares: bad memory is caught before it becomes a backup (I10). */
+async function compressChecked(tar: Buffer): Promise<Uint8Array> {
+  const packed = await compress(tar, { params: { [constants.ZSTD_c_compressionLevel]: ZSTD_LEVEL } });
+  const again = await decompress(packed, { maxOutputLength: tar.length });
+  if (!tar.equals(again)) {
+    throw new HoldfastError('bug', 'compressed data did not decompress to what it was made from', {
+      hint: 'Nothing was stored. Test the memory of this machine.',
+    });
+  }
+  return packed;
+}
+
+/** Frame-sized buffers that are used again, so that memory stays flat however much is packed. */
+export class FrameBuffers {
+  readonly #free: Buffer[] = [];
+  #inUse = 0;
+  #waiting: (() => void)[] = [];
+
+  /** Buffers being filled or compressed. */
+  get inUse(): number {
+    return this.#inUse;
+  }
+
+  take(): Buffer {
+    this.#inUse++;
+    return this.#free.pop() ?? Buffer.allocUnsafeSlow(BUFFER_BYTES);
+  }
+
+  give(buffer: Buffer): void {
+    this.#inUse--;
+    this.#free.push(buffer);
+    const waiting = this.#waiting;
+    this.#waiting = [];
+    for (const wake of waiting) wake();
+  }
+
+  /** Resolves when a buffer has come back. */
+  given(): Promise<void> {
+    return new Promise((resolve) => this.#waiting.push(resolve));
+  }
+}
+
+/**
+ * Decompresses one frame.
+ * @throws `damaged` when it is no zstd frame or not exactly `tarBytes` long, without ever allocating more than that.
+ */
+export async function openFrame(compressed: Uint8Array, tarBytes: number): Promise<Uint8Array> {
+  if (tarBytes < 0 || tarBytes > FRAME_TAR_MAX_BYTES) throw new HoldfastError('damaged', `a frame of ${tarBytes} bytes is over the limit`);
+  let tar: Buffer;
+  try {
+    tar = await decompress(compressed, { maxOutputLength: Math.max(1, tarBytes) });
+  } catch (cause) {
+    throw new HoldfastError('damaged', 'a frame of the pack does not decompress', { cause });
+  }
+  if (tar.length !== tarBytes) throw new HoldfastError('damaged', `a frame has ${tar.length} bytes where the index says ${tarBytes}`);
+  return tar;
+}

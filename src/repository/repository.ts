@@ -1,0 +1,16 @@
+/**
+ * The door to this folder: the rest of holdfast imports this file and no other of it. docs/format.md describes what lies behind.
+ */
+export { createRepository, type NewRepository } from './create.ts';
+export { openRepository, type Repository } from './open.ts';
+export type { Access } from './keys.ts';
+export { parseKey, REPOSITORY_KEY, timestamp, FORMAT_VERSION } from './format.ts';
+export type { KeysRecord, PackId, RepositoryRecord, Signer, SnapshotId, SnapshotRecord } from './format.ts';
+export { checkChain, type Snapshot } from './snapshot.ts';
+export { ChunkStream, type ChunkerParameters } from './chunker.ts';
+export { entryLine, parseEntryLine } from './manifest.ts';
+export type { PackIndex } from './pack-index.ts';
+export type { ChunkReader, WantedChunk } from './reader.ts';
+export type { SnapshotWriter, WriterTotals } from './writer.ts';
+export { level, type LevelResult } from './level.ts';
+export { scrub, type Damage, type ScrubLevel, type ScrubResult } from './scrub.ts';

@@ -1,0 +1,80 @@
+/** Snapshot records: signed by the agent, encrypted to those who may know that they exist. */
+import { HoldfastError } from '../errors.ts';
+import { openAge, sealAge } from '../crypto/age.ts';
+import { parseEnvelope, signedBy, signEnvelope } from '../crypto/dsse.ts';
+import { sha256Hex } from '../crypto/hash.ts';
+import type { Random } from '../clock.ts';
+import { parseRecord, SNAPSHOT_PAYLOAD_TYPE, snapshotSchema, type Signer, type SnapshotId, type SnapshotRecord } from './format.ts';
+
+/** A snapshot whose signature and name were checked. */
+export interface Snapshot {
+  id: SnapshotId;
+  record: SnapshotRecord;
+  /** The object it was read from. */
+  key: string;
+}
+
+/** @returns the object's bytes and the id that belongs into its name. */
+export async function sealSnapshot(
+  record: SnapshotRecord,
+  signer: Signer,
+  recipients: readonly string[],
+  random: Random,
+): Promise<{ id: SnapshotId; bytes: Uint8Array }> {
+  const payload = Buffer.from(JSON.stringify(record));
+  const { bytes } = await sealAge(signEnvelope(SNAPSHOT_PAYLOAD_TYPE, payload, [signer]), recipients, random);
+  return { id: sha256Hex(payload) as SnapshotId, bytes };
+}
+
+/**
+ * Opens a snapshot object and checks it before anything in it is believed: id, signature of the agent, repository.
+ * @param agent the public key (hex) that must have signed.
+ * @throws `damaged`, `forged`, `wrong_key`, `unsupported_format`
+ */
+export async function openSnapshot(
+  bytes: Uint8Array,
+  expected: { id: SnapshotId; key: string; agent: string; repository: string },
+  identities: readonly string[],
+): Promise<Snapshot> {
+  const what = `snapshot ${expected.id.slice(0, 8)}`;
+  const envelope = parseEnvelope(await openAge(bytes, identities), SNAPSHOT_PAYLOAD_TYPE);
+  if (sha256Hex(envelope.payload) !== expected.id) throw new HoldfastError('damaged', `${what} is another snapshot than its name says`);
+  if (!signedBy(envelope, Buffer.from(expected.agent, 'hex'))) {
+    throw new HoldfastError('forged', `${what} is not signed by the agent's key`, {
+      hint: 'Somebody else wrote it. Do not restore it; find out who can write to the backend.',
+    });
+  }
+  const record = parseRecord(envelope.payload, snapshotSchema, what);
+  if (record.repository !== expected.repository || record.agent.publicKey !== expected.agent) {
+    throw new HoldfastError('forged', `${what} belongs to another repository or agent`, { hint: 'Do not restore it; it was put there by hand.' });
+  }
+  return { id: expected.id, record, key: expected.key };
+}
+
+/** A break in the chain of snapshots that signatures alone do not show. */
+export interface ChainProblem {
+  snapshot: Snapshot;
+  problem: string;
+}
+
+/**
+ * Checks the chain: numbers rise by one from parent to child, no number twice, and each parent that is named is there.
+ * @param snapshots in the order of their numbers.
+ */
+export function checkChain(snapshots: readonly Snapshot[]): ChainProblem[] {
+  const problems: ChainProblem[] = [];
+  let previous: Snapshot | undefined;
+  for (const snapshot of snapshots) {
+    const { seq, parent } = snapshot.record;
+    if (!previous) {
+      if ((seq === 0) !== (parent === null)) problems.push({ snapshot, problem: 'the first of a chain has number 0 and no parent, others have a parent' });
+      else if (parent !== null) problems.push({ snapshot, problem: `its parent ${parent.slice(0, 8)} is missing` });
+    } else if (seq === previous.record.seq) {
+      problems.push({ snapshot, problem: `it has the same number (${seq}) as snapshot ${previous.id.slice(0, 8)}: two copies of the agent may be running` });
+    } else if (parent !== previous.id || seq !== previous.record.seq + 1) {
+      problems.push({ snapshot, problem: parent === null ? 'it has no parent' : `its parent ${parent.slice(0, 8)} is missing` });
+    }
+    previous = snapshot;
+  }
+  return problems;
+}

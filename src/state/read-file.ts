@@ -1,0 +1,99 @@
+/** Reads one scanned file, in pieces, and says whether what was read is one state of the file. */
+import { closeSync, constants, fstatSync, openSync, readSync, type BigIntStats } from 'node:fs';
+import { resolve } from 'node:path';
+import { systemErrorCode, throwIfAborted } from '../errors.ts';
+import { READ_BUFFER_BYTES } from '../limits.ts';
+import { rawFromText, type RawPath } from '../raw-path.ts';
+import { describe, type ScannedFile } from './scan.ts';
+import { isGone, isSystemError, reasonOf } from './system-error.ts';
+import { inTree } from './tree-path.ts';
+
+export type ReadResult =
+  /** The pieces are the file, and `file` is what it was like when it was opened (it may be newer than the scan's view). */
+  | { outcome: 'ok'; file: ScannedFile }
+  /**
+   * The file was written, cut, renamed or otherwise touched while it was read: the pieces may mix old and new. `file.size` is how many
+   * bytes were read, and its times are those from before the reading, so that a later scan sees a difference and reads again.
+   */
+  | { outcome: 'changed'; file: ScannedFile; reason: string }
+  /** Nothing is there any more, or something that is no regular file. */
+  | { outcome: 'vanished'; reason: string }
+  /** Any pieces that were given are a part of the file only. */
+  | { outcome: 'unreadable'; reason: string };
+
+export interface ReadOptions {
+  /** Where pieces are read into, and so their largest size; one for many files saves making it anew. By default up to 4 MiB are made. */
+  buffer?: Uint8Array;
+  signal?: AbortSignal | undefined;
+}
+
+/**
+ * Yields the contents of the regular file at `path` under `root` piece by piece; the result is what the generator returns. A piece
+ * is valid only until the next is asked for. A caller that stops early calls `return()` (as `for…of` does), which closes the file.
+ *
+ * A generator and not a stream: it costs next to nothing for small files, and the caller may await whatever it likes between two pieces.
+ *
+ * At most as many bytes are read as the file had when opened, so a log that grows without end still ends here (as `changed`).
+ * The file is opened without following a link, without blocking on a FIFO and, where allowed, without touching its access time.
+ * A caller that gets `changed` simply calls again; nothing but the path is taken from the scan.
+ *
+ * Limit: a write within the kernel's clock tick (some milliseconds before Linux 6.13) of the write before it leaves the times as they were.
+ *
+ * @throws HoldfastError `interrupted`
+ */
+export function* readFile(
+  root: string,
+  path: RawPath,
+  options: ReadOptions = {},
+): Generator<Uint8Array, ReadResult, void> {
+  throwIfAborted(options.signal);
+  let fd: number | undefined;
+  try {
+    fd = open(inTree(rawFromText(resolve(root)), path));
+    const before = fstatSync(fd, { bigint: true });
+    if (!before.isFile()) return { outcome: 'vanished', reason: 'is no regular file any more' };
+    const file = describe(path, before) as ScannedFile;
+    const buffer = options.buffer ?? Buffer.allocUnsafeSlow(Math.min(file.size, READ_BUFFER_BYTES));
+    let size = 0;
+    while (size < file.size) {
+      throwIfAborted(options.signal);
+      const length = readSync(fd, buffer, 0, Math.min(buffer.length, file.size - size), null);
+      if (length === 0) break;
+      size += length;
+      yield buffer.subarray(0, length);
+    }
+    const change =
+      difference(before, fstatSync(fd, { bigint: true })) ?? (size < file.size ? 'became shorter' : undefined);
+    return change === undefined
+      ? { outcome: 'ok', file }
+      : { outcome: 'changed', file: { ...file, size }, reason: `${change} while it was read` };
+  } catch (error) {
+    if (!isSystemError(error)) throw error;
+    // Opened with O_NOFOLLOW, a link gives ELOOP; a socket gives ENXIO.
+    if (isGone(error)) return { outcome: 'vanished', reason: 'is not there any more' };
+    if (['ELOOP', 'ENXIO'].includes(systemErrorCode(error) ?? ''))
+      return { outcome: 'vanished', reason: 'is no regular file any more' };
+    return { outcome: 'unreadable', reason: `cannot be read: ${reasonOf(error)}` };
+  } finally {
+    if (fd !== undefined) closeSync(fd);
+  }
+}
+
+const FLAGS = constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK;
+
+/** O_NOATIME exists on Linux only, and only the owner and root may use it. */
+function open(path: string | Buffer): number {
+  try {
+    return openSync(path, FLAGS | (constants.O_NOATIME ?? 0));
+  } catch (error) {
+    if (systemErrorCode(error) !== 'EPERM') throw error;
+    return openSync(path, FLAGS);
+  }
+}
+
+function difference(before: BigIntStats, after: BigIntStats): string | undefined {
+  if (after.size !== before.size) return after.size > before.size ? 'grew' : 'became shorter';
+  if (after.mtimeNs !== before.mtimeNs) return 'was written to';
+  if (after.ctimeNs !== before.ctimeNs) return 'was touched';
+  return undefined;
+}

@@ -1,0 +1,310 @@
+/**
+ * Reads a tree: a depth-first walk in manifest order (see `comparePaths`), one `lstat` an entry, contents not read.
+ * Synchronous, because that is several times faster than one promise an entry: about 300,000 entries a second.
+ *
+ * Symbolic links are recorded, never followed. Node has no `openat`, so a folder on the way that somebody swaps for a link in mid-walk
+ * is noticed when it is listed, but not between that and the look at each entry in it.
+ */
+import { lstatSync, readdirSync, readlinkSync, realpathSync, statSync, type BigIntStats } from 'node:fs';
+import { resolve } from 'node:path';
+import ignore from 'ignore';
+import type { Warning } from '../entry.ts';
+import { HoldfastError, throwIfAborted } from '../errors.ts';
+import { ROOT, joinRaw, rawForDisplay, rawFromText, rawToFs, rawToText, type RawPath } from '../raw-path.ts';
+import { isGone, reasonOf } from './system-error.ts';
+import { RESTORE_MARKER, inTree } from './tree-path.ts';
+
+interface ScannedCommon {
+  path: RawPath;
+  /** Permission bits with setuid, setgid and sticky: 0 to 0o7777. */
+  mode: number;
+  /** Nanoseconds since the Unix epoch; may be negative. */
+  mtimeNs: bigint;
+  ctimeNs: bigint;
+  uid: number;
+  gid: number;
+  ino: bigint;
+  dev: bigint;
+}
+
+export interface ScannedFile extends ScannedCommon {
+  kind: 'file';
+  /** Bytes. */
+  size: number;
+}
+
+export interface ScannedFolder extends ScannedCommon {
+  kind: 'folder';
+}
+
+export interface ScannedSymlink extends ScannedCommon {
+  kind: 'symlink';
+  /** Where the link points, as stored in the link. */
+  target: RawPath;
+}
+
+export interface ScanProblem {
+  kind: 'problem';
+  warning: Warning;
+}
+
+export type ScanItem = ScannedFile | ScannedFolder | ScannedSymlink | ScanProblem;
+
+export interface ScanOptions {
+  /**
+   * Patterns in gitignore syntax, each one line, case-sensitive, relative to the root. They are matched on the text of a path; a path that
+   * is no UTF-8 is matched in its displayed form (`\xNN`).
+   */
+  exclude?: readonly string[];
+  /** Files and folders never taken, wherever they show up in the tree: key files, backend folders. Need not exist. */
+  keepOut?: readonly string[];
+  signal?: AbortSignal | undefined;
+}
+
+export interface ScanSummary {
+  /** Entries left out because of `exclude`; a folder counts once, with all it holds. */
+  excluded: number;
+}
+
+/**
+ * Walks the tree under the folder `root` (itself the first item, with path ''; a link to a folder is followed here only).
+ *
+ * Besides entries it yields problems, with these warning codes:
+ * - `unreadable` (incomplete): an entry, or what a folder holds, cannot be read;
+ * - `vanished` (incomplete): a folder went away, or was replaced, after a part of what it held had been yielded;
+ * - `changed` (incomplete): an entry was replaced again and again while it was looked at;
+ * - `unfinished_restore` (incomplete): the tree is what an interrupted restore left;
+ * - `special_skipped`: a FIFO, socket or device, which has no contents to save;
+ * - `kept_apart`: named by `keepOut`.
+ * An entry that is gone before it was looked at is as if it had been deleted before the scan: nothing is said.
+ *
+ * @throws HoldfastError `source_unreadable` when the root is missing, no folder, cannot be listed, or is itself to be kept out;
+ * `interrupted`. Both come from `next()`, not from the call.
+ */
+export function* scan(root: string, options: ScanOptions = {}): Generator<ScanItem, ScanSummary, void> {
+  throwIfAborted(options.signal);
+  const tree = openRoot(root, options.keepOut ?? []);
+  const isExcluded = excluder(options.exclude ?? []);
+  let excluded = 0;
+
+  yield describe(ROOT, tree.stats);
+  const stack: OpenFolder[] = [{ path: ROOT, stats: tree.stats, names: tree.names, next: 0, missed: false }];
+  for (let folder = stack.at(-1); folder !== undefined; folder = stack.at(-1)) {
+    throwIfAborted(options.signal);
+    const name = folder.names[folder.next++];
+    if (name === undefined) {
+      stack.pop();
+      if (folder.missed && !isStillThere(tree.base, folder)) {
+        yield problem(
+          'vanished',
+          folder.path,
+          'was removed or replaced during the scan: only a part of it was seen',
+          true,
+        );
+      }
+      continue;
+    }
+    const path = joinRaw(folder.path, name);
+    if (path === RESTORE_MARKER) {
+      yield problem(
+        'unfinished_restore',
+        path,
+        'marks this folder as an unfinished restore: it does not hold everything',
+        true,
+      );
+      continue;
+    }
+    const seen = look(tree.base, path);
+    if (seen === 'gone') {
+      folder.missed = true;
+      continue;
+    }
+    if (seen instanceof Error) {
+      yield problem('unreadable', path, `cannot be read: ${reasonOf(seen)}`, true);
+      continue;
+    }
+    if (isExcluded(path, seen.isDirectory())) {
+      excluded++;
+      continue;
+    }
+    if (tree.isKeptOut(path, seen)) {
+      yield problem('kept_apart', path, 'is kept out of the backup: it holds keys or backups', false);
+      continue;
+    }
+    if (seen.isFile()) {
+      yield describe(path, seen);
+    } else if (seen.isDirectory()) {
+      const opened = openFolder(tree.base, path, seen);
+      if (opened === 'gone') folder.missed = true;
+      else if (opened === 'changed') yield problem('changed', path, 'was replaced while it was being listed', true);
+      else {
+        yield describe(path, opened.stats);
+        if (opened.names instanceof Error) {
+          yield problem('unreadable', path, `what it holds cannot be read: ${reasonOf(opened.names)}`, true);
+        } else {
+          stack.push({ path, stats: opened.stats, names: opened.names, next: 0, missed: false });
+        }
+      }
+    } else if (seen.isSymbolicLink()) {
+      const target = readTarget(tree.base, path);
+      if (target === 'gone') folder.missed = true;
+      else if (target instanceof Error) yield problem('unreadable', path, `cannot be read: ${reasonOf(target)}`, true);
+      else yield { ...describe(path, seen), kind: 'symlink', target };
+    } else {
+      yield problem('special_skipped', path, `is ${specialName(seen)}, which is not backed up`, false);
+    }
+  }
+  return { excluded };
+}
+
+/** What `stats` (of something that is no symlink) say about the file or folder at `path`. */
+export function describe(path: RawPath, stats: BigIntStats): ScannedFile | ScannedFolder {
+  const { mtimeNs, ctimeNs, ino, dev } = stats;
+  const mode = Number(stats.mode) & 0o7777;
+  const uid = Number(stats.uid);
+  const gid = Number(stats.gid);
+  return stats.isFile()
+    ? { kind: 'file', path, size: Number(stats.size), mode, mtimeNs, ctimeNs, uid, gid, ino, dev }
+    : { kind: 'folder', path, mode, mtimeNs, ctimeNs, uid, gid, ino, dev };
+}
+
+interface OpenFolder {
+  path: RawPath;
+  stats: BigIntStats;
+  names: readonly string[];
+  next: number;
+  /** Something listed was not there when looked at: deleted, or the whole folder is gone. */
+  missed: boolean;
+}
+
+interface OpenRoot {
+  base: RawPath;
+  stats: BigIntStats;
+  names: readonly string[];
+  isKeptOut: (path: RawPath, stats: BigIntStats) => boolean;
+}
+
+function openRoot(root: string, keepOut: readonly string[]): OpenRoot {
+  const shown = rawForDisplay(rawFromText(root));
+  const fail = (what: string, cause?: unknown): never => {
+    throw new HoldfastError('source_unreadable', `the folder to back up, ${shown}, ${what}`, {
+      hint: 'Check the path, that its disk is mounted, and that this user may read it.',
+      cause,
+    });
+  };
+  const base = rawFromText(resolve(root));
+  try {
+    const stats = statSync(rawToFs(base), { bigint: true });
+    if (!stats.isDirectory()) return fail('is not a folder');
+    const names = listNames(rawToFs(base));
+    const kept = keepOut.map(keptPlace);
+    const real = realOf(base);
+    if (kept.some(({ path }) => real === path || real.startsWith(`${path}/`)))
+      return fail('is one that holds keys or backups');
+    const prefix = real.endsWith('/') ? real : `${real}/`;
+    const paths = new Set(
+      kept.filter(({ path }) => path.startsWith(prefix)).map(({ path }) => path.slice(prefix.length)),
+    );
+    const isKeptOut = (path: RawPath, seen: BigIntStats) =>
+      kept.length > 0 && (paths.has(path) || kept.some(({ ino, dev }) => ino === seen.ino && dev === seen.dev));
+    return { base, stats, names, isKeptOut };
+  } catch (error) {
+    if (error instanceof HoldfastError) throw error;
+    return fail(isGone(error) ? 'does not exist' : `cannot be read: ${reasonOf(error)}`, error);
+  }
+}
+
+/** Known both by identity (hard links, bind mounts) and by path (a file that is replaced by a new one during the scan). */
+function keptPlace(place: string): { path: string; ino: bigint | undefined; dev: bigint | undefined } {
+  const raw = rawFromText(resolve(place));
+  try {
+    const { ino, dev } = statSync(rawToFs(raw), { bigint: true });
+    return { path: realOf(raw), ino, dev };
+  } catch {
+    return { path: raw, ino: undefined, dev: undefined };
+  }
+}
+
+function realOf(path: RawPath): string {
+  return realpathSync.native(rawToFs(path), 'latin1');
+}
+
+/** Sorting by UTF-16 code units sorts latin1 strings by their bytes. */
+function listNames(path: string | Buffer): string[] {
+  return readdirSync(path, 'latin1').sort();
+}
+
+function look(base: RawPath, path: RawPath): BigIntStats | 'gone' | Error {
+  try {
+    return lstatSync(inTree(base, path), { bigint: true });
+  } catch (error) {
+    return isGone(error) ? 'gone' : (error as Error);
+  }
+}
+
+/** Lists a folder, making sure that what was listed is the folder of that name and not what a link in its place points to. */
+function openFolder(
+  base: RawPath,
+  path: RawPath,
+  seen: BigIntStats,
+): { stats: BigIntStats; names: string[] | Error } | 'gone' | 'changed' {
+  let before = seen;
+  for (let attempt = 0; attempt < 3; attempt++) {
+    let names: string[] | Error;
+    try {
+      names = listNames(inTree(base, path));
+    } catch (error) {
+      names = error as Error;
+    }
+    const after = look(base, path);
+    if (after === 'gone') return 'gone';
+    if (after instanceof Error) return { stats: before, names: after };
+    if (after.isDirectory() && after.ino === before.ino && after.dev === before.dev) return { stats: after, names };
+    before = after;
+  }
+  return 'changed';
+}
+
+function isStillThere(base: RawPath, folder: OpenFolder): boolean {
+  try {
+    const path = inTree(base, folder.path);
+    const now = folder.path === ROOT ? statSync(path, { bigint: true }) : lstatSync(path, { bigint: true });
+    return now.ino === folder.stats.ino && now.dev === folder.stats.dev;
+  } catch {
+    return false;
+  }
+}
+
+function readTarget(base: RawPath, path: RawPath): RawPath | 'gone' | Error {
+  try {
+    return readlinkSync(inTree(base, path), 'latin1') as RawPath;
+  } catch (error) {
+    return isGone(error) ? 'gone' : (error as Error);
+  }
+}
+
+/** `ignore` remembers its answer for every path it ever saw; a fresh one now and then keeps memory bounded. */
+const EXCLUDER_MEMORY_PATHS = 10_000;
+
+function excluder(patterns: readonly string[]): (path: RawPath, isFolder: boolean) => boolean {
+  if (patterns.length === 0) return () => false;
+  const fresh = () => ignore({ ignorecase: false }).add(patterns);
+  let rules = fresh();
+  let asked = 0;
+  return (path, isFolder) => {
+    if (++asked % EXCLUDER_MEMORY_PATHS === 0) rules = fresh();
+    const text = rawToText(path) ?? rawForDisplay(path);
+    return rules.ignores(isFolder ? `${text}/` : text);
+  };
+}
+
+function problem(code: string, path: RawPath, what: string, incomplete: boolean): ScanProblem {
+  const shown = path === ROOT ? '.' : rawForDisplay(path);
+  return { kind: 'problem', warning: { code, path: shown, message: `${shown} ${what}`, incomplete } };
+}
+
+function specialName(stats: BigIntStats): string {
+  if (stats.isFIFO()) return 'a FIFO';
+  if (stats.isSocket()) return 'a socket';
+  return 'a device';
+}

@@ -1,0 +1,46 @@
+/** Runs the command line as a user does: a child process. */
+import { spawn, type ChildProcess } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
+
+export const ROOT = fileURLToPath(new URL('../..', import.meta.url));
+/** The sources of the program. */
+export const DEV = 'bin/dev.js';
+/** The frame with the commands of test/cli/fixture. */
+export const FIXTURE = 'test/cli/fixture/program.ts';
+
+export interface Ended {
+  code: number | null;
+  stdout: string;
+  stderr: string;
+}
+
+export interface RunOptions {
+  env?: Record<string, string>;
+  cwd?: string;
+  /** Given to the child as soon as it runs. */
+  meanwhile?: (child: ChildProcess) => void;
+}
+
+export function run(
+  program: string,
+  args: readonly string[],
+  { env, cwd, meanwhile }: RunOptions = {},
+): Promise<Ended> {
+  const inherited = { ...process.env };
+  for (const name of ['HOLDFAST_CONFIG', 'HOLDFAST_RESTORE_IDENTITY_FILE', 'FORCE_COLOR', 'NO_COLOR', 'NODE_ENV'])
+    delete inherited[name];
+  const child = spawn(process.execPath, [`${ROOT}/${program}`, ...args], {
+    cwd: cwd ?? ROOT,
+    env: { ...inherited, ...env },
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  let stdout = '';
+  let stderr = '';
+  child.stdout.setEncoding('utf8').on('data', (text: string) => (stdout += text));
+  child.stderr.setEncoding('utf8').on('data', (text: string) => (stderr += text));
+  meanwhile?.(child);
+  return new Promise((resolve, reject) => {
+    child.once('error', reject);
+    child.once('close', (code) => resolve({ code, stdout, stderr }));
+  });
+}

@@ -1,0 +1,59 @@
+/** What the tests of crypto and identity share. */
+import { spawnSync } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+import { inspect } from 'node:util';
+import { expect } from 'vitest';
+import type { Random } from '../../src/clock.ts';
+import { sha256 } from '../../src/crypto/hash.ts';
+import { HoldfastError, type ErrorCode } from '../../src/errors.ts';
+
+/** Bytes that depend on the seed and on what was taken before: SHA-256 of seed and counter. */
+export function seededRandom(seed: string): Random {
+  let counter = 0;
+  return {
+    bytes(length) {
+      const bytes = new Uint8Array(length);
+      for (let at = 0; at < length; at += 32) {
+        bytes.set(sha256(Buffer.from(`${seed}/${counter++}`)).subarray(0, length - at), at);
+      }
+      return bytes;
+    },
+  };
+}
+
+/** The parsed JSON of a file of fixtures/vectors, taken to have the shape `T`. */
+export function vectors<T>(name: string): T {
+  return JSON.parse(readFileSync(new URL(`../../fixtures/vectors/${name}.json`, import.meta.url), 'utf8')) as T;
+}
+
+/** The HoldfastError that `run` throws or rejects with; the test fails when it does not, or with one of another code. */
+export async function failure(run: () => unknown, ...codes: ErrorCode[]): Promise<HoldfastError> {
+  try {
+    await run();
+  } catch (error) {
+    expect(error).toBeInstanceOf(HoldfastError);
+    const failed = error as HoldfastError;
+    expect(codes, failed.message).toContain(failed.code);
+    return failed;
+  }
+  throw new Error(`expected a HoldfastError (${codes.join(' or ')}), and nothing was thrown`);
+}
+
+/** Everything that a log of the error could show, its causes included. */
+export function everythingOf(error: HoldfastError): string {
+  return `${inspect(error, { depth: 10 })} ${error.message} ${error.hint ?? ''}`;
+}
+
+/**
+ * Whether a test that needs the program is to be skipped: only where the program is missing and this is no CI run; there the test runs, and fails.
+ */
+export function lacks(program: string, ...args: string[]): boolean {
+  return process.env['CI'] !== 'true' && spawnSync(program, args).error !== undefined;
+}
+
+/** Standard output of a program that must succeed. */
+export function run(program: string, args: readonly string[], input?: Uint8Array): Buffer {
+  const { status, stdout, stderr, error } = spawnSync(program, args, { input, maxBuffer: 64 * 1024 * 1024 });
+  if (error !== undefined || status !== 0) throw new Error(`${program} failed: ${error?.message ?? stderr.toString()}`);
+  return stdout;
+}
