@@ -4,8 +4,10 @@
  */
 import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { isHoldfastError, type ErrorCode } from '../src/errors.ts';
-import { OBJECT_MAX_BYTES, type Backend, type ByteRange, type ObjectInfo } from '../src/backend/backend.ts';
+import { isHoldfastError } from '../src/errors.ts';
+import { OBJECT_MAX_BYTES, type Backend } from '../src/backend/backend.ts';
+import { collect, expectSame, keysAndSizes, notFoundAsUndefined, patterned, rejects } from './backend-helpers.ts';
+import { anyStep, expected, perform } from './backend-model.ts';
 
 /** One fresh, empty backend, and what can be done to it from outside. */
 export interface Subject {
@@ -21,7 +23,7 @@ export interface Subject {
 const MiB = 1024 * 1024;
 
 export function backendSuite(name: string, make: () => Promise<Subject>): void {
-  describe(`${name} keeps the backend contract`, () => {
+  describe(`${name} keeps the backend contract`, { timeout: 60_000 }, () => {
     let subject: Subject;
     let backend: Backend;
     let opened: Backend[] = [];
@@ -308,15 +310,13 @@ export function backendSuite(name: string, make: () => Promise<Subject>): void {
         const key = `packs/ab/${turns}`;
         const controller = new AbortController();
         const put = backend.put(key, bytes, { ifAbsent: true, signal: controller.signal });
-        const outcome = put.catch((error: unknown) =>
-          isHoldfastError(error, 'interrupted') ? 'interrupted' : Promise.reject(error),
-        );
+        const outcome = put.catch((error: unknown) => (isHoldfastError(error) ? error.code : Promise.reject(error)));
         for (let i = 0; i < turns; i++) await new Promise((resolve) => setImmediate(resolve));
         controller.abort();
         expect(['created', 'interrupted']).toContain(await outcome);
         const got = await backend.get(key).catch(notFoundAsUndefined);
         if (got) expectSame(got, bytes);
-        else expect(await outcome).toBe('interrupted');
+        expect(got !== undefined || (await outcome) === 'interrupted').toBe(true);
         expect(await backend.put(key, bytes, { ifAbsent: true })).toBe(got ? 'exists' : 'created');
       }
     });
@@ -327,10 +327,7 @@ export function backendSuite(name: string, make: () => Promise<Subject>): void {
       const listing = backend.list('k/', { signal: controller.signal })[Symbol.asyncIterator]();
       expect((await listing.next()).done).toBe(false);
       controller.abort();
-      const rest = (async () => {
-        for (let i = 0; i < 5; i++) if ((await listing.next()).done) return;
-      })();
-      await rest.catch((error: unknown) => expect(isHoldfastError(error, 'interrupted')).toBe(true));
+      await rejects(listing.next(), 'interrupted');
       expect(await keysAndSizes(backend, '')).toHaveLength(5);
     });
 
@@ -356,7 +353,7 @@ export function backendSuite(name: string, make: () => Promise<Subject>): void {
       ];
       keys.push(
         `l/${'n'.repeat(255)}`,
-        Array.from({ length: 256 }, () => 'd').join('/') + 'e',
+        Array.from({ length: 40 }, () => 'd').join('/'),
         ['n', 'o'].map((c) => c.repeat(255)).join('/'),
       );
       for (const [i, key] of keys.entries())
@@ -480,116 +477,4 @@ export function backendSuite(name: string, make: () => Promise<Subject>): void {
       );
     });
   });
-}
-
-type Step =
-  | { do: 'put'; key: string; bytes: Uint8Array; ifAbsent: boolean }
-  | { do: 'get'; key: string; range: ByteRange | undefined }
-  | { do: 'head' | 'delete'; key: string }
-  | { do: 'list'; prefix: string };
-
-/** Few keys, so that steps meet; none is a folder of another. */
-const anyKey = fc.constantFrom('a', 'ab', 'packs/a', 'packs/ab', 'packs/b/c', 'index/0', 'tmp-1', 'x/y/z/0');
-const anySize = fc.integer({ min: 0, max: 40 });
-const anyStep: fc.Arbitrary<Step> = fc.oneof(
-  fc.record({ do: fc.constant('put'), key: anyKey, bytes: fc.uint8Array({ maxLength: 40 }), ifAbsent: fc.boolean() }),
-  fc.record({
-    do: fc.constant('get'),
-    key: anyKey,
-    range: fc.option(fc.record({ offset: anySize, length: anySize }), { nil: undefined }),
-  }),
-  fc.record({ do: fc.constantFrom('head', 'delete'), key: anyKey }),
-  fc.record({
-    do: fc.constant('list'),
-    prefix: fc.constantFrom('', 'a', 'p', 'packs/', 'packs/a', 'packs/b', 'x/', 'tmp'),
-  }),
-);
-
-async function perform(backend: Backend, step: Step): Promise<unknown> {
-  switch (step.do) {
-    case 'put':
-      return backend.put(step.key, step.bytes, { ifAbsent: step.ifAbsent });
-    case 'get':
-      return backend.get(step.key, step.range).then((bytes) => [...bytes], notFoundAsUndefined);
-    case 'head':
-      return backend.head(step.key);
-    case 'delete':
-      return backend.delete(step.key);
-    case 'list':
-      return keysAndSizes(backend, step.prefix);
-  }
-}
-
-function expected(model: Map<string, Uint8Array>, step: Step): unknown {
-  switch (step.do) {
-    case 'put':
-      if (step.ifAbsent && model.has(step.key)) return 'exists';
-      model.set(step.key, step.bytes);
-      return 'created';
-    case 'get': {
-      const bytes = model.get(step.key);
-      const { offset, length } = step.range ?? { offset: 0, length: Infinity };
-      return bytes && [...bytes].slice(offset, offset + length);
-    }
-    case 'head': {
-      const bytes = model.get(step.key);
-      return bytes && { size: bytes.length };
-    }
-    case 'delete':
-      model.delete(step.key);
-      return undefined;
-    case 'list':
-      return [...model]
-        .flatMap(([key, { length }]) => (key.startsWith(step.prefix) ? [[key, length]] : []))
-        .sort(([a = ''], [b = '']) => (a < b ? -1 : 1));
-  }
-}
-
-/** `length` bytes that differ from place to place and from seed to seed. */
-export function patterned(length: number, seed: number): Uint8Array {
-  const bytes = new Uint8Array(length);
-  let state = (seed + 1) * 0x9e3779b1;
-  for (let i = 0; i < length; i++) {
-    state = (Math.imul(state, 1664525) + 1013904223) | 0;
-    bytes[i] = state >>> 24;
-  }
-  return bytes;
-}
-
-export async function collect(listing: AsyncIterable<ObjectInfo>): Promise<ObjectInfo[]> {
-  const objects: ObjectInfo[] = [];
-  for await (const object of listing) objects.push(object);
-  return objects;
-}
-
-/** What `list` gives, sorted by key. */
-export async function keysAndSizes(backend: Backend, prefix: string): Promise<[key: string, size: number][]> {
-  const objects = await collect(backend.list(prefix));
-  return objects.map(({ key, size }): [string, number] => [key, size]).sort(([a], [b]) => (a < b ? -1 : 1));
-}
-
-/** Byte equality without a diff of megabytes when it fails. */
-export function expectSame(actual: Uint8Array | undefined, wanted: Uint8Array | undefined): void {
-  if (actual && wanted && Buffer.compare(actual, wanted) === 0) return;
-  const at = actual?.findIndex((byte, i) => byte !== wanted?.[i]) ?? -1;
-  expect.fail(`bytes differ: ${actual?.length} instead of ${wanted?.length}, the first difference at ${at}`);
-}
-
-/** Asserts that a promise rejects with a HoldfastError of (one of) the code(s); resolves to it. */
-export async function rejects(
-  promise: Promise<unknown>,
-  code: ErrorCode | readonly ErrorCode[],
-  what = '',
-): Promise<Error> {
-  const error = await promise.then(
-    (value) => expect.fail(`${what} resolved to ${String(value)} instead of rejecting with ${String(code)}`),
-    (reason: unknown) => reason,
-  );
-  if (!isHoldfastError(error)) throw error;
-  expect(typeof code === 'string' ? [code] : code, `${what}: ${error.message}`).toContain(error.code);
-  return error;
-}
-
-function notFoundAsUndefined(error: unknown): undefined {
-  if (!isHoldfastError(error, 'not_found')) throw error;
 }

@@ -316,17 +316,20 @@ class DirectoryBackend implements Backend {
       if (!key.startsWith(prefix) || !isKey(key)) continue;
       if (entry.isDirectory()) folders.push(key);
       else if (entry.isFile() && files.push(key) === LIST_BATCH_FILES) {
-        yield* await this.#sizes(files);
+        yield* this.#sizes(files, signal);
         files = [];
       }
     }
-    yield* await this.#sizes(files);
+    yield* this.#sizes(files, signal);
     for (const key of folders) yield* this.#walk(key, prefix, signal);
   }
 
-  async #sizes(keys: readonly string[]): Promise<ObjectInfo[]> {
+  async *#sizes(keys: readonly string[], signal: AbortSignal | undefined): AsyncGenerator<ObjectInfo> {
     const stats = await Promise.all(keys.map((key) => absentAsUndefined(lstat(this.#path(key)))));
-    return keys.flatMap((key, i) => (stats[i]?.isFile() ? [{ key, size: stats[i].size }] : []));
+    for (const [i, key] of keys.entries()) {
+      throwIfAborted(signal);
+      if (stats[i]?.isFile()) yield { key, size: stats[i].size };
+    }
   }
 
   #path(key: string): string {

@@ -232,7 +232,7 @@ export class Mirror implements Backend {
 
   /** Disposes of every member that was opened, also of those taken out. */
   async [Symbol.asyncDispose](): Promise<void> {
-    const ends = await Promise.allSettled(this.#members.map(({ backend }) => backend?.[Symbol.asyncDispose]()));
+    const ends = await Promise.allSettled(this.#members.map(async ({ backend }) => backend?.[Symbol.asyncDispose]()));
     for (const end of ends) if (end.status === 'rejected') survivable(end.reason);
   }
 

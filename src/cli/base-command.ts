@@ -2,11 +2,14 @@
 import { Command, Flags, type Interfaces } from '@oclif/core';
 import { systemClock, systemRandom } from '../clock.ts';
 import { HoldfastError } from '../errors.ts';
+import type { Warning } from '../entry.ts';
+import type { Seams } from '../operations/seams.ts';
 import type { Progress } from '../progress.ts';
 import type { Config } from './config.ts';
 import { EXIT, type ExitCode } from './exit-codes.ts';
 import { toJson, writeStdout } from './output.ts';
 import { createProgress, type ProgressDisplay } from './progress.ts';
+import { warningLines } from './render.ts';
 
 type FlagsOf<T extends typeof Command> = Interfaces.InferredFlags<(typeof HoldfastCommand)['baseFlags'] & T['flags']>;
 type ArgsOf<T extends typeof Command> = Interfaces.InferredArgs<T['args']>;
@@ -51,6 +54,22 @@ export abstract class HoldfastCommand<T extends typeof Command, R> extends Comma
 
   /** Shows progress on stderr, as far as --quiet and the terminal allow. */
   protected readonly progress: Progress = (event) => this.#display?.report(event);
+
+  /** What operations are given. */
+  protected get seams(): Seams {
+    return { clock: this.clock, random: this.random, signal: this.signal, progress: this.progress };
+  }
+
+  /** `holdfast/<version>`, for the records. */
+  protected get tool(): string {
+    return `${this.config.name}/${this.config.version}`;
+  }
+
+  /** Tells warnings on stderr, where the result has no place for them. */
+  protected warnAll(warnings: readonly Warning[]): void {
+    this.#display?.end();
+    process.stderr.write(warningLines(warnings));
+  }
 
   /** The config that --config, the environment or the current folder points at; throws `config_invalid`. */
   protected async loadConfig(): Promise<Config> {

@@ -279,3 +279,26 @@ function scalar(text: string): string {
   const yaml = stringify(text, { lineWidth: 0 }).trimEnd();
   return yaml.includes('\n') ? JSON.stringify(text) : yaml;
 }
+
+/**
+ * The config of a recovered agent: the one that went into the snapshot, with the places of this machine. Where that cannot be read a new
+ * one is made. Its backends stay, also those that were not recovered from: they are still where the agent's snapshots belong.
+ */
+export function recoveredConfig(old: string, fresh: NewConfig): string {
+  const document = parseDocument(old, { stringKeys: true });
+  if (document.errors.length > 0 || document.getIn(['backends']) === undefined) return renderConfig(fresh);
+  const places: Record<string, unknown> = {
+    'agent.handle': fresh.handle,
+    'agent.identity': fresh.identity,
+    'agent.writerKey': fresh.writerKey,
+    'state.root': fresh.root,
+  };
+  for (const [path, value] of Object.entries(places)) document.setIn(path.split('.'), value);
+  const known = Object.values((document.toJS() as { backends: Record<string, { url?: string }> }).backends).map(
+    ({ url }) => url?.replace(/\/+$/, ''),
+  );
+  for (const { name, url } of fresh.backends) {
+    if (!known.includes(url.replace(/\/+$/, ''))) document.setIn(['backends', name], { url });
+  }
+  return document.toString({ lineWidth: 0 });
+}

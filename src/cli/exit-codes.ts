@@ -50,3 +50,9 @@ export const EXIT_CODE_OF: Readonly<Record<ErrorCode, ExitCode>> = {
   io: EXIT.failed,
   bug: EXIT.failed,
 };
+
+/** Of a restore or recovery: 13 when something could not be had from any backend, 3 when the target could not hold something. */
+export function restoreExitCode(result: { lost: readonly string[]; complete: boolean }): ExitCode {
+  if (result.lost.length > 0) return EXIT.damage;
+  return result.complete ? EXIT.done : EXIT.incomplete;
+}

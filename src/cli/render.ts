@@ -36,11 +36,21 @@ export function facts(pairs: Readonly<Record<string, string | undefined>>): stri
 
 /** A line a warning, at most `most` of them, then how many more there are. */
 export function warningLines(warnings: readonly Warning[], most = 20): string {
-  const shown = warnings.slice(0, most).map(({ path, message }) => {
-    return `Warning: ${path === undefined ? '' : `${escapeForDisplay(path)}: `}${escapeForDisplay(message)}`;
-  });
+  const shown = warnings.slice(0, most).map(({ message }) => `Warning: ${escapeForDisplay(message)}`);
   if (warnings.length > most) shown.push(`Warning: and ${warnings.length - most} more (see --json)`);
   return lines(...shown);
+}
+
+/** The recovery words in numbered rows of four, as they are written on paper. */
+export function wordGrid(words: readonly string[]): string {
+  const cells = words.map((word, i) => `${String(i + 1).padStart(2)}. ${word.padEnd(9)}`);
+  const rows = Array.from({ length: Math.ceil(cells.length / 4) }, (_, row) =>
+    cells
+      .slice(row * 4, row * 4 + 4)
+      .join(' ')
+      .trimEnd(),
+  );
+  return lines(...rows);
 }
 
 /** Each argument with a line feed after it. */

@@ -3,7 +3,7 @@
  * could read.
  */
 import { Flags } from '@oclif/core';
-import { createInterface } from 'node:readline/promises';
+import { createInterface } from 'node:readline';
 import { parseAgeIdentityFile } from '../crypto/age.ts';
 import { WORDS } from '../crypto/words.ts';
 import { HoldfastError } from '../errors.ts';
@@ -59,35 +59,39 @@ export async function readRestoreSecret(
 }
 
 /**
- * Asks for the words, in as many lines as one likes, until 24 are there or a line is empty. Each line is wiped from the
- * screen once it is read, so that the words do not stay in the terminal's history.
+ * Asks for the words, in as many lines as one likes (typed or pasted), until 24 are there or a line is empty. Each line is
+ * wiped from the screen once it is read, so that the words do not stay in the terminal's history.
  */
 async function promptForWords({ stdin, stderr, signal }: SecretTerminal): Promise<string> {
   const reader = createInterface({ input: stdin, output: stderr, terminal: true, historySize: 0 });
-  const closed = new AbortController();
-  reader.once('SIGINT', () => closed.abort()); // in raw mode the terminal sends no signal, only the key
-  reader.once('close', () => closed.abort());
   const lines: string[] = [];
   let words = 0;
+  const ask = (): void => {
+    reader.setPrompt(`${words} of ${WORDS}> `);
+    reader.prompt();
+  };
   stderr.write(`Type the ${WORDS} recovery words, in one line or several (an empty line ends):\n`);
   try {
-    while (words < WORDS) {
-      const prompt = `${words} of ${WORDS}> `;
-      const line = await reader.question(prompt, { signal: AbortSignal.any([signal, closed.signal]) });
-      const rows = Math.ceil((prompt.length + line.length + 1) / (stderr.columns ?? 80));
-      stderr.write('\x1b[1A\x1b[2K'.repeat(rows));
-      if (line.trim() === '') break;
-      lines.push(line);
-      words += line.split(/\s+/).filter((part) => /\p{L}/u.test(part)).length;
-    }
-  } catch (error) {
-    if (closed.signal.aborted || signal.aborted)
-      throw new HoldfastError('interrupted', 'interrupted while asking for the words', { cause: error });
-    throw error;
+    return await new Promise((resolve, reject) => {
+      const interrupt = (): void => reject(new HoldfastError('interrupted', 'interrupted while asking for the words'));
+      reader.on('line', (line) => {
+        const rows = Math.ceil((reader.getPrompt().length + line.length + 1) / (stderr.columns ?? 80));
+        stderr.write('\x1b[1A\x1b[2K'.repeat(rows));
+        lines.push(line);
+        words += line.split(/\s+/).filter((part) => /\p{L}/u.test(part)).length;
+        if (line.trim() !== '' && words < WORDS) return ask();
+        resolve(lines.join('\n'));
+        reader.close(); // what was pasted beyond is not even shown
+      });
+      reader.on('SIGINT', interrupt); // in raw mode the terminal sends no signal, only the key
+      reader.on('close', interrupt);
+      signal.addEventListener('abort', interrupt, { once: true });
+      if (signal.aborted) interrupt();
+      else ask();
+    });
   } finally {
     reader.close();
   }
-  return lines.join('\n');
 }
 
 async function readAll(stream: NodeJS.ReadableStream): Promise<string> {

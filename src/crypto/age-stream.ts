@@ -101,9 +101,8 @@ function storedBlock(stored: Uint8Array, i: number): Uint8Array {
 
 function nonceOf(number: number, last: boolean): Uint8Array {
   const nonce = new Uint8Array(12);
-  // The low 6 of the 11 counter bytes hold every safe integer up to 2^48 blocks.
-  new DataView(nonce.buffer).setUint16(5, Math.floor(number / 2 ** 32));
-  new DataView(nonce.buffer).setUint32(7, number % 2 ** 32);
+  // Four of the eleven counter bytes count to 256 TiB, more than memory holds.
+  new DataView(nonce.buffer).setUint32(7, number);
   nonce[11] = last ? 1 : 0;
   return nonce;
 }

@@ -9,7 +9,8 @@ import { systemClock, systemRandom, type Clock } from '../../src/clock.ts';
 import type { HoldfastError } from '../../src/errors.ts';
 import { OBJECT_MAX_BYTES, type Backend } from '../../src/backend/backend.ts';
 import { createDirectory, openDirectory } from '../../src/backend/directory.ts';
-import { backendSuite, collect, expectSame, keysAndSizes, patterned, rejects } from '../backend-suite.ts';
+import { collect, expectSame, keysAndSizes, patterned, rejects } from '../backend-helpers.ts';
+import { backendSuite } from '../backend-suite.ts';
 
 const HOUR_MS = 3_600_000;
 const options = { name: 'disk', clock: systemClock, random: systemRandom };
@@ -382,75 +383,7 @@ describe('a directory backend', () => {
     expect(await backend.put('a', patterned(3, 2), { ifAbsent: true })).toBe('exists');
     expectSame(await backend.get('a'), patterned(3, 1));
   });
-
-  describe('another process', () => {
-    const BYTES = 100_000;
-    const child = (key: string, ...more: string[]) => ['directory-child.ts', folder, key, String(BYTES), ...more];
-
-    test.each(['ifAbsent', 'replacing'])(
-      'killed before any of its calls leaves an object whole or absent (%s)',
-      async (how) => {
-        // The folders and an earlier object are there, as in the middle of a life.
-        const old = how === 'ifAbsent' ? undefined : patterned(5000, 1);
-        const fresh = new Uint8Array(BYTES).fill(7);
-        const seen = new Set<string>();
-        let calls = 0;
-        for (;;) {
-          const key = `packs/${calls}/one`;
-          if (old) await backend.put(key, old);
-          const { signal, status } = run(child(key, `dieAtCall=${++calls}`, how));
-          if (status === 0) break;
-          expect(signal).toBe('SIGKILL');
-          await using next = await openDirectory(folder, options);
-          const state = await next.get(key).then(
-            (bytes) => (bytes.length === BYTES ? 'new' : 'old'),
-            () => 'absent',
-          );
-          seen.add(state);
-          if (state === 'new') expectSame(await next.get(key), fresh);
-          else if (state === 'old') expectSame(await next.get(key), old);
-          const listed = { new: [[key, BYTES]], old: [[key, old?.length]], absent: [] }[state];
-          expect(await keysAndSizes(next, `packs/${calls - 1}/`)).toEqual(listed);
-          // Nothing blocks the next run.
-          expect(await next.put(key, fresh, { ifAbsent: true })).toBe(state === 'absent' ? 'created' : 'exists');
-        }
-        expect(calls).toBeGreaterThan(8);
-        expect([...seen].sort()).toEqual([old ? 'old' : 'absent', 'new'].sort());
-        expect((await temps()).length).toBeGreaterThan(2);
-        await using cleaned = await openDirectory(folder, { ...options, clock: later(25 * HOUR_MS) });
-        expect(await temps()).toEqual([]);
-        expect((await collect(cleaned.list(''))).length).toBeGreaterThan(8);
-      },
-    );
-
-    test('without the right to write is told so, and reads what is there', async () => {
-      await backend.put('packs/ab/one', patterned(3, 1));
-      await fs.chmod(folder, 0o555);
-      try {
-        const { stdout } = run(child('index/new', 'unprivileged', 'ifAbsent'));
-        const answer = JSON.parse(stdout) as { code: string; message: string; hint: string };
-        expect(answer.code).toBe('backend_unavailable');
-        expect(answer.message).toContain('(EACCES)');
-        expect(answer.hint).toContain('owner');
-      } finally {
-        await fs.chmod(folder, 0o700);
-      }
-      expect(await keysAndSizes(backend, '')).toEqual([['packs/ab/one', 3]]);
-    });
-
-    test('that may write no more in the middle of a file leaves no part of it', async () => {
-      const limited = ['-c', 'ulimit -f 8; exec "$@"', 'sh', process.execPath, ...child('packs/ab/one', 'ifAbsent')];
-      const { stdout } = spawnSync('sh', limited, { cwd: import.meta.dirname, encoding: 'utf8' });
-      expect(JSON.parse(stdout)).toMatchObject({ code: 'backend_unavailable' });
-      expect(await collect(backend.list(''))).toEqual([]);
-      expect(await temps()).toEqual([]);
-    });
-  });
 });
-
-function run(args: string[]) {
-  return spawnSync(process.execPath, args, { cwd: import.meta.dirname, encoding: 'utf8' });
-}
 
 /** Where the methods of every file handle are: the class itself is not exported. */
 async function handlePrototype(): Promise<fs.FileHandle> {

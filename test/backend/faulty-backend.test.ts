@@ -2,7 +2,7 @@ import { beforeEach, describe, expect, test } from 'vitest';
 import { HoldfastError } from '../../src/errors.ts';
 import type { Backend } from '../../src/backend/backend.ts';
 import { createMemory } from '../../src/backend/memory.ts';
-import { collect, expectSame, keysAndSizes, patterned, rejects } from '../backend-suite.ts';
+import { collect, expectSame, keysAndSizes, patterned, rejects } from '../backend-helpers.ts';
 import { FaultyBackend } from '../faulty-backend.ts';
 
 describe('a faulty backend', () => {

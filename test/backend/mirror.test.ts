@@ -8,7 +8,8 @@ import type { Backend } from '../../src/backend/backend.ts';
 import { openDirectory } from '../../src/backend/directory.ts';
 import { createMemory } from '../../src/backend/memory.ts';
 import { Mirror } from '../../src/backend/mirror.ts';
-import { backendSuite, collect, expectSame, keysAndSizes, patterned, rejects } from '../backend-suite.ts';
+import { collect, expectSame, keysAndSizes, patterned, rejects } from '../backend-helpers.ts';
+import { backendSuite } from '../backend-suite.ts';
 import { FaultyBackend } from '../faulty-backend.ts';
 
 const newFolder = () => fs.mkdtemp(join(tmpdir(), 'holdfast-mirror-'));

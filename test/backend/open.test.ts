@@ -7,7 +7,7 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { systemClock, systemRandom } from '../../src/clock.ts';
 import type { HoldfastError } from '../../src/errors.ts';
 import { openBackend } from '../../src/backend/open.ts';
-import { keysAndSizes, patterned, rejects } from '../backend-suite.ts';
+import { keysAndSizes, patterned, rejects } from '../backend-helpers.ts';
 
 const seams = { clock: systemClock, random: systemRandom };
 

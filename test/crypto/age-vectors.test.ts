@@ -1,6 +1,6 @@
 /**
- * The age test vectors of CCTV (C2SP), each fed to `openAge`. Out of scope are files in ASCII armor and files encrypted with a passphrase: holdfast
- * neither writes nor reads them.
+ * The age test vectors of CCTV (C2SP), each fed to `openAge`. Out of scope are files in ASCII armor and files encrypted
+ * with a passphrase: holdfast neither writes nor reads them.
  */
 import { inflateSync } from 'node:zlib';
 import * as cctv from 'cctv-age';

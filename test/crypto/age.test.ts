@@ -201,6 +201,7 @@ describe('reading parts of a file', () => {
     await failure(() => payload.open(block(1), 0, bytes.length), 'damaged');
     await failure(() => payload.open(block(1).subarray(1), 1, bytes.length), 'damaged');
     await failure(() => payload.open(block(1).subarray(0, 100), 1, bytes.length), 'damaged');
+    await failure(() => payload.open(Buffer.concat([block(0), block(1).subarray(0, 5)]), 0, bytes.length), 'damaged');
     await failure(() => payload.open(Buffer.concat([block(2), block(2)]), 2, bytes.length), 'damaged');
     await failure(() => payload.open(block(1), 9, bytes.length), 'damaged');
     await failure(() => payload.open(block(1), -1, bytes.length), 'bug');
@@ -243,7 +244,7 @@ describe('keys', () => {
         () => parseAgeIdentityFile(`# x\n${text || 'x'}\n`),
       ]) {
         const error = await failure(use, 'wrong_key');
-        if (text !== '') expect(everythingOf(error)).not.toContain(text);
+        expect(everythingOf(error)).not.toContain(text || identity);
       }
     }
   });

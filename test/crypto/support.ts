@@ -26,7 +26,9 @@ export function vectors<T>(name: string): T {
   return JSON.parse(readFileSync(new URL(`../../fixtures/vectors/${name}.json`, import.meta.url), 'utf8')) as T;
 }
 
-/** The HoldfastError that `run` throws or rejects with; the test fails when it does not, or with one of another code. */
+/**
+ * The HoldfastError that `run` throws or rejects with; the test fails when it does not, or with one of another code.
+ */
 export async function failure(run: () => unknown, ...codes: ErrorCode[]): Promise<HoldfastError> {
   try {
     await run();
@@ -45,7 +47,8 @@ export function everythingOf(error: HoldfastError): string {
 }
 
 /**
- * Whether a test that needs the program is to be skipped: only where the program is missing and this is no CI run; there the test runs, and fails.
+ * Whether a test that needs the program is to be skipped: only where the program is missing and this is no CI run;
+ * there the test runs, and fails.
  */
 export function lacks(program: string, ...args: string[]): boolean {
   return process.env['CI'] !== 'true' && spawnSync(program, args).error !== undefined;

@@ -105,28 +105,49 @@ describe('an agent key', () => {
     }
   });
 
-  it('that is cut, changed or no key at all is never read as another key, nor shown', async () => {
+  it('in OpenSSH form is refused with any of its copies of the public key, or a check number, changed', async () => {
     const key = newKey();
-    const texts = [formatOpenSsh(key, 'me', random), pkcs8Of(key.seed)];
-    for (const text of texts) {
-      for (let i = 0; i < text.length; i++) {
-        for (const changed of [
-          text.slice(0, i),
-          text.slice(0, i) + (text[i] === 'A' ? 'B' : 'A') + text.slice(i + 1),
-        ]) {
-          let found: SigningKey | undefined;
-          try {
-            found = parseAgentKey(changed);
-          } catch (error) {
-            if (!isHoldfastError(error, 'wrong_key', 'usage')) throw error;
-            for (const line of text.split('\n').slice(1, -2)) expect(everythingOf(error)).not.toContain(line);
-          }
-          // PKCS#8 carries no check of the seed: a changed one is another key, which its public key tells.
-          if (found !== undefined && text === texts[0]) expect(found).toEqual(key);
-        }
+    const text = formatOpenSsh(key, 'me', random);
+    const file = Buffer.from(text.split('\n').slice(1, -2).join(''), 'base64');
+    const copies: number[] = [];
+    for (let at = file.indexOf(key.publicKey); at >= 0; at = file.indexOf(key.publicKey, at + 1)) copies.push(at);
+    expect(copies).toHaveLength(3);
+    const checkNumber = file.indexOf('ssh-ed25519', copies[0]) - 8;
+    for (const at of [...copies, checkNumber]) {
+      const changed = Buffer.from(file);
+      changed[at]! ^= 1;
+      await failure(() => parseAgentKey(pem('OPENSSH PRIVATE KEY', changed)), 'wrong_key');
+    }
+    expect(parseAgentKey(pem('OPENSSH PRIVATE KEY', file))).toEqual(key);
+  });
+
+  it('cut short anywhere is refused, and not shown', async () => {
+    const key = newKey();
+    for (const text of [formatOpenSsh(key, 'me', random), pkcs8Of(key.seed), hex(key.seed)]) {
+      const secretLines = text.split('\n').filter((line) => line.length > 20 && !line.startsWith('-'));
+      for (let length = 0; length < text.trimEnd().length; length++) {
+        const shown = everythingOf(await failure(() => parseAgentKey(text.slice(0, length)), 'wrong_key', 'usage'));
+        for (const line of secretLines) expect(shown).not.toContain(line);
       }
     }
-    for (const text of ['', 'hello', hex(key.seed).slice(1), `${hex(key.seed)}00`]) {
+  });
+
+  it('in OpenSSH form with any letter changed is refused or still the same key', () => {
+    const key = newKey();
+    const text = formatOpenSsh(key, 'me', random);
+    const found = new Set<string>();
+    for (let i = 0; i < text.length; i++) {
+      try {
+        found.add(hex(parseAgentKey(text.slice(0, i) + (text[i] === 'A' ? 'B' : 'A') + text.slice(i + 1)).seed));
+      } catch (error) {
+        if (!isHoldfastError(error, 'wrong_key', 'usage')) throw error;
+      }
+    }
+    expect([...found]).toEqual([hex(key.seed)]); // a letter of the comment
+  });
+
+  it('that is none at all is refused', async () => {
+    for (const text of ['', 'hello', hex(newKey().seed).slice(1), `${hex(newKey().seed)}00`]) {
       await failure(() => parseAgentKey(text), 'wrong_key');
     }
   });

@@ -5,5 +5,16 @@
 import { commandTable } from '../command-table.ts';
 
 export const { COMMANDS, loadCommands } = commandTable({
+  backup: () => import('./backup.ts'),
+  cat: () => import('./cat.ts'),
   completion: () => import('./completion.ts'),
+  demo: () => import('./demo.ts'),
+  'identity:show': () => import('./identity/show.ts'),
+  init: () => import('./init.ts'),
+  ls: () => import('./ls.ts'),
+  recover: () => import('./recover.ts'),
+  restore: () => import('./restore.ts'),
+  snapshots: () => import('./snapshots.ts'),
+  sync: () => import('./sync.ts'),
+  verify: () => import('./verify.ts'),
 });

@@ -1,0 +1,62 @@
+import { Args } from '@oclif/core';
+import { HoldfastError } from '../../errors.ts';
+import { catFile } from '../../operations/look.ts';
+import { HoldfastCommand } from '../base-command.ts';
+import { requireSections } from '../config.ts';
+import { expectedRepository, restoreSecret } from '../context.ts';
+import { restoreSecretFlags } from '../secrets.ts';
+
+interface Content {
+  path: string;
+  bytes: number;
+  /** With --json only, where nothing else may be on stdout. */
+  base64?: string;
+}
+
+const JSON_MAX_BYTES = 64 * 1024 * 1024;
+
+export default class Cat extends HoldfastCommand<typeof Cat, Content> {
+  static override summary = 'Print one file of a snapshot.';
+  static override args = {
+    snapshot: Args.string({ description: '`latest`, an id or the beginning of one', required: true }),
+    path: Args.string({ description: 'the file, relative to the root of the state', required: true }),
+  };
+  static override flags = restoreSecretFlags;
+
+  protected override async work(): Promise<Content> {
+    const config = requireSections(await this.loadConfig(), 'backends');
+    const pieces: Uint8Array[] = [];
+    let held = 0;
+    const collect = (bytes: Uint8Array): Promise<boolean> => {
+      held += bytes.length;
+      if (held > JSON_MAX_BYTES)
+        throw new HoldfastError('usage', 'the file is too large for --json', {
+          hint: 'Leave --json out, or use `holdfast restore --path`.',
+        });
+      pieces.push(bytes.slice());
+      return Promise.resolve(true);
+    };
+    const { bytes } = await catFile(
+      {
+        backends: config.backends,
+        secret: await restoreSecret(this.flags, this.signal),
+        expected: await expectedRepository(config),
+        snapshot: this.args.snapshot,
+        path: this.args.path,
+        write: async (piece) => {
+          await (this.flags.json ? collect(piece) : this.stdout(piece));
+        },
+      },
+      this.seams,
+    );
+    return {
+      path: this.args.path,
+      bytes,
+      ...(this.flags.json ? { base64: Buffer.concat(pieces).toString('base64') } : {}),
+    };
+  }
+
+  protected override text(): string {
+    return '';
+  }
+}

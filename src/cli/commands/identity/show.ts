@@ -1,0 +1,36 @@
+import { parseAgentKey, fingerprint, sshPublicLine } from '../../../identity/agent-key.ts';
+import { readSecretFile } from '../../../identity/secret-file.ts';
+import { HoldfastCommand } from '../../base-command.ts';
+import { requireSections } from '../../config.ts';
+import { facts } from '../../render.ts';
+
+interface Shown {
+  handle: string;
+  /** 64 hex digits. */
+  publicKey: string;
+  /** As `ssh-keygen -l` prints it. */
+  fingerprint: string;
+  /** As in an `authorized_keys` file. */
+  ssh: string;
+  file: string;
+}
+
+export default class IdentityShow extends HoldfastCommand<typeof IdentityShow, Shown> {
+  static override summary = "Show the public half of the agent's key.";
+
+  protected override async work(): Promise<Shown> {
+    const { agent } = requireSections(await this.loadConfig(), 'agent');
+    const { publicKey } = parseAgentKey(Buffer.from(await readSecretFile(agent.identity)).toString('utf8'));
+    return {
+      handle: agent.handle,
+      publicKey: Buffer.from(publicKey).toString('hex'),
+      fingerprint: fingerprint(publicKey),
+      ssh: sshPublicLine(publicKey, agent.handle),
+      file: agent.identity,
+    };
+  }
+
+  protected override text({ handle, publicKey, fingerprint: print, ssh, file }: Shown): string {
+    return facts({ agent: handle, fingerprint: print, 'public key': publicKey, ssh, file });
+  }
+}

@@ -1,0 +1,103 @@
+import { Flags } from '@oclif/core';
+import { basename, resolve } from 'node:path';
+import { HoldfastError } from '../../errors.ts';
+import { parseAgentKey } from '../../identity/agent-key.ts';
+import { readSecretFile } from '../../identity/secret-file.ts';
+import { init, type InitResult } from '../../operations/init.ts';
+import { parseBackendFlag } from '../backend-flags.ts';
+import { HoldfastCommand } from '../base-command.ts';
+import { defaultKeyPaths, newConfigPath, renderConfig } from '../config.ts';
+import { localFolders } from '../context.ts';
+import { facts, lines, wordGrid } from '../render.ts';
+
+export default class Init extends HoldfastCommand<typeof Init, InitResult> {
+  static override summary = 'Make an identity, its recovery words, a config and a repository on every backend.';
+  static override examples = [
+    'holdfast init --handle ada --state ~/agent-state --backend nas=file:///mnt/nas/ada --backend usb=file:///media/usb/ada',
+  ];
+  static override flags = {
+    handle: Flags.string({ summary: "The agent's name.", required: true }),
+    state: Flags.string({ summary: "The folder of the agent's state.", required: true, helpValue: 'DIR' }),
+    backend: Flags.string({
+      summary: 'A place for snapshots; two or more are better.',
+      required: true,
+      multiple: true,
+      helpValue: 'NAME=URL',
+    }),
+    profile: Flags.string({ summary: 'How the state is read.', options: ['files'], default: 'files' }),
+    identity: Flags.string({ summary: "The agent's own ed25519 key, to keep it (mode 0600).", helpValue: 'FILE' }),
+    'words-file': Flags.string({
+      summary: 'Write the recovery words to a new file (mode 0600) instead of the terminal.',
+      helpValue: 'PATH',
+    }),
+    'post-quantum': Flags.boolean({
+      summary: 'Encrypt for restore with ML-KEM-768 and X25519 (needs age 1.3 to open by hand).',
+    }),
+  };
+
+  protected override async work(): Promise<InitResult> {
+    const { flags } = this;
+    if (flags['words-file'] === undefined && (flags.json || !process.stdout.isTTY)) {
+      throw new HoldfastError('usage', 'the recovery words can be shown on a terminal only', {
+        hint: 'Give --words-file PATH, print the file, put the paper away and delete the file.',
+      });
+    }
+    const config = newConfigPath(flags.config, process.env, process.cwd());
+    const backends = flags.backend.map(parseBackendFlag);
+    const keys = defaultKeyPaths(config);
+    const imported = flags.identity === undefined ? undefined : resolve(flags.identity);
+    const root = resolve(flags.state);
+    return init(
+      {
+        handle: flags.handle,
+        backends,
+        stateRoot: root,
+        importedKey:
+          imported === undefined
+            ? undefined
+            : parseAgentKey(Buffer.from(await readSecretFile(imported)).toString('utf8')),
+        kind: flags['post-quantum'] ? 'hybrid' : 'x25519',
+        files: {
+          identity: imported ?? keys.identity,
+          writerKey: keys.writerKey,
+          config,
+          words: flags['words-file'] && resolve(flags['words-file']),
+        },
+        foldersOf: (repository) => localFolders(process.env, repository),
+        configText: renderConfig({
+          handle: flags.handle,
+          identity: imported ?? basename(keys.identity),
+          writerKey: basename(keys.writerKey),
+          root,
+          backends,
+          require: backends.length,
+        }),
+      },
+      this.seams,
+    );
+  }
+
+  protected override text({ agent, recovery, backends, files, words }: InitResult): string {
+    const shown =
+      words === undefined
+        ? lines(
+            '',
+            `The recovery words are in ${files.words}. Print them, put the paper away from this host, and delete the file.`,
+          )
+        : lines('', 'Recovery words: write them on paper now. They are shown once and kept nowhere.', '') +
+          wordGrid(words);
+    return (
+      facts({
+        agent: agent.handle,
+        'agent key': `${agent.fingerprint} (${agent.origin})`,
+        'recovery key': recovery,
+        backends: backends.join(', '),
+        config: files.config,
+        identity: files.identity,
+        'writer key': files.writerKey,
+      }) +
+      shown +
+      lines('', 'Next: holdfast backup')
+    );
+  }
+}

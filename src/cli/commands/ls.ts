@@ -1,0 +1,51 @@
+import { Args } from '@oclif/core';
+import { listEntries, type ListedEntry } from '../../operations/look.ts';
+import { HoldfastCommand } from '../base-command.ts';
+import { requireSections } from '../config.ts';
+import { expectedRepository, restoreSecret } from '../context.ts';
+import { table } from '../render.ts';
+import { restoreSecretFlags } from '../secrets.ts';
+
+interface Listing {
+  snapshot: string;
+  entries: ListedEntry[];
+}
+
+export default class Ls extends HoldfastCommand<typeof Ls, Listing> {
+  static override summary =
+    'List what a snapshot holds. Needs the restore secret: the host itself cannot read its history.';
+  static override args = {
+    snapshot: Args.string({ description: '`latest`, an id or the beginning of one', default: 'latest' }),
+    path: Args.string({ description: 'only this path and what lies below it', default: '' }),
+  };
+  static override flags = restoreSecretFlags;
+
+  protected override async work(): Promise<Listing> {
+    const config = requireSections(await this.loadConfig(), 'backends');
+    const { warnings, ...listing } = await listEntries(
+      {
+        backends: config.backends,
+        secret: await restoreSecret(this.flags, this.signal),
+        expected: await expectedRepository(config),
+        snapshot: this.args.snapshot,
+        path: this.args.path ?? '',
+      },
+      this.seams,
+    );
+    this.warnAll(warnings);
+    return listing;
+  }
+
+  protected override text({ entries }: Listing): string {
+    return table(
+      ['mode', 'size', 'modified', 'path'],
+      entries.map(({ type, mode, size, mtime, path, target }) => [
+        `${{ file: '-', folder: 'd', symlink: 'l' }[type]}${mode}`,
+        String(size),
+        mtime.slice(0, 19),
+        target === undefined ? path : `${path} -> ${target}`,
+      ]),
+      ['size'],
+    );
+  }
+}

@@ -1,0 +1,42 @@
+import { listSnapshots, type SnapshotRow } from '../../operations/look.ts';
+import { formatSize } from '../../units.ts';
+import { HoldfastCommand } from '../base-command.ts';
+import { requireSections } from '../config.ts';
+import { accessOf, readWriterKey } from '../context.ts';
+import { EXIT } from '../exit-codes.ts';
+import { lines, table } from '../render.ts';
+
+export default class Snapshots extends HoldfastCommand<typeof Snapshots, SnapshotRow[]> {
+  static override summary = 'List the snapshots that verify, newest last.';
+  #complete = true;
+
+  protected override async work(): Promise<SnapshotRow[]> {
+    const config = requireSections(await this.loadConfig(), 'agent', 'backends');
+    const access = accessOf(await readWriterKey(config.agent));
+    const { snapshots, warnings } = await listSnapshots({ backends: config.backends, access }, this.seams);
+    this.warnAll(warnings);
+    this.#complete = !warnings.some(({ incomplete }) => incomplete);
+    return snapshots;
+  }
+
+  protected override exitCode() {
+    return this.#complete ? EXIT.done : EXIT.incomplete;
+  }
+
+  protected override text(rows: SnapshotRow[]): string {
+    if (rows.length === 0) return lines('No snapshot yet: run `holdfast backup`.');
+    return table(
+      ['id', 'number', 'time', 'files', 'size', 'backends', 'tags'],
+      rows.map((row) => [
+        row.id.slice(0, 8),
+        String(row.seq),
+        row.time,
+        String(row.files),
+        formatSize(row.bytes),
+        row.backends.join(', '),
+        row.tags.join(', '),
+      ]),
+      ['number', 'files', 'size'],
+    );
+  }
+}

@@ -1,0 +1,44 @@
+import { Flags } from '@oclif/core';
+import { sync, type SyncResult } from '../../operations/sync.ts';
+import { formatSize } from '../../units.ts';
+import { HoldfastCommand } from '../base-command.ts';
+import { requireSections } from '../config.ts';
+import { accessOf, localFolders, readWriterKey } from '../context.ts';
+import { EXIT } from '../exit-codes.ts';
+import { lines } from '../render.ts';
+
+export default class Sync extends HoldfastCommand<typeof Sync, SyncResult> {
+  static override summary = 'Bring every backend level with the others; fill one that is new.';
+  static override flags = {
+    refill: Flags.string({
+      summary: 'Fill this backend although it held the repository before and is empty now.',
+      multiple: true,
+      helpValue: 'NAME',
+      default: [],
+    }),
+  };
+
+  protected override async work(): Promise<SyncResult> {
+    const config = requireSections(await this.loadConfig(), 'agent', 'backends');
+    const writerKey = await readWriterKey(config.agent);
+    const folders = localFolders(process.env, writerKey.repositoryId);
+    return sync(
+      { backends: config.backends, access: accessOf(writerKey), folders, refill: this.flags.refill },
+      this.seams,
+    );
+  }
+
+  protected override exitCode({ complete }: SyncResult) {
+    return complete ? EXIT.done : EXIT.incomplete;
+  }
+
+  protected override text({ backends, seconds }: SyncResult): string {
+    return lines(
+      ...backends.map(({ name, state, objects, bytes, error }) => {
+        const problem = error ? ` (${error.message}${error.hint === undefined ? '' : `. ${error.hint}`})` : '';
+        return `${name}: ${state}, ${objects} objects copied, ${formatSize(bytes)}${problem}`;
+      }),
+      `done in ${seconds} s`,
+    );
+  }
+}

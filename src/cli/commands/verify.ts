@@ -1,0 +1,60 @@
+import { Flags } from '@oclif/core';
+import { verify, type VerifyResult } from '../../operations/verify.ts';
+import { formatSize } from '../../units.ts';
+import { HoldfastCommand } from '../base-command.ts';
+import { requireSections } from '../config.ts';
+import { accessOf, expectedRepository, readWriterKey, restoreSecret } from '../context.ts';
+import { EXIT } from '../exit-codes.ts';
+import { count, lines, warningLines } from '../render.ts';
+import { restoreSecretFlags } from '../secrets.ts';
+
+export default class Verify extends HoldfastCommand<typeof Verify, VerifyResult> {
+  static override summary = 'Check that every backend holds what was written.';
+  static override description =
+    'listing: everything needed is there, indexes and snapshots are whole and signed. objects: besides, every object is read and compared with its name. chunks: besides, every pack is opened and every chunk of every snapshot accounted for; this needs the restore secret. With the secret, damage is also told as snapshots and paths.';
+  static override flags = {
+    level: Flags.option({
+      summary: 'How deep to look.',
+      options: ['listing', 'objects', 'chunks'] as const,
+      default: 'listing' as const,
+    })(),
+    ...restoreSecretFlags,
+  };
+
+  protected override async work(): Promise<VerifyResult> {
+    const config = requireSections(await this.loadConfig(), 'agent', 'backends');
+    const { flags } = this;
+    const withSecret =
+      flags.level === 'chunks' || flags['words-file'] !== undefined || flags['identity-file'] !== undefined;
+    const access = withSecret
+      ? ({
+          kind: 'restore',
+          secret: await restoreSecret(flags, this.signal),
+          expected: await expectedRepository(config),
+        } as const)
+      : ({ kind: 'writer', access: accessOf(await readWriterKey(config.agent)) } as const);
+    return verify({ backends: config.backends, access, level: flags.level }, this.seams);
+  }
+
+  protected override exitCode({ damaged, complete }: VerifyResult) {
+    if (damaged.length > 0) return EXIT.damage;
+    return complete ? EXIT.done : EXIT.incomplete;
+  }
+
+  protected override text({ level, objects, bytes, damaged, warnings, seconds }: VerifyResult): string {
+    return (
+      warningLines(warnings) +
+      lines(
+        ...damaged.map(({ backend, key, problem, snapshots, paths }) => {
+          const touched = snapshots.length > 0 ? `; needed by ${count(snapshots.length, 'snapshot')}` : '';
+          const files =
+            paths.length > 0
+              ? `: ${paths.slice(0, 5).join(', ')}${paths.length > 5 ? ` and ${paths.length - 5} more` : ''}`
+              : '';
+          return `DAMAGED ${backend} ${key}: ${problem}${touched}${files}`;
+        }),
+        `verified (${level}): ${count(objects, 'object')}, ${formatSize(bytes)} read, in ${seconds} s: ${damaged.length === 0 ? 'no damage found' : `${count(damaged.length, 'problem')} found`}`,
+      )
+    );
+  }
+}

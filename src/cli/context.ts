@@ -1,0 +1,89 @@
+/** From config and environment to what operations take: keys, folders, the restore secret. */
+import { homedir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { HoldfastError } from '../errors.ts';
+import { parseAgentKey, type SigningKey } from '../identity/agent-key.ts';
+import { parseWordsText } from '../identity/root.ts';
+import { readSecretFile } from '../identity/secret-file.ts';
+import { parseWriterKey, type WriterKey } from '../identity/writer-key.ts';
+import type { ExpectedRepository, RestoreSecret } from '../operations/access.ts';
+import type { LocalFolders } from '../operations/local-state.ts';
+import type { Access } from '../repository/repository.ts';
+import type { Config } from './config.ts';
+import { readRestoreSecret, type SecretTerminal } from './secrets.ts';
+
+type Environment = Readonly<Record<string, string | undefined>>;
+
+/** Where holdfast keeps what it remembers of a repository on this host: below the XDG state and cache folders. */
+export function localFolders(env: Environment, repository: string): LocalFolders {
+  return {
+    state: join(env['XDG_STATE_HOME'] || join(homedir(), '.local', 'state'), 'holdfast', repository),
+    cache: join(env['XDG_CACHE_HOME'] || join(homedir(), '.cache'), 'holdfast', repository),
+  };
+}
+
+/** The keys of the agent's host. Throws `missing_key`, `insecure_permissions`, `wrong_key` when they are not of one agent. */
+export async function readHostKeys(
+  agent: NonNullable<Config['agent']>,
+): Promise<{ writerKey: WriterKey; signer: SigningKey; access: Access }> {
+  const writerKey = await readWriterKey(agent);
+  const signer = parseAgentKey(await readText(agent.identity));
+  if (!Buffer.from(signer.publicKey).equals(writerKey.agentPublicKey)) {
+    throw new HoldfastError(
+      'wrong_key',
+      `${agent.identity} is not the key of the agent that ${agent.writerKey} belongs to`,
+      {
+        hint: 'Put the right identity file there, or bring it back with `holdfast recover`.',
+      },
+    );
+  }
+  return { writerKey, signer, access: accessOf(writerKey) };
+}
+
+export async function readWriterKey(agent: NonNullable<Config['agent']>): Promise<WriterKey> {
+  return parseWriterKey(await readText(agent.writerKey));
+}
+
+/** What a writer key opens. */
+export function accessOf(writerKey: WriterKey): Access {
+  return {
+    kind: 'writer',
+    repository: writerKey.repositoryId,
+    agent: Buffer.from(writerKey.agentPublicKey).toString('hex'),
+    chunkIdKey: writerKey.chunkIdKey,
+    identity: writerKey.ageIdentity,
+  };
+}
+
+/** Which repository and agent the config means, as far as this host knows: from the writer key file, when it is there. */
+export async function expectedRepository(config: Config): Promise<ExpectedRepository | undefined> {
+  if (!config.agent) return undefined;
+  try {
+    const { repositoryId, agentPublicKey } = await readWriterKey(config.agent);
+    return { repository: repositoryId, agent: Buffer.from(agentPublicKey).toString('hex') };
+  } catch (error) {
+    if (error instanceof HoldfastError && error.code === 'missing_key') return undefined;
+    throw error;
+  }
+}
+
+/** The secret that restores, parsed. */
+export async function restoreSecret(
+  flags: { 'words-file'?: string | undefined; 'identity-file'?: string | undefined },
+  signal: AbortSignal,
+): Promise<RestoreSecret> {
+  const terminal: SecretTerminal = { stdin: process.stdin, stderr: process.stderr, signal };
+  const secret = await readRestoreSecret(flags, process.env, terminal);
+  return secret.kind === 'words' ? { kind: 'root', root: parseWordsText(secret.text) } : secret;
+}
+
+/** Files and folders of holdfast's own that are never part of a snapshot, wherever they lie. */
+export function ownPlaces(config: Pick<Config, 'agent' | 'backends'>): string[] {
+  const folders = (config.backends ?? []).flatMap(({ url }) => (url.startsWith('file:') ? [fileURLToPath(url)] : []));
+  return [...(config.agent ? [config.agent.identity, config.agent.writerKey] : []), ...folders];
+}
+
+async function readText(path: string): Promise<string> {
+  return Buffer.from(await readSecretFile(path)).toString('utf8');
+}
