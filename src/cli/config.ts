@@ -274,10 +274,10 @@ commit:
 `;
 }
 
-/** A YAML scalar on one line that is read back as this text. */
+/** A YAML scalar on one line that is read back as this text: bare where that is plain to see, else quoted as JSON is. */
 function scalar(text: string): string {
-  const yaml = stringify(text, { lineWidth: 0 }).trimEnd();
-  return yaml.includes('\n') ? JSON.stringify(text) : yaml;
+  const bare = /^[\w./~:@+-]+$/.test(text) && stringify(text, { lineWidth: 0 }) === `${text}\n`;
+  return bare ? text : JSON.stringify(text);
 }
 
 /**

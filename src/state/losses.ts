@@ -13,9 +13,9 @@ export interface Metadata {
 }
 
 const KINDS = {
-  owner_not_restored: (count: number) => `${entries(count)} belong to another owner or group than recorded`,
-  mode_not_restored: (count: number) => `${entries(count)} have other permission bits than recorded`,
-  times_rounded: (count: number) => `${entries(count)} have a modification time that is not exactly the recorded one`,
+  owner_not_restored: 'owner or group is not the recorded one',
+  mode_not_restored: 'permission bits are not the recorded ones',
+  times_rounded: 'modification time is not exactly the recorded one',
 } as const;
 
 type Kind = keyof typeof KINDS;
@@ -35,7 +35,12 @@ export class Losses {
   warnings(): Warning[] {
     return [...this.#seen].map(([code, { count, example }]) => {
       const path = example === '' ? '.' : rawForDisplay(example);
-      return { code, path, message: `${KINDS[code](count)}, the first being ${path}`, incomplete: false };
+      return {
+        code,
+        path,
+        message: `${KINDS[code]}: ${count === 1 ? path : `${count} entries, the first being ${path}`}`,
+        incomplete: false,
+      };
     });
   }
 
@@ -44,8 +49,4 @@ export class Losses {
     if (seen) seen.count++;
     else this.#seen.set(kind, { count: 1, example: path });
   }
-}
-
-function entries(count: number): string {
-  return count === 1 ? '1 restored entry' : `${count} restored entries`;
 }

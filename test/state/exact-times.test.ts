@@ -8,7 +8,15 @@ import { bytes, removeFolder, temporaryFolder, touch, under } from './trees.ts';
 const folder = temporaryFolder();
 afterAll(() => removeFolder(folder));
 
-const TIMES_NS = [0n, 1n, -1n, 1_784_000_000_123_456_789n, -626_000_000_123_456_789n, -1_000_000_000n, 4_323_000_000_000_000_007n];
+const TIMES_NS = [
+  0n,
+  1n,
+  -1n,
+  1_784_000_000_123_456_789n,
+  -626_000_000_123_456_789n,
+  -1_000_000_000n,
+  4_323_000_000_000_000_007n,
+];
 
 describe('times', () => {
   it.each(TIMES_NS)('%d ns can be set exactly, on a descriptor and on a path of any bytes', (mtimeNs) => {
@@ -31,7 +39,8 @@ describe('times', () => {
     const byFile = fstatSync(fd, { bigint: true }).mtimeNs;
     closeSync(fd);
     nodeTimes.ofPath(rawFromText(path), mtimeNs);
-    for (const now of [byFile, lstatSync(path, { bigint: true }).mtimeNs]) expect(Math.abs(Number(now - mtimeNs))).toBeLessThan(1000);
+    for (const now of [byFile, lstatSync(path, { bigint: true }).mtimeNs])
+      expect(Math.abs(Number(now - mtimeNs))).toBeLessThan(1000);
   });
 
   it.each([
@@ -51,7 +60,9 @@ describe('times', () => {
     ['exact', exactTimes()],
     ['plain', nodeTimes],
   ])('of what is not there give a system error (%s)', (_, times) => {
-    expect(() => times.ofPath(rawFromText(`${folder}/nothing`), 0n)).toThrow(expect.objectContaining({ code: 'ENOENT' }));
+    expect(() => times.ofPath(rawFromText(`${folder}/nothing`), 0n)).toThrow(
+      expect.objectContaining({ code: 'ENOENT' }),
+    );
   });
 });
 

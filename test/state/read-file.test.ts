@@ -30,7 +30,12 @@ const freshFolder = () => mkdtempSync(join(temporary, 'tree-'));
 const raw = (path: string) => path as RawPath;
 
 /** Reads to the end; `meanwhile` happens once, after the first piece. */
-function read(root: string, path: string, meanwhile = () => {}, options: ReadOptions = {}): { pieces: Buffer[]; result: ReadResult } {
+function read(
+  root: string,
+  path: string,
+  meanwhile = () => {},
+  options: ReadOptions = {},
+): { pieces: Buffer[]; result: ReadResult } {
   const reading = readFile(root, raw(path), options);
   const pieces: Buffer[] = [];
   for (;;) {

@@ -116,7 +116,12 @@ describe('a scan', () => {
     expect(pathsOf(items)).toEqual(['']);
     expect(warningsOf(items)).toMatchObject([
       { code: 'special_skipped', path: 'fifo', incomplete: false, message: expect.stringContaining('FIFO') as string },
-      { code: 'special_skipped', path: 'socket', incomplete: false, message: expect.stringContaining('socket') as string },
+      {
+        code: 'special_skipped',
+        path: 'socket',
+        incomplete: false,
+        message: expect.stringContaining('socket') as string,
+      },
     ]);
   });
 
@@ -124,10 +129,18 @@ describe('a scan', () => {
     const root = freshFolder();
     write(root, 'z');
     // Twenty folders with names of 250 bytes: a path beyond PATH_MAX, made one step at a time.
-    execFileSync('bash', ['-c', 'cd "$1" && for i in {1..20}; do mkdir "$2" && cd -P "$2" || exit 1; done', '-', root, 'd'.repeat(250)]);
+    execFileSync('bash', [
+      '-c',
+      'cd "$1" && for i in {1..20}; do mkdir "$2" && cd -P "$2" || exit 1; done',
+      '-',
+      root,
+      'd'.repeat(250),
+    ]);
     const { items } = scanAll(root);
     expect(pathsOf(items).at(-1)).toBe('z');
-    expect(warningsOf(items)).toMatchObject([{ code: 'unreadable', incomplete: true, message: expect.stringContaining('ENAMETOOLONG') as string }]);
+    expect(warningsOf(items)).toMatchObject([
+      { code: 'unreadable', incomplete: true, message: expect.stringContaining('ENAMETOOLONG') as string },
+    ]);
   });
 
   it('shows no control character of a name in a warning', () => {
@@ -148,7 +161,11 @@ describe('a scan', () => {
 describe('a root that cannot be scanned', () => {
   const first = (root: string, options?: ScanOptions) => () => scan(root, options).next();
   const unreadable = (what: string) =>
-    expect.objectContaining({ code: 'source_unreadable', message: expect.stringContaining(what) as string, hint: expect.any(String) as string });
+    expect.objectContaining({
+      code: 'source_unreadable',
+      message: expect.stringContaining(what) as string,
+      hint: expect.any(String) as string,
+    });
 
   it('is missing', () => {
     expect(first(join(temporary, 'nowhere'))).toThrow(unreadable('does not exist'));
@@ -172,16 +189,42 @@ describe('a root that cannot be scanned', () => {
   });
 
   it('is not looked at after an abort', () => {
-    expect(first(freshFolder(), { signal: AbortSignal.abort() })).toThrow(expect.objectContaining({ code: 'interrupted' }));
+    expect(first(freshFolder(), { signal: AbortSignal.abort() })).toThrow(
+      expect.objectContaining({ code: 'interrupted' }),
+    );
   });
 });
 
 describe('exclusion', () => {
   it('follows gitignore and is counted, not reported', () => {
     const root = freshFolder();
-    write(root, 'a.tmp', 'A.TMP', 'keep/a.tmp', 'keep/b', 'build/x', 'sub/build/y', 'logs/1', 'logs/important', 'not-a-folder');
-    const { items, summary } = scanAll(root, { exclude: ['*.tmp', '/build', 'logs/*', '!logs/important', 'not-a-folder/', '# x', ''] });
-    expect(pathsOf(items)).toEqual(['', 'A.TMP', 'keep', 'keep/b', 'logs', 'logs/important', 'not-a-folder', 'sub', 'sub/build', 'sub/build/y']);
+    write(
+      root,
+      'a.tmp',
+      'A.TMP',
+      'keep/a.tmp',
+      'keep/b',
+      'build/x',
+      'sub/build/y',
+      'logs/1',
+      'logs/important',
+      'not-a-folder',
+    );
+    const { items, summary } = scanAll(root, {
+      exclude: ['*.tmp', '/build', 'logs/*', '!logs/important', 'not-a-folder/', '# x', ''],
+    });
+    expect(pathsOf(items)).toEqual([
+      '',
+      'A.TMP',
+      'keep',
+      'keep/b',
+      'logs',
+      'logs/important',
+      'not-a-folder',
+      'sub',
+      'sub/build',
+      'sub/build/y',
+    ]);
     expect(warningsOf(items)).toEqual([]);
     expect(summary).toEqual({ excluded: 4 });
   });

@@ -115,7 +115,8 @@ export function makeNastyTree(root: string): void {
     }
     if (process.geteuid?.() === 0 || (mode & 0o500) === 0o500) chmodSync(join(root, 'modes', `folder-${name}`), mode);
   }
-  for (const folder of ['order', 'links', 'empty-folder', 'modes', '.']) touch(join(root, folder), '2001-02-03 04:05:06.700000009');
+  for (const folder of ['order', 'links', 'empty-folder', 'modes', '.'])
+    touch(join(root, folder), '2001-02-03 04:05:06.700000009');
   chmodSync(root, 0o2750);
 }
 
@@ -132,7 +133,11 @@ export function contentsOf(root: string, path: Parameters<typeof readFile>[1]): 
 }
 
 /** Scans `source` and writes everything to `target`, some files whole, others in pieces from the last to the first. */
-export async function copyTree(source: string, target: string, options: TargetOptions = {}): Promise<{ items: ScanItem[]; warnings: Warning[] }> {
+export async function copyTree(
+  source: string,
+  target: string,
+  options: TargetOptions = {},
+): Promise<{ items: ScanItem[]; warnings: Warning[] }> {
   await using writer = await openTarget(target, options);
   const items = [...scan(source)];
   let files = 0;
@@ -147,7 +152,9 @@ export async function copyTree(source: string, target: string, options: TargetOp
       }
       const ref = writer.createFile(item);
       const step = Math.max(1, Math.ceil(contents.length / 3));
-      for (let offset = step * 2; offset >= 0; offset -= step) writer.write(ref, offset, contents.subarray(offset, offset + step));
+      for (let offset = step * 2; offset >= 0; offset -= step) {
+        if (offset < contents.length) writer.write(ref, offset, contents.subarray(offset, offset + step));
+      }
       writer.closeFile(ref);
     }
   }
@@ -163,6 +170,8 @@ export function inventory(root: string): string[] {
 
 /** The differences in contents that `diff` finds, '' for none. */
 export function contentDifference(a: string, b: string): string {
-  const { stdout, stderr } = spawnSync('diff', ['--recursive', '--brief', '--no-dereference', a, b], { encoding: 'latin1' });
+  const { stdout, stderr } = spawnSync('diff', ['--recursive', '--brief', '--no-dereference', a, b], {
+    encoding: 'latin1',
+  });
   return stdout + stderr;
 }
