@@ -69,7 +69,8 @@ export function messageOf(error: unknown): string {
 
 /** Throws a `bug` when a condition that the code relies on does not hold. */
 export function assert(condition: unknown, what: string): asserts condition {
-  if (!condition) throw new HoldfastError('bug', `internal error: ${what}`, { hint: 'Please report this as a defect.' });
+  if (!condition)
+    throw new HoldfastError('bug', `internal error: ${what}`, { hint: 'Please report this as a defect.' });
 }
 
 /** Throws `interrupted` when the signal was aborted. */

@@ -46,7 +46,8 @@ export function rawToText(raw: RawPath): string | undefined {
  */
 export function rawForDisplay(raw: RawPath): string {
   const text = rawToText(raw);
-  if (text === undefined) return raw.replace(/[^\x20-\x7e]/g, (c) => `\\x${c.charCodeAt(0).toString(16).padStart(2, '0')}`);
+  if (text === undefined)
+    return raw.replace(/[^\x20-\x7e]/g, (c) => `\\x${c.charCodeAt(0).toString(16).padStart(2, '0')}`);
   return escapeForDisplay(text);
 }
 

@@ -79,8 +79,15 @@ async function run(
   const agentHome = join(folder, 'agent');
   const state = join(agentHome, 'state');
   const paper = join(folder, 'paper.txt');
-  const files = { identity: join(agentHome, 'identity.key'), writerKey: join(agentHome, 'writer.key'), config: join(agentHome, 'holdfast.yaml') };
-  const backends = ['nas', 'cloud'].map((name) => ({ name, url: new URL(`file://${encodeURI(join(folder, name))}`).href }));
+  const files = {
+    identity: join(agentHome, 'identity.key'),
+    writerKey: join(agentHome, 'writer.key'),
+    config: join(agentHome, 'holdfast.yaml'),
+  };
+  const backends = ['nas', 'cloud'].map((name) => ({
+    name,
+    url: new URL(`file://${encodeURI(join(folder, name))}`).href,
+  }));
   const foldersIn = (home: string) => () => ({ state: join(home, '.state'), cache: join(home, '.cache') });
 
   await step(
@@ -95,7 +102,15 @@ async function run(
     'init',
     () =>
       init(
-        { handle: HANDLE, backends, stateRoot: state, kind: 'x25519', files: { ...files, words: paper }, foldersOf: foldersIn(agentHome), configText: '# made by the demo\n' },
+        {
+          handle: HANDLE,
+          backends,
+          stateRoot: state,
+          kind: 'x25519',
+          files: { ...files, words: paper },
+          foldersOf: foldersIn(agentHome),
+          configText: '# made by the demo\n',
+        },
         seams,
       ),
     ({ agent }) => `identity ${agent.fingerprint}; 24 words on paper, kept apart; a repository on two backends`,
@@ -119,7 +134,11 @@ async function run(
   const told = (result: BackupResult) =>
     `snapshot ${result.snapshot.id.slice(0, 8)}: ${result.files.total} files, ${result.bytes.added} bytes new, ${result.bytes.stored} bytes stored on each of ${result.backends.filter((one) => one.state === 'committed').length} backends`;
   const first = await step('backup', save, told);
-  await step('work', () => letSampleAgentWork(state), () => 'the agent works on: new lines, a new row, a new memory, a task done');
+  await step(
+    'work',
+    () => letSampleAgentWork(state),
+    () => 'the agent works on: new lines, a new row, a new memory, a task done',
+  );
   const second = await step('backup again', save, told);
 
   const before = digestTree(state);
@@ -134,7 +153,11 @@ async function run(
   );
 
   const newHome = join(folder, 'new-machine');
-  const newFiles = { identity: join(newHome, 'identity.key'), writerKey: join(newHome, 'writer.key'), config: join(newHome, 'holdfast.yaml') };
+  const newFiles = {
+    identity: join(newHome, 'identity.key'),
+    writerKey: join(newHome, 'writer.key'),
+    config: join(newHome, 'holdfast.yaml'),
+  };
   const recovered = await step(
     'recover',
     async () =>
@@ -158,7 +181,8 @@ async function run(
       identity: await provesIdentity(newFiles.identity, made.agent.publicKey, seams),
       state: digestTree(join(newHome, 'state')) === before && recovered.snapshot.id === second.snapshot.id,
     }),
-    ({ identity, state: same }) => `the same key signs: ${identity ? 'yes' : 'NO'}; the same state, byte for byte: ${same ? 'yes' : 'NO'}`,
+    ({ identity, state: same }) =>
+      `the same key signs: ${identity ? 'yes' : 'NO'}; the same state, byte for byte: ${same ? 'yes' : 'NO'}`,
   );
   const snapshots = [first, second].map((result) => ({
     id: result.snapshot.id,
@@ -169,7 +193,13 @@ async function run(
   }));
   const left = await readdir(folder);
   return {
-    ok: checks.identity && checks.state && destroyed.agent && destroyed.backend && !left.includes('agent') && !left.includes('nas'),
+    ok:
+      checks.identity &&
+      checks.state &&
+      destroyed.agent &&
+      destroyed.backend &&
+      !left.includes('agent') &&
+      !left.includes('nas'),
     snapshots,
     recovered: checks,
     destroyed,

@@ -11,8 +11,15 @@ export function makeSampleAgent(root: string, handle: string): void {
   const write = (path: string, text: string) => writeFileSync(join(root, path), text);
   write('identity.json', `${JSON.stringify({ version: 1, handle, relay: 'wss://relay.example' }, null, 2)}\n`);
   write('MEMORY.md', '# What I know\n\n- The operator prefers short answers.\n- Backups run every hour.\n');
-  write('HEARTBEAT.md', '# Active tasks\n\n- [ ] Collect the weekly report.\n- [ ] Answer the question about invoices.\n');
-  for (const day of DAYS) write(`memory/${day}.md`, `# ${day}\n\n${'Looked at the queue, answered what was open, wrote down what I learned.\n'.repeat(200)}`);
+  write(
+    'HEARTBEAT.md',
+    '# Active tasks\n\n- [ ] Collect the weekly report.\n- [ ] Answer the question about invoices.\n',
+  );
+  for (const day of DAYS)
+    write(
+      `memory/${day}.md`,
+      `# ${day}\n\n${'Looked at the queue, answered what was open, wrote down what I learned.\n'.repeat(200)}`,
+    );
   write('sessions/current.jsonl', Array.from({ length: 2000 }, (_, i) => messageLine(i)).join(''));
   write('workspace/notes ünï.txt', 'Names may be anything.\n');
   symlinkSync(`../memory/${DAYS.at(-1)}.md`, join(root, 'workspace', 'today.md'));
@@ -27,7 +34,10 @@ export function makeSampleAgent(root: string, handle: string): void {
 export function letSampleAgentWork(root: string): void {
   appendFileSync(join(root, 'sessions/current.jsonl'), messageLine(2000));
   writeFileSync(join(root, 'memory/2026-01-08.md'), '# 2026-01-08\n\nThe weekly report is collected.\n');
-  writeFileSync(join(root, 'HEARTBEAT.md'), '# Active tasks\n\n- [x] Collect the weekly report.\n- [ ] Answer the question about invoices.\n');
+  writeFileSync(
+    join(root, 'HEARTBEAT.md'),
+    '# Active tasks\n\n- [x] Collect the weekly report.\n- [ ] Answer the question about invoices.\n',
+  );
   using database = openDatabase(root);
   database.prepare('INSERT INTO messages (role, text) VALUES (?, ?)').run('agent', 'the weekly report is collected');
 }

@@ -17,7 +17,12 @@ export interface ExpectedRepository {
 /**
  * @throws `wrong_key` when the secret does not belong to the repository; the public fingerprint is compared before anything is opened.
  */
-export function openForRestore(mirror: Mirror, secret: RestoreSecret, expected: ExpectedRepository | undefined, signal: AbortSignal | undefined): Promise<Repository> {
+export function openForRestore(
+  mirror: Mirror,
+  secret: RestoreSecret,
+  expected: ExpectedRepository | undefined,
+  signal: AbortSignal | undefined,
+): Promise<Repository> {
   const known = expected ?? {};
   switch (secret.kind) {
     case 'root':
@@ -33,7 +38,8 @@ export function openForRestore(mirror: Mirror, secret: RestoreSecret, expected: 
         signal,
       );
     case 'identities':
-      if (secret.identities.length === 0) throw new HoldfastError('missing_key', 'the identity file holds no age identity');
+      if (secret.identities.length === 0)
+        throw new HoldfastError('missing_key', 'the identity file holds no age identity');
       return openRepository(mirror, { kind: 'restore', identities: secret.identities, ...known }, signal);
   }
 }

@@ -12,12 +12,25 @@ export interface BackendAddress {
 }
 
 /** One that cannot be opened stays in the mirror with its error, so that the run reports it. */
-export async function openMirror(addresses: readonly BackendAddress[], seams: Seams, options: { create?: boolean } = {}): Promise<Mirror> {
-  if (addresses.length === 0) throw new HoldfastError('config_invalid', 'no backend is configured', { hint: 'Name at least one under `backends:`.' });
+export async function openMirror(
+  addresses: readonly BackendAddress[],
+  seams: Seams,
+  options: { create?: boolean } = {},
+): Promise<Mirror> {
+  if (addresses.length === 0)
+    throw new HoldfastError('config_invalid', 'no backend is configured', {
+      hint: 'Name at least one under `backends:`.',
+    });
   const members = await Promise.all(
     addresses.map(async ({ name, url }): Promise<Member> => {
       try {
-        return { name, backend: await openBackend({ name, url }, { clock: seams.clock, random: seams.random, create: options.create ?? false }) };
+        return {
+          name,
+          backend: await openBackend(
+            { name, url },
+            { clock: seams.clock, random: seams.random, create: options.create ?? false },
+          ),
+        };
       } catch (error) {
         if (!(error instanceof HoldfastError) || error.code !== 'backend_unavailable') throw error;
         return { name, error };
@@ -29,10 +42,19 @@ export async function openMirror(addresses: readonly BackendAddress[], seams: Se
 
 /** What reads met on the way: the result was had from another backend all the same. */
 export function mishapWarnings(mirror: Mirror): Warning[] {
-  return mirror.mishaps().map(({ backend, key, problem }) => ({ code: 'read_elsewhere', message: `${key} on backend ${backend}: ${problem}; another backend was used` }));
+  return mirror
+    .mishaps()
+    .map(({ backend, key, problem }) => ({
+      code: 'read_elsewhere',
+      message: `${key} on backend ${backend}: ${problem}; another backend was used`,
+    }));
 }
 
 /** Backends that dropped out of the run. */
 export function failedBackendWarnings(mirror: Mirror): Warning[] {
-  return mirror.states().flatMap(({ name, error }) => (error ? [{ code: 'backend_failed', message: `backend ${name}: ${error.message}` }] : []));
+  return mirror
+    .states()
+    .flatMap(({ name, error }) =>
+      error ? [{ code: 'backend_failed', message: `backend ${name}: ${error.message}` }] : [],
+    );
 }

@@ -20,7 +20,13 @@ import {
 import { readFile, type ReadResult } from '../state/read-file.ts';
 import { scan, type ScannedFile, type ScanItem } from '../state/scan.ts';
 import { failedBackendWarnings, mishapWarnings, openMirror, type BackendAddress } from './backends.ts';
-import { ManifestCache, ManifestCacheWriter, readLocalState, writeLocalState, type LocalFolders } from './local-state.ts';
+import {
+  ManifestCache,
+  ManifestCacheWriter,
+  readLocalState,
+  writeLocalState,
+  type LocalFolders,
+} from './local-state.ts';
 import { takeLock } from './lock.ts';
 import { secondsSince, type Seams } from './seams.ts';
 
@@ -88,10 +94,14 @@ export async function backup(options: BackupOptions, seams: Seams): Promise<Back
   const levelled = await level(repository, { signal });
   const warnings: Warning[] = levelled
     .filter(({ objects }) => objects > 0)
-    .map(({ name, objects }) => ({ code: 'levelled', message: `backend ${name} was behind; ${objects} objects were copied to it from another backend` }));
+    .map(({ name, objects }) => ({
+      code: 'levelled',
+      message: `backend ${name} was behind; ${objects} objects were copied to it from another backend`,
+    }));
   const { parent, seq } = await findParent(repository, options.folders, warnings, signal);
   const { index, problems } = await repository.loadIndex(signal);
-  for (const { key, error } of problems) warnings.push({ code: 'index_lost', message: `${key}: ${error.message}; its chunks are stored again` });
+  for (const { key, error } of problems)
+    warnings.push({ code: 'index_lost', message: `${key}: ${error.message}; its chunks are stored again` });
 
   const writer = repository.writer(index, seams);
   const run = new Run(options, seams, repository, writer, warnings);
@@ -144,7 +154,11 @@ export async function backup(options: BackupOptions, seams: Seams): Promise<Back
 function outcomes(mirror: Mirror, reachable: ReadonlySet<string>): BackendOutcome[] {
   return mirror.states().map(({ name, error }) => {
     if (!error) return { name, state: 'committed' };
-    return { name, state: reachable.has(name) ? 'behind' : 'failed', error: { code: error.code, message: error.message } };
+    return {
+      name,
+      state: reachable.has(name) ? 'behind' : 'failed',
+      error: { code: error.code, message: error.message },
+    };
   });
 }
 
@@ -159,7 +173,8 @@ async function findParent(
   signal: AbortSignal | undefined,
 ): Promise<{ parent: { id: SnapshotId } | undefined; seq: number }> {
   const { snapshots, problems } = await repository.snapshots(signal);
-  for (const { key, error } of problems) warnings.push({ code: 'snapshot_damaged', message: `${key}: ${error.message}`, incomplete: true });
+  for (const { key, error } of problems)
+    warnings.push({ code: 'snapshot_damaged', message: `${key}: ${error.message}`, incomplete: true });
   const newest = snapshots.at(-1);
   const last = readLocalState(folders)?.last;
   if (last && (!newest || newest.record.seq < last.seq)) {
@@ -186,7 +201,13 @@ class Run {
   readonly #cacheOut: ManifestCacheWriter;
   readonly #buffer = Buffer.allocUnsafeSlow(READ_BUFFER_BYTES);
 
-  constructor(options: BackupOptions, seams: Seams, repository: Repository, writer: SnapshotWriter, warnings: Warning[]) {
+  constructor(
+    options: BackupOptions,
+    seams: Seams,
+    repository: Repository,
+    writer: SnapshotWriter,
+    warnings: Warning[],
+  ) {
     this.#options = options;
     this.#seams = seams;
     this.#repository = repository;
@@ -195,11 +216,17 @@ class Run {
     this.#cacheOut = new ManifestCacheWriter(options.folders, seams.clock.now());
   }
 
-  async saveTree(parent: { id: SnapshotId } | undefined): Promise<{ chunks: ChunkId[]; bytes: number; entries: number }> {
+  async saveTree(
+    parent: { id: SnapshotId } | undefined,
+  ): Promise<{ chunks: ChunkId[]; bytes: number; entries: number }> {
     const { state, folders } = this.#options;
     await using cache = parent && (await ManifestCache.open(folders, parent.id));
     const manifest = new ManifestStream(this.#repository, this.#writer);
-    for (const item of scan(state.root, { exclude: state.exclude, keepOut: state.keepOut, signal: this.#seams.signal })) {
+    for (const item of scan(state.root, {
+      exclude: state.exclude,
+      keepOut: state.keepOut,
+      signal: this.#seams.signal,
+    })) {
       const entry = await this.#entry(item, cache, parent !== undefined);
       if (!entry) continue;
       const line = entryLine(entry);
@@ -239,7 +266,9 @@ class Run {
       case 'file': {
         const old = before?.entry.type === 'file' ? before.entry : undefined;
         const untouched = old && before && cache && this.#isUntouched(item, old, before, cache.trustedBeforeNs);
-        const entry = untouched ? { ...common, type: 'file' as const, size: old.size, chunks: old.chunks } : await this.#save(item);
+        const entry = untouched
+          ? { ...common, type: 'file' as const, size: old.size, chunks: old.chunks }
+          : await this.#save(item);
         if (!entry) return undefined;
         this.counts.files++;
         this.counts.bytes += entry.size;
@@ -251,7 +280,12 @@ class Run {
   }
 
   /** Size, times and inode as at the last snapshot, and every chunk still known to the repository. */
-  #isUntouched(item: ScannedFile, old: FileEntry, before: { ctimeNs: bigint; ino: bigint }, trustedBeforeNs: bigint): boolean {
+  #isUntouched(
+    item: ScannedFile,
+    old: FileEntry,
+    before: { ctimeNs: bigint; ino: bigint },
+    trustedBeforeNs: bigint,
+  ): boolean {
     return (
       item.size === old.size &&
       item.mtimeNs === old.mtimeNs &&
@@ -281,17 +315,37 @@ class Run {
       case 'ok':
         break;
       case 'changed':
-        this.#warnings.push({ code: 'changed', path, message: `${path} ${read.reason}, twice; what was read last is saved`, incomplete: true });
+        this.#warnings.push({
+          code: 'changed',
+          path,
+          message: `${path} ${read.reason}, twice; what was read last is saved`,
+          incomplete: true,
+        });
         break;
       case 'vanished':
-        this.#warnings.push({ code: 'vanished', path, message: `${path} ${read.reason}; it is not in the snapshot`, incomplete: true });
+        this.#warnings.push({
+          code: 'vanished',
+          path,
+          message: `${path} ${read.reason}; it is not in the snapshot`,
+          incomplete: true,
+        });
         return undefined;
       case 'unreadable':
-        this.#warnings.push({ code: 'unreadable', path, message: `${path} ${read.reason}; it is not in the snapshot`, incomplete: true });
+        this.#warnings.push({
+          code: 'unreadable',
+          path,
+          message: `${path} ${read.reason}; it is not in the snapshot`,
+          incomplete: true,
+        });
         return undefined;
     }
     if (chunks.length > FILE_MAX_CHUNKS) {
-      this.#warnings.push({ code: 'too_large', path, message: `${path} is larger than one file can be; it is not in the snapshot`, incomplete: true });
+      this.#warnings.push({
+        code: 'too_large',
+        path,
+        message: `${path} is larger than one file can be; it is not in the snapshot`,
+        incomplete: true,
+      });
       return undefined;
     }
     const { mode, mtimeNs, uid, gid, size } = read.file;
@@ -323,7 +377,15 @@ class Run {
 }
 
 function sameFile(a: FileEntry, b: FileEntry): boolean {
-  return a.size === b.size && a.mode === b.mode && a.mtimeNs === b.mtimeNs && a.uid === b.uid && a.gid === b.gid && a.chunks.length === b.chunks.length && a.chunks.every((id, i) => id === b.chunks[i]);
+  return (
+    a.size === b.size &&
+    a.mode === b.mode &&
+    a.mtimeNs === b.mtimeNs &&
+    a.uid === b.uid &&
+    a.gid === b.gid &&
+    a.chunks.length === b.chunks.length &&
+    a.chunks.every((id, i) => id === b.chunks[i])
+  );
 }
 
 /** The manifest on its way into chunks. */

@@ -65,7 +65,8 @@ export async function init(options: InitOptions, seams: Seams): Promise<InitResu
     made.push(path);
   };
   try {
-    if (files.words !== undefined) await write(files.words, Buffer.from(wordsFile(root, options.handle, agent, recovery)));
+    if (files.words !== undefined)
+      await write(files.words, Buffer.from(wordsFile(root, options.handle, agent, recovery)));
     if (!options.importedKey) await write(files.identity, keyFile);
     const { id, chunkIdKey } = await createRepository(mirror, {
       handle: options.handle,
@@ -81,7 +82,18 @@ export async function init(options: InitOptions, seams: Seams): Promise<InitResu
     });
     writeLocalState(options.foldersOf(id), { last: null, backends: mirror.live().map(({ name }) => name) });
     const created = timestamp(seams.clock.now());
-    await write(files.writerKey, Buffer.from(formatWriterKey({ repositoryId: id, agentPublicKey: agent.publicKey, chunkIdKey, ageIdentity: writerIdentity, created })));
+    await write(
+      files.writerKey,
+      Buffer.from(
+        formatWriterKey({
+          repositoryId: id,
+          agentPublicKey: agent.publicKey,
+          chunkIdKey,
+          ageIdentity: writerIdentity,
+          created,
+        }),
+      ),
+    );
     await write(files.config, Buffer.from(options.configText));
     return {
       repository: id,
@@ -104,13 +116,20 @@ export async function init(options: InitOptions, seams: Seams): Promise<InitResu
 }
 
 function wordsFile(root: Root, handle: string, agent: SigningKey, recovery: SigningKey): string {
-  return formatWordsFile(root, `agent: ${handle}`, `agent key: ${fingerprint(agent.publicKey)}`, `recovery key: ${fingerprint(recovery.publicKey)}`);
+  return formatWordsFile(
+    root,
+    `agent: ${handle}`,
+    `agent key: ${fingerprint(agent.publicKey)}`,
+    `recovery key: ${fingerprint(recovery.publicKey)}`,
+  );
 }
 
 async function checkState(path: string): Promise<void> {
   const found = await stat(path).catch(() => undefined);
   if (!found?.isDirectory()) {
-    throw new HoldfastError('source_unreadable', `the state ${JSON.stringify(path)} is no folder that can be read`, { hint: 'Give the folder that holds the agent\'s state with --state.' });
+    throw new HoldfastError('source_unreadable', `the state ${JSON.stringify(path)} is no folder that can be read`, {
+      hint: "Give the folder that holds the agent's state with --state.",
+    });
   }
 }
 
@@ -118,9 +137,14 @@ async function checkState(path: string): Promise<void> {
 export async function checkAbsent(path: string): Promise<void> {
   const found = await lstat(path).catch((error: unknown) => {
     if (systemErrorCode(error) === 'ENOENT' || systemErrorCode(error) === 'ENOTDIR') return undefined;
-    throw new HoldfastError('io', `cannot look at ${path}: ${systemErrorCode(error) ?? 'unknown error'}`, { cause: error });
+    throw new HoldfastError('io', `cannot look at ${path}: ${systemErrorCode(error) ?? 'unknown error'}`, {
+      cause: error,
+    });
   });
-  if (found) throw new HoldfastError('exists', `${path} exists already`, { hint: 'Nothing was changed. Move it away or choose another place; a key that is overwritten is gone.' });
+  if (found)
+    throw new HoldfastError('exists', `${path} exists already`, {
+      hint: 'Nothing was changed. Move it away or choose another place; a key that is overwritten is gone.',
+    });
 }
 
 /** Every backend must be there, and hold at most what an interrupted `init` left. */
@@ -134,7 +158,9 @@ async function checkBackends(mirror: Mirror, signal: AbortSignal | undefined): P
         });
       }
       if (!parseKey(key)) {
-        throw new HoldfastError('exists', `backend ${name} is not empty: it holds ${key}`, { hint: 'Nothing was changed. Choose a new or empty place.' });
+        throw new HoldfastError('exists', `backend ${name} is not empty: it holds ${key}`, {
+          hint: 'Nothing was changed. Choose a new or empty place.',
+        });
       }
     }
   }

@@ -2,7 +2,18 @@
  * What holdfast keeps on the agent's host besides the keys: which snapshot was the last (to notice storage that was rolled back) and, as a cache, the
  * last manifest (to know without reading which files are unchanged). Losing the cache costs time only.
  */
-import { closeSync, createReadStream, fsyncSync, mkdirSync, openSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  closeSync,
+  createReadStream,
+  fsyncSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import type { Entry } from '../entry.ts';
 import { MANIFEST_LINE_MAX_BYTES } from '../limits.ts';
@@ -35,7 +46,8 @@ export function readLocalState(folders: LocalFolders): LocalState | undefined {
     if (last === null) return { last, backends };
     if (typeof last !== 'object' || !('id' in last) || !('seq' in last)) return undefined;
     const { id, seq } = last;
-    if (typeof id !== 'string' || !/^[0-9a-f]{64}$/.test(id) || typeof seq !== 'number' || !Number.isSafeInteger(seq)) return undefined;
+    if (typeof id !== 'string' || !/^[0-9a-f]{64}$/.test(id) || typeof seq !== 'number' || !Number.isSafeInteger(seq))
+      return undefined;
     return { last: { id: id as SnapshotId, seq }, backends };
   } catch {
     return undefined; // then only what the backends say is known

@@ -24,7 +24,10 @@ export function takeLock(folder: string, what: string): Disposable {
         retryable: true,
       });
     }
-    throw new HoldfastError('io', `cannot lock ${path}: ${messageOf(cause)}`, { hint: 'The folder for holdfast\'s own state must be writable.', cause });
+    throw new HoldfastError('io', `cannot lock ${path}: ${messageOf(cause)}`, {
+      hint: "The folder for holdfast's own state must be writable.",
+      cause,
+    });
   }
   const held = database;
   return { [Symbol.dispose]: () => held.close() };

@@ -29,9 +29,17 @@ export async function listSnapshots(
   await using mirror = await openMirror(options.backends, seams);
   const repository = await openRepository(mirror, options.access, seams.signal);
   const { snapshots, problems } = await repository.snapshots(seams.signal);
-  const warnings: Warning[] = problems.map(({ key, error }) => ({ code: 'snapshot_damaged', message: `${key}: ${error.message}`, incomplete: true }));
+  const warnings: Warning[] = problems.map(({ key, error }) => ({
+    code: 'snapshot_damaged',
+    message: `${key}: ${error.message}`,
+    incomplete: true,
+  }));
   for (const { snapshot, problem } of checkChain(snapshots)) {
-    warnings.push({ code: 'chain', message: `snapshot ${snapshot.id.slice(0, 8)} (number ${snapshot.record.seq}): ${problem}`, incomplete: true });
+    warnings.push({
+      code: 'chain',
+      message: `snapshot ${snapshot.id.slice(0, 8)} (number ${snapshot.record.seq}): ${problem}`,
+      incomplete: true,
+    });
   }
   const rows = snapshots.map(({ id, record, backends }) => ({
     id,
@@ -42,7 +50,10 @@ export async function listSnapshots(
     files: record.counts.files,
     bytes: record.counts.bytes,
     tags: record.tags,
-    backends: mirror.states().map(({ name }) => name).filter((name) => backends.includes(name)),
+    backends: mirror
+      .states()
+      .map(({ name }) => name)
+      .filter((name) => backends.includes(name)),
   }));
   return { snapshots: rows, warnings: [...warnings, ...mishapWarnings(mirror), ...failedBackendWarnings(mirror)] };
 }
@@ -67,7 +78,10 @@ export interface ListedEntry {
 }
 
 /** The entries of a snapshot at and below `path`. @throws `not_found` */
-export async function listEntries(options: LookOptions & { path: string }, seams: Seams): Promise<{ snapshot: SnapshotId; entries: ListedEntry[]; warnings: Warning[] }> {
+export async function listEntries(
+  options: LookOptions & { path: string },
+  seams: Seams,
+): Promise<{ snapshot: SnapshotId; entries: ListedEntry[]; warnings: Warning[] }> {
   const wanted = normalise(options.path);
   await using mirror = await openMirror(options.backends, seams);
   const repository = await openForRestore(mirror, options.secret, options.expected, seams.signal);
@@ -101,7 +115,10 @@ function formatNs(ns: bigint): string {
 }
 
 /** Hands the content of one file to `write`, piece by piece, each verified first. @throws `not_found`, `usage` when it is no file */
-export async function catFile(options: LookOptions & { path: string; write: (bytes: Uint8Array) => Promise<void> }, seams: Seams): Promise<{ bytes: number }> {
+export async function catFile(
+  options: LookOptions & { path: string; write: (bytes: Uint8Array) => Promise<void> },
+  seams: Seams,
+): Promise<{ bytes: number }> {
   const wanted = normalise(options.path);
   await using mirror = await openMirror(options.backends, seams);
   const repository = await openForRestore(mirror, options.secret, options.expected, seams.signal);
@@ -110,7 +127,8 @@ export async function catFile(options: LookOptions & { path: string; write: (byt
   const reader = repository.reader(index);
   for await (const entry of repository.entries(snapshot, reader, seams.signal)) {
     if (entry.path !== wanted) continue;
-    if (entry.type !== 'file') throw new HoldfastError('usage', `${JSON.stringify(options.path)} is a ${entry.type}, not a file`);
+    if (entry.type !== 'file')
+      throw new HoldfastError('usage', `${JSON.stringify(options.path)} is a ${entry.type}, not a file`);
     for await (const bytes of reader.inOrder(entry.chunks, seams.signal)) await options.write(bytes);
     return { bytes: entry.size };
   }
@@ -118,5 +136,7 @@ export async function catFile(options: LookOptions & { path: string; write: (byt
 }
 
 function absent(path: string, id: SnapshotId): HoldfastError {
-  return new HoldfastError('not_found', `snapshot ${id.slice(0, 8)} has no ${JSON.stringify(path)}`, { hint: '`holdfast ls SNAPSHOT` lists what it has.' });
+  return new HoldfastError('not_found', `snapshot ${id.slice(0, 8)} has no ${JSON.stringify(path)}`, {
+    hint: '`holdfast ls SNAPSHOT` lists what it has.',
+  });
 }

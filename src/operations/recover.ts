@@ -48,7 +48,11 @@ export async function recover(options: RecoverOptions, seams: Seams): Promise<Re
   const repository = await openForRestore(mirror, options.secret, undefined, seams.signal);
   const key = await recoverAgentKey(repository, options.secret, seams);
 
-  const restored = await restoreFrom(repository, { snapshot: options.snapshot, target: options.target, paths: [] }, seams);
+  const restored = await restoreFrom(
+    repository,
+    { snapshot: options.snapshot, target: options.target, paths: [] },
+    seams,
+  );
   const newest = await repository.findSnapshot(restored.snapshot.id, seams.signal);
 
   const { handle } = repository.keys.agent;
@@ -82,12 +86,17 @@ export async function recover(options: RecoverOptions, seams: Seams): Promise<Re
 /** The agent's key: derived where it can be, else unwrapped; either way it must be the one that signed the repository. */
 async function recoverAgentKey(repository: Repository, secret: RestoreSecret, seams: Seams): Promise<SigningKey> {
   const expected = Buffer.from(repository.keys.agent.publicKey, 'hex');
-  const derived = secret.kind === 'root' && repository.keys.agent.origin === 'derived' ? agentKey(secret.root, 0) : undefined;
+  const derived =
+    secret.kind === 'root' && repository.keys.agent.origin === 'derived' ? agentKey(secret.root, 0) : undefined;
   const key = derived ?? parseAgentKey(Buffer.from(await repository.agentKeyFile(seams.signal)).toString('utf8'));
   if (!equalBytes(key.publicKey, expected)) {
-    throw new HoldfastError('forged', `the recovered key ${fingerprint(key.publicKey)} is not the agent's key ${fingerprint(expected)}`, {
-      hint: 'Nothing was written. Try another backend with --from.',
-    });
+    throw new HoldfastError(
+      'forged',
+      `the recovered key ${fingerprint(key.publicKey)} is not the agent's key ${fingerprint(expected)}`,
+      {
+        hint: 'Nothing was written. Try another backend with --from.',
+      },
+    );
   }
   return key;
 }

@@ -43,7 +43,7 @@ export interface RestoreResult {
 export async function restore(options: RestoreOptions, seams: Seams): Promise<RestoreResult> {
   await using mirror = await openMirror(options.backends, seams);
   const repository = await openForRestore(mirror, options.secret, options.expected, seams.signal);
-  return restoreFrom(repository, options, seams);
+  return await restoreFrom(repository, options, seams);
 }
 
 /** `restore` from a repository that is open already. */
@@ -67,7 +67,13 @@ export async function restoreFrom(
   await using target = await openTarget(options.target);
   const lost = await execute(plan, reader, target, seams);
   warnings.push(...(await target.finish()));
-  for (const path of lost) warnings.push({ code: 'lost', path, message: `${path} is damaged on every backend; it was not restored`, incomplete: true });
+  for (const path of lost)
+    warnings.push({
+      code: 'lost',
+      path,
+      message: `${path} is damaged on every backend; it was not restored`,
+      incomplete: true,
+    });
   warnings.push(...mishapWarnings(repository.mirror), ...failedBackendWarnings(repository.mirror));
   return {
     snapshot: { id: snapshot.id, seq: snapshot.record.seq, time: snapshot.record.time },
@@ -106,7 +112,13 @@ interface PlannedChunk extends WantedChunk {
 }
 
 /** Reads and checks the whole manifest before anything is written. */
-async function makePlan(repository: Repository, snapshot: Snapshot, reader: ChunkReader, paths: readonly string[], signal: AbortSignal | undefined): Promise<Plan> {
+async function makePlan(
+  repository: Repository,
+  snapshot: Snapshot,
+  reader: ChunkReader,
+  paths: readonly string[],
+  signal: AbortSignal | undefined,
+): Promise<Plan> {
   const wanted = new Selection(paths);
   const plan: Plan = { folders: [], symlinks: [], files: [], bytes: 0, lostBytes: 0, packs: new Map() };
   let parents: FolderEntry[] = [];
@@ -118,7 +130,9 @@ async function makePlan(repository: Repository, snapshot: Snapshot, reader: Chun
     }
     if (!selected) continue;
     // The folders that lead to a selected entry come along, with their modes and times.
-    plan.folders.push(...parents.filter(({ path }) => isBelow(entry.path, path) && !wanted.made.has(path) && wanted.made.add(path)));
+    plan.folders.push(
+      ...parents.filter(({ path }) => isBelow(entry.path, path) && !wanted.made.has(path) && wanted.made.add(path)),
+    );
     if (entry.type === 'symlink') plan.symlinks.push(entry);
     if (entry.type === 'file') planFile(plan, entry, reader);
   }
@@ -223,7 +237,9 @@ class Selection {
   checkAllFound(): void {
     const absent = this.#paths.find(({ found }) => !found);
     if (absent) {
-      throw new HoldfastError('not_found', `the snapshot has no ${JSON.stringify(rawForDisplay(absent.raw))}`, { hint: '`holdfast ls SNAPSHOT` lists what it has. Nothing was written.' });
+      throw new HoldfastError('not_found', `the snapshot has no ${JSON.stringify(rawForDisplay(absent.raw))}`, {
+        hint: '`holdfast ls SNAPSHOT` lists what it has. Nothing was written.',
+      });
     }
   }
 }
@@ -231,7 +247,10 @@ class Selection {
 /** A path as a user types it: `./a/b/` is `a/b`. */
 export function normalise(path: string): RawPath {
   const names = path.split('/').filter((name) => name !== '' && name !== '.');
-  if (names.includes('..')) throw new HoldfastError('usage', `the path ${JSON.stringify(path)} leads out of the state`, { hint: 'Give paths relative to the root of the state.' });
+  if (names.includes('..'))
+    throw new HoldfastError('usage', `the path ${JSON.stringify(path)} leads out of the state`, {
+      hint: 'Give paths relative to the root of the state.',
+    });
   return rawFromText(names.join('/'));
 }
 

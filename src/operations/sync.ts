@@ -18,7 +18,13 @@ export interface SyncOptions {
 
 export interface SyncResult {
   /** Objects and bytes copied to each. */
-  backends: { name: string; state: 'level' | 'failed'; objects: number; bytes: number; error?: { code: string; message: string; hint?: string } }[];
+  backends: {
+    name: string;
+    state: 'level' | 'failed';
+    objects: number;
+    bytes: number;
+    error?: { code: string; message: string; hint?: string };
+  }[];
   seconds: number;
   complete: boolean;
 }
@@ -32,7 +38,8 @@ export async function sync(options: SyncOptions, seams: Seams): Promise<SyncResu
   const started = seams.clock.monotonic();
   const { signal } = seams;
   for (const name of options.refill) {
-    if (!options.backends.some((backend) => backend.name === name)) throw new HoldfastError('usage', `no backend is called ${JSON.stringify(name)}`);
+    if (!options.backends.some((backend) => backend.name === name))
+      throw new HoldfastError('usage', `no backend is called ${JSON.stringify(name)}`);
   }
   using _lock = takeLock(options.folders.state, 'backup or sync');
   await using mirror = await openMirror(options.backends, seams);
@@ -55,7 +62,9 @@ export async function sync(options: SyncOptions, seams: Seams): Promise<SyncResu
       const backend = await openBackend(address, { clock: seams.clock, random: seams.random, create: true });
       fresh.push({ name, backend });
       for await (const { key } of backend.list('', { signal })) {
-        throw new HoldfastError('exists', `backend ${name} is not empty: it holds ${key}`, { hint: 'Nothing was changed there. Choose a new or empty place.' });
+        throw new HoldfastError('exists', `backend ${name} is not empty: it holds ${key}`, {
+          hint: 'Nothing was changed there. Choose a new or empty place.',
+        });
       }
     } catch (problem) {
       if (!(problem instanceof HoldfastError) || problem.code === 'interrupted') throw problem;
@@ -69,10 +78,18 @@ export async function sync(options: SyncOptions, seams: Seams): Promise<SyncResu
     const error = result?.error ?? refused.get(name);
     const copied = { objects: result?.objects ?? 0, bytes: result?.bytes ?? 0 };
     if (!error) return { name, state: 'level', ...copied };
-    return { name, state: 'failed', ...copied, error: { code: error.code, message: error.message, ...(error.hint === undefined ? {} : { hint: error.hint }) } };
+    return {
+      name,
+      state: 'failed',
+      ...copied,
+      error: { code: error.code, message: error.message, ...(error.hint === undefined ? {} : { hint: error.hint }) },
+    };
   });
   const levelled = backends.filter(({ state }) => state === 'level').map(({ name }) => name);
-  writeLocalState(options.folders, { last: remembered?.last ?? null, backends: [...new Set([...(remembered?.backends ?? []), ...levelled])] });
+  writeLocalState(options.folders, {
+    last: remembered?.last ?? null,
+    backends: [...new Set([...(remembered?.backends ?? []), ...levelled])],
+  });
   return { backends, seconds: secondsSince(seams.clock, started), complete: levelled.length === backends.length };
 }
 

@@ -8,7 +8,9 @@ import { secondsSince, type Seams } from './seams.ts';
 export interface VerifyOptions {
   backends: readonly BackendAddress[];
   /** The writer's key serves for `listing` and `objects`; `chunks` needs the restore key, with which damage is also told as paths. */
-  access: { kind: 'writer'; access: Access } | { kind: 'restore'; secret: RestoreSecret; expected?: ExpectedRepository | undefined };
+  access:
+    | { kind: 'writer'; access: Access }
+    | { kind: 'restore'; secret: RestoreSecret; expected?: ExpectedRepository | undefined };
   level: ScrubLevel;
 }
 
@@ -37,8 +39,20 @@ export async function verify(options: VerifyOptions, seams: Seams): Promise<Veri
     signal: seams.signal,
     onProgress: (done, total) => seams.progress({ type: 'progress', phase: 'verifying', done, total, unit: 'objects' }),
   });
-  const warnings: Warning[] = mirror.states().flatMap(({ name, error }) =>
-    error ? [{ code: 'backend_failed', message: `backend ${name} was not verified: ${error.message}`, incomplete: true }] : [],
-  );
-  return { level: options.level, objects, bytes, damaged, warnings, seconds: secondsSince(seams.clock, started), complete: warnings.length === 0 };
+  const warnings: Warning[] = mirror
+    .states()
+    .flatMap(({ name, error }) =>
+      error
+        ? [{ code: 'backend_failed', message: `backend ${name} was not verified: ${error.message}`, incomplete: true }]
+        : [],
+    );
+  return {
+    level: options.level,
+    objects,
+    bytes,
+    damaged,
+    warnings,
+    seconds: secondsSince(seams.clock, started),
+    complete: warnings.length === 0,
+  };
 }

@@ -35,7 +35,10 @@ export function makeCut(gear: Uint32Array, parameters: ChunkerParameters): Cut {
   const { minBytes, averageBytes, maxBytes } = parameters;
   assert(gear.length === 256, 'a gear table has 256 entries');
   const bits = Math.log2(averageBytes);
-  assert(Number.isInteger(bits) && bits >= 8 && bits <= 24, 'the average chunk length is a power of two, 256 B to 16 MiB');
+  assert(
+    Number.isInteger(bits) && bits >= 8 && bits <= 24,
+    'the average chunk length is a power of two, 256 B to 16 MiB',
+  );
   assert(minBytes % 2 === 0 && maxBytes % 2 === 0, 'chunk lengths are even');
   assert(minBytes < averageBytes && averageBytes < maxBytes, 'minimum < average < maximum');
   // The highest bits but one depend on the most bytes; bit 31 is left out so that the mask can be shifted by one.

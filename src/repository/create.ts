@@ -46,7 +46,10 @@ export interface NewRepository {
  * @returns its id and chunk-id key, for the writer key file.
  * @throws `exists` when a backend has one already.
  */
-export async function createRepository(mirror: Mirror, options: NewRepository): Promise<{ id: string; chunkIdKey: Uint8Array }> {
+export async function createRepository(
+  mirror: Mirror,
+  options: NewRepository,
+): Promise<{ id: string; chunkIdKey: Uint8Array }> {
   const { agent, recovery, writer, random, signal } = options;
   for (const { name, backend } of mirror.live()) {
     if (await backend.head(REPOSITORY_KEY, { signal })) {
@@ -76,7 +79,10 @@ export async function createRepository(mirror: Mirror, options: NewRepository): 
   const secretsId = sha256Hex(sealedSecrets);
   await put(secretsKey(secretsId), sealedSecrets);
 
-  await put(wrappedIdentityKey(publicKey), (await sealAge(options.agentKeyFile, options.restoreRecipients, random)).bytes);
+  await put(
+    wrappedIdentityKey(publicKey),
+    (await sealAge(options.agentKeyFile, options.restoreRecipients, random)).bytes,
+  );
 
   const keys: KeysRecord = {
     version: FORMAT_VERSION,

@@ -25,7 +25,8 @@ export const indexKey = (id: string): string => `index/${id}.age`;
 export const keysRecordKey = (seq: number, id: string): string => `keys/${String(seq).padStart(8, '0')}-${id}.json`;
 export const secretsKey = (id: string): string => `keys/${id}.age`;
 /** The fingerprint is the SHA-256 of the raw public key, 64 hex digits. */
-export const wrappedIdentityKey = (publicKeyHex: string): string => `identity/${sha256Hex(Buffer.from(publicKeyHex, 'hex'))}.age`;
+export const wrappedIdentityKey = (publicKeyHex: string): string =>
+  `identity/${sha256Hex(Buffer.from(publicKeyHex, 'hex'))}.age`;
 export const snapshotKey = (timeMs: number, id: SnapshotId): string => `snapshots/${stampOf(timeMs)}-${id}.age`;
 
 /** `20260131T235959Z`: sorts by time. */
@@ -45,7 +46,10 @@ export type ObjectName =
 
 export function parseKey(key: string): ObjectName | undefined {
   if (key === REPOSITORY_KEY) return { kind: 'repository' };
-  const match = /^(keys|identity|packs|index|snapshots)\/(?:([0-9a-f]{2})\/)?(?:(\d{8}|\d{8}T\d{6}Z)-)?([0-9a-f]{64})(\.json|\.tar\.zst\.age|\.age)$/.exec(key);
+  const match =
+    /^(keys|identity|packs|index|snapshots)\/(?:([0-9a-f]{2})\/)?(?:(\d{8}|\d{8}T\d{6}Z)-)?([0-9a-f]{64})(\.json|\.tar\.zst\.age|\.age)$/.exec(
+      key,
+    );
   if (!match) return undefined;
   const [, folder, shard, prefix, id = '', suffix] = match;
   switch (folder) {
@@ -56,11 +60,15 @@ export function parseKey(key: string): ObjectName | undefined {
     case 'identity':
       return suffix === '.age' && !prefix && !shard ? { kind: 'identity', fingerprint: id } : undefined;
     case 'packs':
-      return suffix === '.tar.zst.age' && !prefix && shard === id.slice(0, 2) ? { kind: 'pack', id: id as PackId } : undefined;
+      return suffix === '.tar.zst.age' && !prefix && shard === id.slice(0, 2)
+        ? { kind: 'pack', id: id as PackId }
+        : undefined;
     case 'index':
       return suffix === '.age' && !prefix && !shard ? { kind: 'index', id } : undefined;
     case 'snapshots':
-      return suffix === '.age' && !shard && prefix?.length === 16 ? { kind: 'snapshot', id: id as SnapshotId } : undefined;
+      return suffix === '.age' && !shard && prefix?.length === 16
+        ? { kind: 'snapshot', id: id as SnapshotId }
+        : undefined;
     default:
       return undefined;
   }
@@ -74,7 +82,12 @@ const time = z.iso.datetime({ precision: 3 });
 const header = { version: z.literal(FORMAT_VERSION), critical: z.array(z.string()) };
 const chunkId = hex(32).transform((text) => text as ChunkId);
 
-const chunkerSchema = z.object({ algorithm: z.literal('gear32'), minBytes: count, averageBytes: count, maxBytes: count });
+const chunkerSchema = z.object({
+  algorithm: z.literal('gear32'),
+  minBytes: count,
+  averageBytes: count,
+  maxBytes: count,
+});
 
 /** `holdfast.json`: what this repository is. Written once, signed by the agent's first key and the recovery authority. */
 export const repositorySchema = z.object({
@@ -139,15 +152,23 @@ function checkRecord<T>(value: unknown, schema: z.ZodType<T>, what: string): T {
   const head = z.object({ version: z.number().int().min(1) }).safeParse(value);
   if (!head.success) throw new HoldfastError('damaged', `${what} has no format version`);
   if (head.data.version !== FORMAT_VERSION) {
-    throw new HoldfastError('unsupported_format', `${what} has format version ${head.data.version}; this holdfast knows version ${FORMAT_VERSION}`, {
-      hint: 'Use the holdfast version that wrote this repository, or a newer one.',
-    });
+    throw new HoldfastError(
+      'unsupported_format',
+      `${what} has format version ${head.data.version}; this holdfast knows version ${FORMAT_VERSION}`,
+      {
+        hint: 'Use the holdfast version that wrote this repository, or a newer one.',
+      },
+    );
   }
   const critical = z.object({ critical: z.array(z.string()).max(100) }).safeParse(value);
   if (critical.success && critical.data.critical.length > 0) {
-    throw new HoldfastError('unsupported_format', `${what} needs features this holdfast does not have: ${JSON.stringify(critical.data.critical)}`, {
-      hint: 'Use the holdfast version that wrote it, or a newer one.',
-    });
+    throw new HoldfastError(
+      'unsupported_format',
+      `${what} needs features this holdfast does not have: ${JSON.stringify(critical.data.critical)}`,
+      {
+        hint: 'Use the holdfast version that wrote it, or a newer one.',
+      },
+    );
   }
   const result = schema.safeParse(value);
   if (!result.success) {
@@ -193,11 +214,19 @@ export interface SignedRecord<T> {
 }
 
 const signaturesSchema = z.looseObject({
-  signatures: z.array(z.object({ key: hex(32), signature: z.base64() })).min(1).max(16),
+  signatures: z
+    .array(z.object({ key: hex(32), signature: z.base64() }))
+    .min(1)
+    .max(16),
 });
 
 /** @throws `unsupported_format`, `damaged` (also when the bytes are not exactly what `signRecord` writes) */
-export function parseSignedRecord<T>(bytes: Uint8Array, type: string, schema: z.ZodType<T>, what: string): SignedRecord<T> {
+export function parseSignedRecord<T>(
+  bytes: Uint8Array,
+  type: string,
+  schema: z.ZodType<T>,
+  what: string,
+): SignedRecord<T> {
   const value = parseJson(bytes, what);
   const record = checkRecord(value, schema, what);
   const signed = signaturesSchema.safeParse(value);
@@ -212,7 +241,8 @@ export function parseSignedRecord<T>(bytes: Uint8Array, type: string, schema: z.
     signedBy: (publicKeyHex) =>
       signatures.some(
         (entry) =>
-          entry.key === publicKeyHex && verify(Buffer.from(entry.signature, 'base64'), message, Buffer.from(publicKeyHex, 'hex')),
+          entry.key === publicKeyHex &&
+          verify(Buffer.from(entry.signature, 'base64'), message, Buffer.from(publicKeyHex, 'hex')),
       ),
   };
 }

@@ -41,7 +41,11 @@ function macLine(body: Uint8Array, chunkIdKey: Uint8Array): Buffer {
  * Opens an index object and checks it before anything in it is believed.
  * @throws `damaged`, `forged`, `wrong_key`, `unsupported_format`
  */
-export async function openIndex(bytes: Uint8Array, id: string, context: IndexContext & { identities: readonly string[] }): Promise<IndexedPack[]> {
+export async function openIndex(
+  bytes: Uint8Array,
+  id: string,
+  context: IndexContext & { identities: readonly string[] },
+): Promise<IndexedPack[]> {
   const what = `index ${id.slice(0, 8)}`;
   checkContentName(bytes, id, what);
   const packed = await openAge(bytes, context.identities);
@@ -53,12 +57,21 @@ export async function openIndex(bytes: Uint8Array, id: string, context: IndexCon
   const lines = body.toString('utf8').split('\n');
   const head = parseHead(lines[0] ?? '', what);
   if (head.version !== FORMAT_VERSION) {
-    throw new HoldfastError('unsupported_format', `${what} has format version ${head.version}; this holdfast knows version ${FORMAT_VERSION}`, {
-      hint: 'Use the holdfast version that wrote this repository, or a newer one.',
-    });
+    throw new HoldfastError(
+      'unsupported_format',
+      `${what} has format version ${head.version}; this holdfast knows version ${FORMAT_VERSION}`,
+      {
+        hint: 'Use the holdfast version that wrote this repository, or a newer one.',
+      },
+    );
   }
-  if (head.repository !== context.repository || !equalBytes(plain.subarray(bodyBytes), macLine(body, context.chunkIdKey))) {
-    throw new HoldfastError('forged', `${what} was not written by this repository's agent`, { hint: 'Find out who can write to the backend.' });
+  if (
+    head.repository !== context.repository ||
+    !equalBytes(plain.subarray(bodyBytes), macLine(body, context.chunkIdKey))
+  ) {
+    throw new HoldfastError('forged', `${what} was not written by this repository's agent`, {
+      hint: 'Find out who can write to the backend.',
+    });
   }
   return lines.slice(1, -1).map(parseIndexLine);
 }
@@ -67,7 +80,8 @@ function parseHead(line: string, what: string): { version: number; repository: s
   try {
     const value: unknown = JSON.parse(line);
     if (typeof value === 'object' && value !== null && 'version' in value && 'repository' in value) {
-      if (typeof value.version === 'number' && typeof value.repository === 'string') return { version: value.version, repository: value.repository };
+      if (typeof value.version === 'number' && typeof value.repository === 'string')
+        return { version: value.version, repository: value.repository };
     }
   } catch {
     // told below

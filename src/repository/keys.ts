@@ -51,7 +51,14 @@ export async function openKeys(mirror: Mirror, access: Access, signal?: AbortSig
   const keys = await openKeysRecords(mirror, repository, access, signal);
   if (access.kind === 'writer') {
     if (!keys.recipients.writer.length) throw new HoldfastError('damaged', 'the key record names no writer');
-    return { repository, plain, keys, chunkIdKey: access.chunkIdKey, identities: [access.identity], writerIdentity: access.identity };
+    return {
+      repository,
+      plain,
+      keys,
+      chunkIdKey: access.chunkIdKey,
+      identities: [access.identity],
+      writerIdentity: access.identity,
+    };
   }
   const secrets = await mirror.read(
     secretsKey(keys.secrets),
@@ -67,11 +74,23 @@ export async function openKeys(mirror: Mirror, access: Access, signal?: AbortSig
     },
     { signal },
   );
-  if (secrets.repository !== repository.id) throw new HoldfastError('forged', 'the secrets object belongs to another repository');
-  return { repository, plain, keys, chunkIdKey: Buffer.from(secrets.chunkIdKey, 'hex'), identities: access.identities, writerIdentity: secrets.writer };
+  if (secrets.repository !== repository.id)
+    throw new HoldfastError('forged', 'the secrets object belongs to another repository');
+  return {
+    repository,
+    plain,
+    keys,
+    chunkIdKey: Buffer.from(secrets.chunkIdKey, 'hex'),
+    identities: access.identities,
+    writerIdentity: secrets.writer,
+  };
 }
 
-async function openRepositoryRecord(mirror: Mirror, access: Access, signal: AbortSignal | undefined): Promise<{ record: RepositoryRecord; bytes: Uint8Array }> {
+async function openRepositoryRecord(
+  mirror: Mirror,
+  access: Access,
+  signal: AbortSignal | undefined,
+): Promise<{ record: RepositoryRecord; bytes: Uint8Array }> {
   const found = await Promise.all(
     mirror.live().map(async ({ name, backend }) => {
       try {
@@ -92,7 +111,9 @@ async function openRepositoryRecord(mirror: Mirror, access: Access, signal: Abor
   const good = found.flatMap((entry) => entry.good ?? []);
   const first = good[0];
   if (!first) {
-    const errors = found.flatMap((entry) => entry.error ?? []).concat(mirror.states().flatMap((state) => state.error ?? []));
+    const errors = found
+      .flatMap((entry) => entry.error ?? [])
+      .concat(mirror.states().flatMap((state) => state.error ?? []));
     throw telling(errors) ?? new HoldfastError('not_enough_backends', 'no backend was given');
   }
   for (const other of good.slice(1)) {
@@ -111,13 +132,23 @@ function telling(errors: readonly HoldfastError[]): HoldfastError | undefined {
 }
 
 function checkRepository(bytes: Uint8Array, name: string, access: Access): RepositoryRecord {
-  const { record, signedBy } = parseSignedRecord(bytes, REPOSITORY_TYPE, repositorySchema, `${REPOSITORY_KEY} on backend ${name}`);
+  const { record, signedBy } = parseSignedRecord(
+    bytes,
+    REPOSITORY_TYPE,
+    repositorySchema,
+    `${REPOSITORY_KEY} on backend ${name}`,
+  );
   if (access.kind === 'restore' && access.recovery !== undefined && access.recovery !== record.recovery) {
-    throw new HoldfastError('wrong_key', `the fingerprint of these words does not match the repository on backend ${name}`, {
-      hint: `The words are valid, but of another agent: they give recovery key ${access.recovery.slice(0, 16)}…, the repository has ${record.recovery.slice(0, 16)}…. Look for the paper of this agent.`,
-    });
+    throw new HoldfastError(
+      'wrong_key',
+      `the fingerprint of these words does not match the repository on backend ${name}`,
+      {
+        hint: `The words are valid, but of another agent: they give recovery key ${access.recovery.slice(0, 16)}…, the repository has ${record.recovery.slice(0, 16)}…. Look for the paper of this agent.`,
+      },
+    );
   }
-  if (access.repository !== undefined && access.repository !== record.id) throw otherRepository(name, record.id, access.repository);
+  if (access.repository !== undefined && access.repository !== record.id)
+    throw otherRepository(name, record.id, access.repository);
   if (!signedBy(record.agent) || !signedBy(record.recovery)) {
     throw new HoldfastError('forged', `${REPOSITORY_KEY} on backend ${name} is not signed by the keys it names`, {
       hint: 'It was changed after it was written. Restore from another backend.',
@@ -127,12 +158,21 @@ function checkRepository(bytes: Uint8Array, name: string, access: Access): Repos
 }
 
 function otherRepository(name: string, got: string, expected: string): HoldfastError {
-  return new HoldfastError('foreign_repository', `backend ${name} holds another repository (${got.slice(0, 8)}…, expected ${expected.slice(0, 8)}…)`, {
-    hint: 'Check the address in the config. Nothing was written there.',
-  });
+  return new HoldfastError(
+    'foreign_repository',
+    `backend ${name} holds another repository (${got.slice(0, 8)}…, expected ${expected.slice(0, 8)}…)`,
+    {
+      hint: 'Check the address in the config. Nothing was written there.',
+    },
+  );
 }
 
-async function openKeysRecords(mirror: Mirror, repository: RepositoryRecord, access: Access, signal: AbortSignal | undefined): Promise<KeysRecord> {
+async function openKeysRecords(
+  mirror: Mirror,
+  repository: RepositoryRecord,
+  access: Access,
+  signal: AbortSignal | undefined,
+): Promise<KeysRecord> {
   const revisions = new Map<number, { key: string; id: string }[]>();
   for await (const { key } of mirror.list('keys/', { signal })) {
     const name = parseKey(key);
@@ -157,7 +197,8 @@ async function openKeysRecords(mirror: Mirror, repository: RepositoryRecord, acc
             record.recovery === repository.recovery &&
             signedBy(repository.agent) &&
             signedBy(repository.recovery);
-        if (!right || !signed) throw new HoldfastError('forged', `key record ${seq} is not part of this repository's chain of keys`);
+        if (!right || !signed)
+          throw new HoldfastError('forged', `key record ${seq} is not part of this repository's chain of keys`);
         return record;
       };
       try {
@@ -167,13 +208,19 @@ async function openKeysRecords(mirror: Mirror, repository: RepositoryRecord, acc
         errors.push(error);
       }
     }
-    if (valid.length > 1) throw new HoldfastError('forged', `there are two valid key records with number ${seq}`, { hint: 'Two copies of the agent may have changed keys. Do not go on before you know which is right.' });
+    if (valid.length > 1)
+      throw new HoldfastError('forged', `there are two valid key records with number ${seq}`, {
+        hint: 'Two copies of the agent may have changed keys. Do not go on before you know which is right.',
+      });
     const [only] = valid;
     if (!only) throw errors[0] ?? new HoldfastError('bug', 'a key record that is neither valid nor wrong');
     current = only.record;
     previousId = only.id;
   }
-  if (!current) throw new HoldfastError('damaged', 'the repository has lost its key records', { hint: 'Restore from another backend.' });
+  if (!current)
+    throw new HoldfastError('damaged', 'the repository has lost its key records', {
+      hint: 'Restore from another backend.',
+    });
   if (access.agent !== undefined && access.agent !== current.agent.publicKey) {
     throw new HoldfastError('wrong_key', "the repository's agent has another key than expected", {
       hint: 'The config, identity file and writer key must be of one and the same agent.',

@@ -30,10 +30,18 @@ interface Member {
  * so that no snapshot is written where something it needs is missing.
  * @param fresh backends without a repository that are to be filled.
  */
-export async function level(repository: Repository, options: { fresh?: readonly { name: string; backend: Backend }[]; signal?: AbortSignal | undefined } = {}): Promise<LevelResult[]> {
+export async function level(
+  repository: Repository,
+  options: { fresh?: readonly { name: string; backend: Backend }[]; signal?: AbortSignal | undefined } = {},
+): Promise<LevelResult[]> {
   const { mirror } = repository;
   const { signal } = options;
-  const members = [...mirror.live(), ...(options.fresh ?? [])].map(({ name, backend }): Member => ({ name, backend, keys: new Set(), result: { name, objects: 0, bytes: 0 } }));
+  const members = [...mirror.live(), ...(options.fresh ?? [])].map(({ name, backend }): Member => ({
+    name,
+    backend,
+    keys: new Set(),
+    result: { name, objects: 0, bytes: 0 },
+  }));
   for (const member of members) {
     try {
       member.keys = await shortListing(member.backend, signal);
@@ -70,16 +78,25 @@ async function shortListing(backend: Backend, signal: AbortSignal | undefined): 
   return keys;
 }
 
-async function fill(repository: Repository, member: Member, union: ReadonlySet<string>, signal: AbortSignal | undefined): Promise<void> {
+async function fill(
+  repository: Repository,
+  member: Member,
+  union: ReadonlySet<string>,
+  signal: AbortSignal | undefined,
+): Promise<void> {
   const missing = [...union].filter((key) => !member.keys.has(key)).toSorted();
-  const ofKind = (...kinds: ObjectName['kind'][]) => missing.filter((key) => kinds.includes(parseKey(key)?.kind ?? 'pack'));
+  const ofKind = (...kinds: ObjectName['kind'][]) =>
+    missing.filter((key) => kinds.includes(parseKey(key)?.kind ?? 'pack'));
   for (const key of ofKind('keys', 'secrets', 'identity')) await copy(repository, member, key, signal);
   for (const key of ofKind('index')) {
     const packs = await repository.mirror.read(key, (bytes) => repository.checkIndex(idOf(key), bytes), { signal });
     for (const pack of packs) {
       const there = await member.backend.head(packKey(pack.id), { signal });
       if (there?.size === pack.storedBytes) continue;
-      if (there) throw new HoldfastError('damaged', `${packKey(pack.id)} on backend ${member.name} has the wrong size`, { hint: 'Run `holdfast verify` for it.' });
+      if (there)
+        throw new HoldfastError('damaged', `${packKey(pack.id)} on backend ${member.name} has the wrong size`, {
+          hint: 'Run `holdfast verify` for it.',
+        });
       await copy(repository, member, packKey(pack.id), signal);
     }
     await copy(repository, member, key, signal);
@@ -88,7 +105,12 @@ async function fill(repository: Repository, member: Member, union: ReadonlySet<s
   for (const key of ofKind('repository')) await copy(repository, member, key, signal);
 }
 
-async function copy(repository: Repository, member: Member, key: string, signal: AbortSignal | undefined): Promise<void> {
+async function copy(
+  repository: Repository,
+  member: Member,
+  key: string,
+  signal: AbortSignal | undefined,
+): Promise<void> {
   const bytes = await repository.mirror.read(
     key,
     async (candidate) => {
@@ -118,7 +140,8 @@ export async function checkStored(repository: Repository, key: string, bytes: Ui
       await repository.checkSnapshot(name.id, key, bytes);
       break;
     case 'repository':
-      if (!Buffer.from(bytes).equals(repository.plain)) throw new HoldfastError('damaged', `${REPOSITORY_KEY} differs from the one that was opened`);
+      if (!Buffer.from(bytes).equals(repository.plain))
+        throw new HoldfastError('damaged', `${REPOSITORY_KEY} differs from the one that was opened`);
       break;
     case 'identity':
     case undefined:

@@ -6,7 +6,17 @@ import { HoldfastError } from '../errors.ts';
 import type { ChunkId, Entry } from '../entry.ts';
 import { splitLines } from '../lines.ts';
 import { MANIFEST_LINE_MAX_BYTES, NAME_MAX_BYTES, PATH_MAX_BYTES } from '../limits.ts';
-import { comparePaths, parentOf, rawForDisplay, rawFromBytes, rawFromText, rawToBytes, rawToText, ROOT, type RawPath } from '../raw-path.ts';
+import {
+  comparePaths,
+  parentOf,
+  rawForDisplay,
+  rawFromBytes,
+  rawFromText,
+  rawToBytes,
+  rawToText,
+  ROOT,
+  type RawPath,
+} from '../raw-path.ts';
 
 /** An entry as its line, without the line feed. */
 export function entryLine(entry: Entry): string {
@@ -70,7 +80,8 @@ export function parseEntryLine(line: string): Entry {
     case 'file': {
       const { size, chunks } = fields;
       if (!isCount(size)) throw malformed('size', path);
-      if (!Array.isArray(chunks) || !chunks.every((id) => typeof id === 'string' && HEX64.test(id))) throw malformed('chunks', path);
+      if (!Array.isArray(chunks) || !chunks.every((id) => typeof id === 'string' && HEX64.test(id)))
+        throw malformed('chunks', path);
       return { ...common, type, size, chunks: chunks as ChunkId[] };
     }
     case 'folder':
@@ -126,7 +137,8 @@ export async function* readEntries(pieces: AsyncIterable<Uint8Array>): AsyncGene
   for await (const line of splitLines(pieces, MANIFEST_LINE_MAX_BYTES)) {
     const entry = parseEntryLine(line);
     if (previous === undefined) {
-      if (entry.path !== ROOT || entry.type !== 'folder') throw malformed('the first entry is not the root folder', entry.path);
+      if (entry.path !== ROOT || entry.type !== 'folder')
+        throw malformed('the first entry is not the root folder', entry.path);
     } else {
       if (comparePaths(previous, entry.path) >= 0) throw malformed('paths are not in order', entry.path);
       const parent = parentOf(entry.path);

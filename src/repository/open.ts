@@ -20,9 +20,18 @@ import { SnapshotWriter } from './writer.ts';
 export async function openRepository(mirror: Mirror, access: Access, signal?: AbortSignal): Promise<Repository> {
   const opened = await openKeys(mirror, access, signal);
   const { minBytes, averageBytes, maxBytes } = opened.repository.chunker;
-  const sane = minBytes >= 64 && minBytes % 2 === 0 && minBytes < averageBytes && averageBytes < maxBytes && maxBytes <= CHUNK_MAX_BYTES && maxBytes % 2 === 0;
+  const sane =
+    minBytes >= 64 &&
+    minBytes % 2 === 0 &&
+    minBytes < averageBytes &&
+    averageBytes < maxBytes &&
+    maxBytes <= CHUNK_MAX_BYTES &&
+    maxBytes % 2 === 0;
   if (!sane || !Number.isInteger(Math.log2(averageBytes))) {
-    throw new HoldfastError('unsupported_format', 'the repository has chunker parameters this holdfast does not support');
+    throw new HoldfastError(
+      'unsupported_format',
+      'the repository has chunker parameters this holdfast does not support',
+    );
   }
   return new Repository(mirror, opened);
 }
@@ -83,7 +92,9 @@ export class Repository {
   /**
    * Every snapshot that can be opened and verified, oldest first, and the problems of those that cannot.
    */
-  async snapshots(signal?: AbortSignal): Promise<{ snapshots: (Snapshot & { backends: string[] })[]; problems: { key: string; error: HoldfastError }[] }> {
+  async snapshots(
+    signal?: AbortSignal,
+  ): Promise<{ snapshots: (Snapshot & { backends: string[] })[]; problems: { key: string; error: HoldfastError }[] }> {
     const snapshots: (Snapshot & { backends: string[] })[] = [];
     const problems: { key: string; error: HoldfastError }[] = [];
     for (const [id, { key, backends }] of await this.listSnapshots(signal)) {
@@ -113,24 +124,35 @@ export class Repository {
       const newest = snapshots.at(-1);
       if (newest) return newest;
       if (problems[0]) throw problems[0].error;
-      throw new HoldfastError('not_found', 'the repository holds no snapshot yet', { hint: 'Run `holdfast backup` first.' });
+      throw new HoldfastError('not_found', 'the repository holds no snapshot yet', {
+        hint: 'Run `holdfast backup` first.',
+      });
     }
     if (!/^[0-9a-f]{4,64}$/.test(selector)) {
-      throw new HoldfastError('usage', `${JSON.stringify(selector)} is no snapshot id`, { hint: 'Give `latest` or at least 4 hex digits of an id that `holdfast snapshots` lists.' });
+      throw new HoldfastError('usage', `${JSON.stringify(selector)} is no snapshot id`, {
+        hint: 'Give `latest` or at least 4 hex digits of an id that `holdfast snapshots` lists.',
+      });
     }
     const matches = snapshots.filter((snapshot) => snapshot.id.startsWith(selector));
     const [match] = matches;
     if (!match) {
       const broken = problems.find(({ key }) => key.includes(`-${selector}`));
       if (broken) throw broken.error;
-      throw new HoldfastError('not_found', `no snapshot begins with ${selector}`, { hint: '`holdfast snapshots` lists them.' });
+      throw new HoldfastError('not_found', `no snapshot begins with ${selector}`, {
+        hint: '`holdfast snapshots` lists them.',
+      });
     }
-    if (matches.length > 1) throw new HoldfastError('usage', `${matches.length} snapshots begin with ${selector}`, { hint: 'Give more digits of the id.' });
+    if (matches.length > 1)
+      throw new HoldfastError('usage', `${matches.length} snapshots begin with ${selector}`, {
+        hint: 'Give more digits of the id.',
+      });
     return match;
   }
 
   /** Reads every index object into memory. An index that cannot be read from any backend is skipped and reported. */
-  async loadIndex(signal?: AbortSignal): Promise<{ index: PackIndex; problems: { key: string; error: HoldfastError }[] }> {
+  async loadIndex(
+    signal?: AbortSignal,
+  ): Promise<{ index: PackIndex; problems: { key: string; error: HoldfastError }[] }> {
     const index = new PackIndex();
     const problems: { key: string; error: HoldfastError }[] = [];
     for await (const { key } of this.mirror.list('index/', { signal })) {
@@ -175,6 +197,8 @@ export class Repository {
 
   /** The agent's key file, as `init` wrapped it. Secret; needs restore access. */
   agentKeyFile(signal?: AbortSignal): Promise<Uint8Array> {
-    return this.mirror.read(wrappedIdentityKey(this.keys.agent.publicKey), (bytes) => openAge(bytes, this.identities), { signal });
+    return this.mirror.read(wrappedIdentityKey(this.keys.agent.publicKey), (bytes) => openAge(bytes, this.identities), {
+      signal,
+    });
   }
 }

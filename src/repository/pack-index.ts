@@ -72,7 +72,10 @@ export class PackIndex {
     const number = this.#find(id);
     if (number < 0) return undefined;
     const [pack, frame, offset, length] = this.#places.subarray(number * 4, number * 4 + 4);
-    assert(pack !== undefined && frame !== undefined && offset !== undefined && length !== undefined, 'a chunk has a place');
+    assert(
+      pack !== undefined && frame !== undefined && offset !== undefined && length !== undefined,
+      'a chunk has a place',
+    );
     return pack === PENDING ? undefined : { pack, frame, offset, length };
   }
 
@@ -170,7 +173,8 @@ export function parseIndexLine(line: string): IndexedPack {
   const rows = chunks.map((row: unknown): PackedChunk => {
     if (!Array.isArray(row) || row.length !== 4) throw malformed('chunk');
     const [id, frame, offset, length]: unknown[] = row;
-    if (typeof id !== 'string' || !HEX64.test(id) || !isCount(frame) || !isCount(offset) || !isCount(length)) throw malformed('chunk');
+    if (typeof id !== 'string' || !HEX64.test(id) || !isCount(frame) || !isCount(offset) || !isCount(length))
+      throw malformed('chunk');
     const holder = table[frame];
     if (!holder || offset + length > holder.tarBytes) throw malformed('chunk outside its frame');
     return { id: id as ChunkId, frame, offset, length };

@@ -78,7 +78,10 @@ export class PackBuilder {
     assert(this.fits(bytes.length), 'a chunk goes only into a pack with room for it');
     const frame = (this.#frame ??= this.#buffers.take());
     const data = this.#used + BLOCK_BYTES;
-    new Header({ path: id, size: bytes.length, mode: 0o600, type: 'File', mtime: EPOCH, uid: 0, gid: 0 }).encode(frame, this.#used);
+    new Header({ path: id, size: bytes.length, mode: 0o600, type: 'File', mtime: EPOCH, uid: 0, gid: 0 }).encode(
+      frame,
+      this.#used,
+    );
     frame.set(bytes, data);
     const end = this.#used + memberBytes(bytes.length);
     frame.fill(0, data + bytes.length, end);
@@ -168,13 +171,15 @@ export class FrameBuffers {
  * @throws `damaged` when it is no zstd frame or not exactly `tarBytes` long, without ever allocating more than that.
  */
 export async function openFrame(compressed: Uint8Array, tarBytes: number): Promise<Uint8Array> {
-  if (tarBytes < 0 || tarBytes > FRAME_TAR_MAX_BYTES) throw new HoldfastError('damaged', `a frame of ${tarBytes} bytes is over the limit`);
+  if (tarBytes < 0 || tarBytes > FRAME_TAR_MAX_BYTES)
+    throw new HoldfastError('damaged', `a frame of ${tarBytes} bytes is over the limit`);
   let tar: Buffer;
   try {
     tar = await decompress(compressed, { maxOutputLength: Math.max(1, tarBytes) });
   } catch (cause) {
     throw new HoldfastError('damaged', 'a frame of the pack does not decompress', { cause });
   }
-  if (tar.length !== tarBytes) throw new HoldfastError('damaged', `a frame has ${tar.length} bytes where the index says ${tarBytes}`);
+  if (tar.length !== tarBytes)
+    throw new HoldfastError('damaged', `a frame has ${tar.length} bytes where the index says ${tarBytes}`);
   return tar;
 }

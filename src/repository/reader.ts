@@ -89,7 +89,9 @@ export class ChunkReader {
     emit: (chunk: T, bytes: Uint8Array) => void,
     signal?: AbortSignal,
   ): Promise<void> {
-    const sorted = wanted.toSorted((a, b) => a.location.frame - b.location.frame || a.location.offset - b.location.offset);
+    const sorted = wanted.toSorted(
+      (a, b) => a.location.frame - b.location.frame || a.location.offset - b.location.offset,
+    );
     const plain = await this.#openPack(pack, [...new Set(sorted.map((chunk) => chunk.location.frame))], signal);
     let current = -1;
     let tar: Uint8Array | undefined;
@@ -109,12 +111,17 @@ export class ChunkReader {
   }
 
   /** Fetches and decrypts what the frames need; the result decompresses one of them. */
-  async #openPack(pack: number, frames: readonly number[], signal: AbortSignal | undefined): Promise<(frame: number) => Promise<Uint8Array>> {
+  async #openPack(
+    pack: number,
+    frames: readonly number[],
+    signal: AbortSignal | undefined,
+  ): Promise<(frame: number) => Promise<Uint8Array>> {
     const info = this.#index.packs[pack];
     if (!info) throw new HoldfastError('bug', 'a pack number out of range');
     const table = frames.map((frame) => {
       const entry = info.frames[frame];
-      if (!entry) throw new HoldfastError('damaged', `the index of pack ${info.id.slice(0, 8)} names a frame it has not`);
+      if (!entry)
+        throw new HoldfastError('damaged', `the index of pack ${info.id.slice(0, 8)} names a frame it has not`);
       return entry;
     });
     const from = Math.min(...table.map((frame) => frame.offset));
@@ -141,14 +148,20 @@ export class ChunkReader {
     );
   }
 
-  async #rangeOfPack(info: PackInfo, offset: number, length: number, signal: AbortSignal | undefined): Promise<Uint8Array> {
+  async #rangeOfPack(
+    info: PackInfo,
+    offset: number,
+    length: number,
+    signal: AbortSignal | undefined,
+  ): Promise<Uint8Array> {
     const key = packKey(info.id);
     const payload: AgePayload = await this.#mirror.read(key, (head) => openAgeHeader(head, this.#identities), {
       range: { offset: 0, length: info.payloadOffset },
       signal,
       prefer: this.#prefer,
     });
-    if (payload.payloadOffset !== info.payloadOffset) throw new HoldfastError('damaged', `pack ${info.id.slice(0, 8)} is not laid out as its index says`);
+    if (payload.payloadOffset !== info.payloadOffset)
+      throw new HoldfastError('damaged', `pack ${info.id.slice(0, 8)} is not laid out as its index says`);
     const blocks = blocksFor({ offset, length }, info.payloadOffset, info.storedBytes);
     return this.#mirror.read(
       key,

@@ -77,10 +77,17 @@ class Scrub {
     this.#options = options;
   }
 
-  async backend(name: string, backend: Backend, listing: ReadonlyMap<string, number>, union: ReadonlySet<string>): Promise<void> {
+  async backend(
+    name: string,
+    backend: Backend,
+    listing: ReadonlyMap<string, number>,
+    union: ReadonlySet<string>,
+  ): Promise<void> {
     const packs = new Map<PackId, IndexedPack>();
     const snapshots: Snapshot[] = [];
-    const needed = [...union].filter((key) => parseKey(key) && parseKey(key)?.kind !== 'pack').concat(secretsKey(this.#repository.keys.secrets));
+    const needed = [...union]
+      .filter((key) => parseKey(key) && parseKey(key)?.kind !== 'pack')
+      .concat(secretsKey(this.#repository.keys.secrets));
     for (const key of new Set(needed)) {
       if (!listing.has(key)) {
         this.#damage(name, key, 'the object is missing');
@@ -95,7 +102,8 @@ class Scrub {
           snapshots.push(await this.#repository.checkSnapshot(parsed.id, key, bytes));
         } else {
           await checkStored(this.#repository, key, bytes);
-          if (parsed?.kind === 'identity' && this.#options.level === 'chunks') await openAge(bytes, this.#repository.identities);
+          if (parsed?.kind === 'identity' && this.#options.level === 'chunks')
+            await openAge(bytes, this.#repository.identities);
         }
       });
     }
@@ -111,7 +119,8 @@ class Scrub {
     const key = packKey(pack.id);
     const size = listing.get(key);
     if (size === undefined) return this.#damage(name, key, 'the object is missing');
-    if (size !== pack.storedBytes) return this.#damage(name, key, `the object has ${size} bytes, its index says ${pack.storedBytes}`);
+    if (size !== pack.storedBytes)
+      return this.#damage(name, key, `the object has ${size} bytes, its index says ${pack.storedBytes}`);
     if (this.#options.level === 'listing') {
       this.#seen(0);
       return;
@@ -121,16 +130,25 @@ class Scrub {
       await checkStored(this.#repository, key, bytes);
       if (this.#options.level !== 'chunks') return;
       const plain = await openAge(bytes, this.#repository.identities);
-      const frames = await Promise.all(pack.frames.map((frame) => openFrame(plain.subarray(frame.offset, frame.offset + frame.length), frame.tarBytes)));
+      const frames = await Promise.all(
+        pack.frames.map((frame) =>
+          openFrame(plain.subarray(frame.offset, frame.offset + frame.length), frame.tarBytes),
+        ),
+      );
       for (const chunk of pack.chunks) {
         const data = frames[chunk.frame]?.subarray(chunk.offset, chunk.offset + chunk.length);
-        if (!data || this.#repository.idOf(data) !== chunk.id) throw new HoldfastError('damaged', `chunk ${chunk.id.slice(0, 16)}… does not match its id`);
+        if (!data || this.#repository.idOf(data) !== chunk.id)
+          throw new HoldfastError('damaged', `chunk ${chunk.id.slice(0, 16)}… does not match its id`);
       }
     });
   }
 
   /** Every chunk that a snapshot names must be in an index of the same backend. */
-  async #chunksAccountedFor(name: string, packs: ReadonlyMap<PackId, IndexedPack>, snapshots: readonly Snapshot[]): Promise<void> {
+  async #chunksAccountedFor(
+    name: string,
+    packs: ReadonlyMap<PackId, IndexedPack>,
+    snapshots: readonly Snapshot[],
+  ): Promise<void> {
     const index = new PackIndex();
     for (const pack of packs.values()) index.addPack(pack);
     const reader = this.#repository.reader(index, name);
@@ -140,8 +158,16 @@ class Scrub {
           if (entry.type !== 'file') continue;
           const bytes = entry.chunks.reduce((sum, id) => sum + (index.lengthOf(id) ?? Number.NaN), 0);
           if (bytes === entry.size) continue;
-          const problem = Number.isNaN(bytes) ? 'a chunk of it is in no index' : `its chunks add up to ${bytes} bytes, not ${entry.size}`;
-          this.#damage(name, snapshot.key, `file ${JSON.stringify(rawForDisplay(entry.path))}: ${problem}`, [snapshot.id], [rawForDisplay(entry.path)]);
+          const problem = Number.isNaN(bytes)
+            ? 'a chunk of it is in no index'
+            : `its chunks add up to ${bytes} bytes, not ${entry.size}`;
+          this.#damage(
+            name,
+            snapshot.key,
+            `file ${JSON.stringify(rawForDisplay(entry.path))}: ${problem}`,
+            [snapshot.id],
+            [rawForDisplay(entry.path)],
+          );
         }
       } catch (error) {
         if (!isHoldfastError(error) || error.code === 'interrupted' || error.code === 'bug') throw error;
@@ -165,9 +191,12 @@ class Scrub {
     for (const snapshot of this.#snapshots.values()) {
       const hit = (ids: readonly string[]): Damage[] => {
         const packs = new Set(ids.map((id) => index.locate(id as Parameters<PackIndex['locate']>[0])?.pack));
-        return [...packs].flatMap((pack) => (pack === undefined ? [] : (lost.get(index.packs[pack]?.id as PackId) ?? [])));
+        return [...packs].flatMap((pack) =>
+          pack === undefined ? [] : (lost.get(index.packs[pack]?.id as PackId) ?? []),
+        );
       };
-      for (const damage of hit(snapshot.record.manifest.chunks)) if (!damage.snapshots.includes(snapshot.id)) damage.snapshots.push(snapshot.id);
+      for (const damage of hit(snapshot.record.manifest.chunks))
+        if (!damage.snapshots.includes(snapshot.id)) damage.snapshots.push(snapshot.id);
       try {
         for await (const entry of this.#repository.entries(snapshot, reader, this.#options.signal)) {
           if (entry.type !== 'file') continue;
@@ -209,4 +238,3 @@ class Scrub {
     this.damaged.push({ backend, key, problem, snapshots, paths, repaired: false });
   }
 }
-

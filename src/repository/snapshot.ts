@@ -4,7 +4,14 @@ import { openAge, sealAge } from '../crypto/age.ts';
 import { parseEnvelope, signedBy, signEnvelope } from '../crypto/dsse.ts';
 import { sha256Hex } from '../crypto/hash.ts';
 import type { Random } from '../clock.ts';
-import { parseRecord, SNAPSHOT_PAYLOAD_TYPE, snapshotSchema, type Signer, type SnapshotId, type SnapshotRecord } from './format.ts';
+import {
+  parseRecord,
+  SNAPSHOT_PAYLOAD_TYPE,
+  snapshotSchema,
+  type Signer,
+  type SnapshotId,
+  type SnapshotRecord,
+} from './format.ts';
 
 /** A snapshot whose signature and name were checked. */
 export interface Snapshot {
@@ -38,7 +45,8 @@ export async function openSnapshot(
 ): Promise<Snapshot> {
   const what = `snapshot ${expected.id.slice(0, 8)}`;
   const envelope = parseEnvelope(await openAge(bytes, identities), SNAPSHOT_PAYLOAD_TYPE);
-  if (sha256Hex(envelope.payload) !== expected.id) throw new HoldfastError('damaged', `${what} is another snapshot than its name says`);
+  if (sha256Hex(envelope.payload) !== expected.id)
+    throw new HoldfastError('damaged', `${what} is another snapshot than its name says`);
   if (!signedBy(envelope, Buffer.from(expected.agent, 'hex'))) {
     throw new HoldfastError('forged', `${what} is not signed by the agent's key`, {
       hint: 'Somebody else wrote it. Do not restore it; find out who can write to the backend.',
@@ -46,7 +54,9 @@ export async function openSnapshot(
   }
   const record = parseRecord(envelope.payload, snapshotSchema, what);
   if (record.repository !== expected.repository || record.agent.publicKey !== expected.agent) {
-    throw new HoldfastError('forged', `${what} belongs to another repository or agent`, { hint: 'Do not restore it; it was put there by hand.' });
+    throw new HoldfastError('forged', `${what} belongs to another repository or agent`, {
+      hint: 'Do not restore it; it was put there by hand.',
+    });
   }
   return { id: expected.id, record, key: expected.key };
 }
@@ -67,12 +77,19 @@ export function checkChain(snapshots: readonly Snapshot[]): ChainProblem[] {
   for (const snapshot of snapshots) {
     const { seq, parent } = snapshot.record;
     if (!previous) {
-      if ((seq === 0) !== (parent === null)) problems.push({ snapshot, problem: 'the first of a chain has number 0 and no parent, others have a parent' });
+      if ((seq === 0) !== (parent === null))
+        problems.push({ snapshot, problem: 'the first of a chain has number 0 and no parent, others have a parent' });
       else if (parent !== null) problems.push({ snapshot, problem: `its parent ${parent.slice(0, 8)} is missing` });
     } else if (seq === previous.record.seq) {
-      problems.push({ snapshot, problem: `it has the same number (${seq}) as snapshot ${previous.id.slice(0, 8)}: two copies of the agent may be running` });
+      problems.push({
+        snapshot,
+        problem: `it has the same number (${seq}) as snapshot ${previous.id.slice(0, 8)}: two copies of the agent may be running`,
+      });
     } else if (parent !== previous.id || seq !== previous.record.seq + 1) {
-      problems.push({ snapshot, problem: parent === null ? 'it has no parent' : `its parent ${parent.slice(0, 8)} is missing` });
+      problems.push({
+        snapshot,
+        problem: parent === null ? 'it has no parent' : `its parent ${parent.slice(0, 8)} is missing`,
+      });
     }
     previous = snapshot;
   }

@@ -8,7 +8,13 @@ import type { ChunkId } from '../entry.ts';
 import { sealAge } from '../crypto/age.ts';
 import { sha256Hex } from '../crypto/hash.ts';
 import type { Mirror } from '../backend/mirror.ts';
-import { FRAMES_IN_FLIGHT, INDEX_FLUSH_MS, INDEX_FLUSH_PACKS, PACK_STORED_MAX_BYTES, UPLOADS_IN_FLIGHT } from '../limits.ts';
+import {
+  FRAMES_IN_FLIGHT,
+  INDEX_FLUSH_MS,
+  INDEX_FLUSH_PACKS,
+  PACK_STORED_MAX_BYTES,
+  UPLOADS_IN_FLIGHT,
+} from '../limits.ts';
 import { indexKey, packKey, snapshotKey, type PackId, type Signer, type SnapshotRecord } from './format.ts';
 import { sealIndex } from './index-object.ts';
 import { FrameBuffers, PackBuilder, type PackKind } from './pack.ts';
@@ -125,10 +131,18 @@ export class SnapshotWriter {
     const { mirror, recipients, random, signal, index, clock } = this.#options;
     const plain = await builder.finish();
     const { bytes, payloadOffset } = await sealAge(plain.frames, recipients.restore, random);
-    if (bytes.length > PACK_STORED_MAX_BYTES) throw new HoldfastError('bug', `a pack came out as ${bytes.length} bytes`);
+    if (bytes.length > PACK_STORED_MAX_BYTES)
+      throw new HoldfastError('bug', `a pack came out as ${bytes.length} bytes`);
     const id = sha256Hex(bytes) as PackId;
     await mirror.put(packKey(id), bytes, { ifAbsent: true, signal });
-    const pack: IndexedPack = { id, kind: builder.kind, storedBytes: bytes.length, payloadOffset, frames: plain.table, chunks: plain.chunks };
+    const pack: IndexedPack = {
+      id,
+      kind: builder.kind,
+      storedBytes: bytes.length,
+      payloadOffset,
+      frames: plain.table,
+      chunks: plain.chunks,
+    };
     index.addPack(pack);
     this.totals.packs++;
     this.totals.storedBytes += bytes.length;
@@ -157,17 +171,24 @@ export class SnapshotWriter {
 
   async #writeIndex(packs: readonly IndexedPack[], signal: AbortSignal | undefined): Promise<void> {
     const { mirror, repository, recipients, chunkIdKey, random } = this.#options;
-    const bytes = await sealIndex(packs, { repository, chunkIdKey, recipients: [...recipients.restore, ...recipients.writer], random });
+    const bytes = await sealIndex(packs, {
+      repository,
+      chunkIdKey,
+      recipients: [...recipients.restore, ...recipients.writer],
+      random,
+    });
     await mirror.put(indexKey(sha256Hex(bytes)), bytes, { ifAbsent: true, signal });
     this.totals.storedBytes += bytes.length;
   }
 
   async #settle(): Promise<void> {
-    while (this.#failure === undefined && (this.#jobs.size >= UPLOADS_IN_FLIGHT || this.#buffers.inUse >= FRAMES_IN_FLIGHT)) {
+    while (
+      this.#failure === undefined &&
+      (this.#jobs.size >= UPLOADS_IN_FLIGHT || this.#buffers.inUse >= FRAMES_IN_FLIGHT)
+    ) {
       throwIfAborted(this.#options.signal);
       await Promise.race([...this.#jobs, this.#buffers.given()]);
     }
     if (this.#failure !== undefined) throw this.#failure;
   }
 }
-

@@ -285,7 +285,7 @@ function readTarget(base: RawPath, path: RawPath): RawPath | 'gone' | Error {
 }
 
 /** `ignore` remembers its answer for every path it ever saw; a fresh one now and then keeps memory bounded. */
-const EXCLUDER_MEMORY_PATHS = 10_000;
+const EXCLUDER_MEMORY_PATHS = 1000;
 
 function excluder(patterns: readonly string[]): (path: RawPath, isFolder: boolean) => boolean {
   if (patterns.length === 0) return () => false;

@@ -53,7 +53,14 @@ describe('the tour of the README', () => {
     for (const { command, output } of steps) {
       const { stdout } = await run('sh', ['-c', `${holdfast}\n${command}`], {
         cwd: home,
-        env: { ...process.env, HOME: home, XDG_STATE_HOME: '', XDG_CACHE_HOME: '', XDG_CONFIG_HOME: '', HOLDFAST_CONFIG: '' },
+        env: {
+          ...process.env,
+          HOME: home,
+          XDG_STATE_HOME: '',
+          XDG_CACHE_HOME: '',
+          XDG_CONFIG_HOME: '',
+          HOLDFAST_CONFIG: '',
+        },
       });
       expect(normalise(stdout, home), command).toBe(normalise(output, home));
     }

@@ -239,11 +239,11 @@ describe('exclusion', () => {
 
   it('holds for more entries than the matcher is asked to remember', () => {
     const root = freshFolder();
-    const names = Array.from({ length: 10_050 }, (_, index) => `${index}.${index % 2 ? 'tmp' : 'md'}`);
+    const names = Array.from({ length: 1050 }, (_, index) => `${index}.${index % 2 ? 'tmp' : 'md'}`);
     for (const name of names) writeFileSync(join(root, name), '');
     const { items, summary } = scanAll(root, { exclude: ['*.tmp'] });
-    expect(items).toHaveLength(1 + 5025);
-    expect(summary).toEqual({ excluded: 5025 });
+    expect(items).toHaveLength(1 + 525);
+    expect(summary).toEqual({ excluded: 525 });
   });
 });
 

@@ -1,0 +1,35 @@
+/**
+ * holdfast as a library: the operations behind the commands, and the seams they take. Everything that is not exported here may change at any time.
+ *
+ * Every operation takes its options and `Seams` (clock, random, signal, progress), returns data, writes nothing to the standard streams, and throws
+ * `HoldfastError`.
+ */
+export { HoldfastError, isHoldfastError, type ErrorCode, type ErrorOptions } from './errors.ts';
+export { systemClock, systemRandom, type Clock, type Random } from './clock.ts';
+export { noProgress, type Progress, type ProgressEvent } from './progress.ts';
+export type { Warning } from './entry.ts';
+
+export { init, type InitOptions, type InitResult } from './operations/init.ts';
+export { backup, type BackendOutcome, type BackupOptions, type BackupResult } from './operations/backup.ts';
+export { restore, type RestoreOptions, type RestoreResult } from './operations/restore.ts';
+export { recover, type RecoverOptions, type RecoverResult } from './operations/recover.ts';
+export { verify, type VerifyOptions, type VerifyResult } from './operations/verify.ts';
+export { sync, type SyncOptions, type SyncResult } from './operations/sync.ts';
+export {
+  catFile,
+  listEntries,
+  listSnapshots,
+  type ListedEntry,
+  type LookOptions,
+  type SnapshotRow,
+} from './operations/look.ts';
+export type { ExpectedRepository, RestoreSecret } from './operations/access.ts';
+export type { BackendAddress } from './operations/backends.ts';
+export type { LocalFolders } from './operations/local-state.ts';
+export type { Seams } from './operations/seams.ts';
+export { demo, type DemoResult } from './drill/demo.ts';
+
+export type { Backend, ByteRange, ObjectInfo, PutOptions } from './backend/backend.ts';
+export { fingerprint, formatOpenSsh, parseAgentKey, type SigningKey } from './identity/agent-key.ts';
+export { agentKey, newRoot, parseWordsText, recoveryKey, restoreIdentity, type Root } from './identity/root.ts';
+export { parseWriterKey, type WriterKey } from './identity/writer-key.ts';
