@@ -42,6 +42,8 @@ export interface Mishap {
   /** One line for people. */
   problem: string;
   error: HoldfastError;
+  /** Name of the backend that gave it instead; undefined when none did, and the read failed. */
+  servedBy: string | undefined;
 }
 
 export interface ReadOptions {
@@ -113,7 +115,7 @@ export class Mirror implements Backend {
     member.error ??= error;
   }
 
-  /** What reads met so far that were not `quiet`, one for each backend and key. */
+  /** What reads met so far that were not `quiet`, one for each backend and key. An object that is nowhere is nobody's mishap. */
   mishaps(): readonly Mishap[] {
     return [...this.#mishaps.values()];
   }
@@ -157,14 +159,14 @@ export class Mirror implements Backend {
           throw error;
         });
         const accepted = await accept(bytes, name);
-        if (!quiet) this.#record(key, failures);
+        if (!quiet) this.#record(key, failures, name);
         return accepted;
       } catch (error) {
         failures.set(name, survivable(error));
       }
     }
     const failure = this.#readFailure(key, failures);
-    if (!quiet && failure.code !== 'not_found') this.#record(key, failures);
+    if (!quiet && failure.code !== 'not_found') this.#record(key, failures, undefined);
     throw failure;
   }
 
@@ -268,10 +270,10 @@ export class Mirror implements Backend {
     }
   }
 
-  #record(key: string, failures: ReadonlyMap<string, HoldfastError>): void {
+  #record(key: string, failures: ReadonlyMap<string, HoldfastError>, servedBy: string | undefined): void {
     for (const [backend, error] of failures) {
       const id = JSON.stringify([backend, key]);
-      if (!this.#mishaps.has(id)) this.#mishaps.set(id, { backend, key, problem: problemOf(error), error });
+      if (!this.#mishaps.has(id)) this.#mishaps.set(id, { backend, key, problem: problemOf(error), error, servedBy });
     }
   }
 

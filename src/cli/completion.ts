@@ -72,7 +72,16 @@ compdef _holdfast holdfast
 }
 
 function fish(commands: readonly CompletedCommand[]): string {
-  const lines = ['function __holdfast_before', "  string join ' ' (commandline -opc)[2..-1]", 'end'];
+  const lines = [
+    'function __holdfast_at',
+    '  set -l before (commandline -opc)[2..-1]',
+    '  test "$before" = "$argv[1]"',
+    'end',
+    'function __holdfast_in',
+    '  set -l before (commandline -opc)[2..-1]',
+    '  string match -q -- "$argv[1] *" "$before "',
+    'end',
+  ];
   const seen = new Set<string>();
   for (const { words, summary, flags } of commands) {
     const parts = words.split(' ');
@@ -81,13 +90,12 @@ function fish(commands: readonly CompletedCommand[]): string {
       if (seen.has(`${before} ${part}`)) return;
       seen.add(`${before} ${part}`);
       const description = i === parts.length - 1 ? ` -d ${quote(summary)}` : '';
-      lines.push(
-        `complete -c holdfast -n ${quote(`test (__holdfast_before) = ${quote(before)}`)} -f -a ${part}${description}`,
-      );
+      lines.push(`complete -c holdfast -n ${quote(`__holdfast_at '${before}'`)} -f -a ${part}${description}`);
     });
-    for (const { name, summary: about, takesValue } of flags) {
-      const here = `string match -qr -- ${quote(`^${words}( |$)`)} (__holdfast_before)`;
-      lines.push(`complete -c holdfast -n ${quote(here)} -l ${name}${takesValue ? ' -r' : ''} -d ${quote(about)}`);
+    const here = quote(`__holdfast_in '${words}'`);
+    for (const flag of flags) {
+      const value = flag.takesValue ? ' -r' : '';
+      lines.push(`complete -c holdfast -n ${here} -l ${flag.name}${value} -d ${quote(flag.summary)}`);
     }
   }
   return `${lines.join('\n')}\n`;

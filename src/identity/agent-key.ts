@@ -57,6 +57,23 @@ export function formatOpenSsh(key: SigningKey, comment: string, random: Random):
   return ['-----BEGIN OPENSSH PRIVATE KEY-----', ...lines, '-----END OPENSSH PRIVATE KEY-----', ''].join('\n');
 }
 
+export type AgentKeyFormat = 'openssh' | 'pkcs8' | 'hex';
+
+/** DER of a PKCS#8 Ed25519 private key (RFC 8410) up to the 32 bytes of the seed. */
+const PKCS8_PREFIX = Buffer.from('302e020100300506032b657004220420', 'hex');
+
+/** The text of a key file that `parseAgentKey` and other tools read. Secret. */
+export function formatAgentKey(key: SigningKey, format: AgentKeyFormat, comment: string, random: Random): string {
+  switch (format) {
+    case 'openssh':
+      return formatOpenSsh(key, comment, random);
+    case 'pkcs8':
+      return `-----BEGIN PRIVATE KEY-----\n${Buffer.concat([PKCS8_PREFIX, key.seed]).toString('base64')}\n-----END PRIVATE KEY-----\n`;
+    case 'hex':
+      return `${Buffer.from(key.seed).toString('hex')}\n`;
+  }
+}
+
 /** `SHA256:` and 43 characters, as `ssh-keygen -l` prints the key. */
 export function fingerprint(publicKey: Uint8Array): string {
   return `SHA256:${Buffer.from(sha256(sshPublicBlob(publicKey)))

@@ -42,12 +42,10 @@ export async function openMirror(
 
 /** What reads met on the way: the result was had from another backend all the same. */
 export function mishapWarnings(mirror: Mirror): Warning[] {
-  return mirror
-    .mishaps()
-    .map(({ backend, key, problem }) => ({
-      code: 'read_elsewhere',
-      message: `${key} on backend ${backend}: ${problem}; another backend was used`,
-    }));
+  return mirror.mishaps().map(({ backend, key, problem }) => ({
+    code: 'read_elsewhere',
+    message: `${key} on backend ${backend}: ${problem}; another backend was used`,
+  }));
 }
 
 /** Backends that dropped out of the run. */

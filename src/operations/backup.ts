@@ -138,7 +138,17 @@ export async function backup(options: BackupOptions, seams: Seams): Promise<Back
   const backends = outcomes(mirror, reachable);
   const holders = backends.filter(({ state }) => state === 'committed').map(({ name }) => name);
   const known = readLocalState(options.folders)?.backends ?? [];
-  writeLocalState(options.folders, { last: { id: snapshot.id, seq }, backends: [...new Set([...known, ...holders])] });
+  if (
+    !writeLocalState(options.folders, {
+      last: { id: snapshot.id, seq },
+      backends: [...new Set([...known, ...holders])],
+    })
+  ) {
+    warnings.push({
+      code: 'state_not_saved',
+      message: `${options.folders.state} cannot be written: the next run will not notice a rollback`,
+    });
+  }
   warnings.push(...mishapWarnings(mirror), ...failedBackendWarnings(mirror));
   return {
     snapshot: { id: snapshot.id, seq, time: snapshot.record.time, parent: parent?.id ?? null },
@@ -178,11 +188,17 @@ async function findParent(
   const newest = snapshots.at(-1);
   const last = readLocalState(folders)?.last;
   if (last && (!newest || newest.record.seq < last.seq)) {
-    warnings.push({
-      code: 'rolled_back',
-      message: `this host made snapshot ${last.id.slice(0, 8)} (number ${last.seq}), but no backend shows it: storage was rolled back or has lost it`,
-      incomplete: true,
-    });
+    const what = `this host made snapshot ${last.id.slice(0, 8)} (number ${last.seq})`;
+    const down = repository.mirror.states().filter(({ state }) => state === 'failed');
+    warnings.push(
+      down.length === 0
+        ? {
+            code: 'rolled_back',
+            message: `${what}, but no backend shows it: storage was rolled back or has lost it`,
+            incomplete: true,
+          }
+        : { code: 'newest_out_of_reach', message: `${what}, which is on none of the backends that can be reached now` },
+    );
     return { parent: last, seq: last.seq + 1 };
   }
   return { parent: newest && { id: newest.id }, seq: newest ? newest.record.seq + 1 : 0 };

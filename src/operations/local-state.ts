@@ -54,9 +54,15 @@ export function readLocalState(folders: LocalFolders): LocalState | undefined {
   }
 }
 
-export function writeLocalState(folders: LocalFolders, state: LocalState): void {
-  mkdirSync(folders.state, { recursive: true, mode: 0o700 });
-  replaceFile(join(folders.state, 'state.json'), `${JSON.stringify(state)}\n`);
+/** @returns false when it cannot be written: the snapshot is safe all the same, and only the next run's look back suffers. */
+export function writeLocalState(folders: LocalFolders, state: LocalState): boolean {
+  try {
+    mkdirSync(folders.state, { recursive: true, mode: 0o700 });
+    replaceFile(join(folders.state, 'state.json'), `${JSON.stringify(state)}\n`);
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 function replaceFile(path: string, text: string): void {

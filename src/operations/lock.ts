@@ -10,10 +10,10 @@ import { HoldfastError, messageOf } from '../errors.ts';
  * @throws `busy` when another process holds it.
  */
 export function takeLock(folder: string, what: string): Disposable {
-  mkdirSync(folder, { recursive: true, mode: 0o700 });
   const path = join(folder, 'lock.sqlite');
   let database: DatabaseSync | undefined;
   try {
+    mkdirSync(folder, { recursive: true, mode: 0o700 });
     database = new DatabaseSync(path, { timeout: 0 });
     database.exec('BEGIN EXCLUSIVE');
   } catch (cause) {

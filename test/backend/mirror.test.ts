@@ -240,6 +240,7 @@ describe('a mirror', () => {
             key: 'a',
             problem: 'the hash is wrong',
             error: expect.objectContaining({ code: 'damaged' }),
+          servedBy: 'cloud',
           },
         ]);
         expect(states()).toEqual(['nas ok', 'cloud ok']);
@@ -299,7 +300,10 @@ describe('a mirror', () => {
       const shown = (code: ErrorCode) => (code === 'not_found' ? 'it is not there' : `this is ${code}`);
       expect(error.message).toBe(`object a cannot be read: nas: ${shown(first)}; cloud: ${shown(second)}`);
       expect(error.hint).toBe(`about ${thrown}`);
-      expect(mirror.mishaps().map(({ backend }) => backend)).toEqual(['nas', 'cloud']);
+      expect(mirror.mishaps()).toMatchObject([
+        { backend: 'nas', servedBy: undefined },
+        { backend: 'cloud', servedBy: undefined },
+      ]);
     });
 
     test.each(['interrupted', 'bug'] as const)('throws %s at once', async (code) => {

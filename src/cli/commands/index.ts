@@ -9,6 +9,7 @@ export const { COMMANDS, loadCommands } = commandTable({
   cat: () => import('./cat.ts'),
   completion: () => import('./completion.ts'),
   demo: () => import('./demo.ts'),
+  'identity:export': () => import('./identity/export.ts'),
   'identity:show': () => import('./identity/show.ts'),
   init: () => import('./init.ts'),
   ls: () => import('./ls.ts'),
