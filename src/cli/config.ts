@@ -294,11 +294,15 @@ export function recoveredConfig(old: string, fresh: NewConfig): string {
     'state.root': fresh.root,
   };
   for (const [path, value] of Object.entries(places)) document.setIn(path.split('.'), value);
-  const known = Object.values((document.toJS() as { backends: Record<string, { url?: string }> }).backends).map(
-    ({ url }) => url?.replace(/\/+$/, ''),
-  );
+  const { backends } = document.toJS() as { backends: Record<string, { url?: string }> };
+  const known = Object.values(backends).map(({ url }) => url?.replace(/\/+$/, ''));
+  const names = Object.keys(backends);
   for (const { name, url } of fresh.backends) {
-    if (!known.includes(url.replace(/\/+$/, ''))) document.setIn(['backends', name], { url });
+    if (known.includes(url.replace(/\/+$/, ''))) continue;
+    let unused = name;
+    for (let i = 2; names.includes(unused); i++) unused = `${name}-${i}`;
+    names.push(unused);
+    document.setIn(['backends', unused], { url });
   }
   return document.toString({ lineWidth: 0 });
 }

@@ -7,14 +7,23 @@ import { EXIT_CODE_OF } from './exit-codes.ts';
 import { toJson, writeStdout } from './output.ts';
 import { nearest } from './suggest.ts';
 
-/** Reports what was thrown and sets the exit code. Never shows a stack trace. */
+/**
+ * Reports what was thrown and sets the exit code. Never shows a stack trace. A document that cannot be written becomes text
+ * on stderr. Never rejects.
+ */
 export async function reportFailure(thrown: unknown, { json }: { json: boolean }): Promise<void> {
   const failure = toFailure(thrown);
   process.exitCode = EXIT_CODE_OF[failure.code];
   const { code, message, hint } = failure;
   if (json) {
-    await writeStdout(toJson({ error: { code, message, hint: hint ?? null } }));
-    return;
+    const written = writeStdout(toJson({ error: { code, message, hint: hint ?? null } }));
+    if (
+      await written.then(
+        () => true,
+        () => false,
+      )
+    )
+      return;
   }
   const line = (label: string, colour: 'red' | 'yellow', text: string): string =>
     `${styleText(colour, label, { stream: process.stderr })} ${escapeForDisplay(messageOf(text))}\n`;

@@ -33,6 +33,8 @@ export async function main(program: Program): Promise<void> {
     if (ended || code !== EXIT.failed) return;
     void reportFailure(new HoldfastError('bug', 'internal error: the run stopped before it was done'), { json });
   });
+  // A failed write is told to whoever wrote (see output.ts). oclif's listener would throw it once more, out of everything.
+  process.stdout.removeAllListeners('error').on('error', () => {});
   process.stderr.on('error', () => {}); // nobody reads the progress any more: no reason to stop
   try {
     await run(program, argv[0] === 'help' ? [...argv.slice(1), '--help'] : argv);
@@ -50,8 +52,10 @@ async function run(program: Program, argv: string[]): Promise<void> {
   const command = findCommand(argv, Object.keys(COMMANDS));
   const asksForHelp = flagsOf(argv).some((flag) => flag === '--help' || flag === '-h');
   const asksForVersion = command === undefined && argv.includes('--version');
-  if (command === undefined && !asksForHelp && !asksForVersion && flagsOf(argv).includes('--json')) {
-    throw new HoldfastError('usage', 'no command given', { hint: 'See `holdfast --help`.' });
+  if (command === undefined && !asksForHelp && !asksForVersion && argv[0]?.startsWith('-')) {
+    throw new HoldfastError('usage', 'no command given', {
+      hint: 'Flags come after the command: holdfast COMMAND --flag. See `holdfast --help`.',
+    });
   }
   const describesCommands = command === undefined || asksForHelp || command.id === 'completion';
   if (describesCommands && !program.manifest) await loadCommands();

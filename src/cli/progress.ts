@@ -54,7 +54,7 @@ export function createProgress(
       if (nowMs < nextMs) return;
       const line = progressLine(event, nowMs - startMs, terminal);
       nextMs = nowMs + (terminal ? REDRAW_MS : PLAIN_LINE_MS);
-      stream.write(terminal ? ERASE_LINE + line.slice(0, (stream.columns ?? 80) - 1) : `${line}\n`);
+      stream.write(terminal ? ERASE_LINE + line.slice(0, (stream.columns || 80) - 1) : `${line}\n`);
       drawn = terminal;
     },
     end: erase,

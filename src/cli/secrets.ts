@@ -4,6 +4,7 @@
  */
 import { Flags } from '@oclif/core';
 import { createInterface } from 'node:readline';
+import { addAbortSignal, type Readable } from 'node:stream';
 import { parseAgeIdentityFile } from '../crypto/age.ts';
 import { WORDS } from '../crypto/words.ts';
 import { HoldfastError } from '../errors.ts';
@@ -26,7 +27,7 @@ export const restoreSecretFlags = {
 export type RestoreSecret = { kind: 'words'; text: string } | { kind: 'identities'; identities: string[] };
 
 export interface SecretTerminal {
-  stdin: NodeJS.ReadableStream & { isTTY?: boolean };
+  stdin: Readable & { isTTY?: boolean };
   stderr: NodeJS.WritableStream & { isTTY?: boolean; columns?: number };
   signal: AbortSignal;
 }
@@ -41,7 +42,7 @@ export async function readRestoreSecret(
   terminal: SecretTerminal,
 ): Promise<RestoreSecret> {
   const wordsFile = flags['words-file'];
-  if (wordsFile === '-') return { kind: 'words', text: await readAll(terminal.stdin) };
+  if (wordsFile === '-') return { kind: 'words', text: await readAll(terminal.stdin, terminal.signal) };
   if (wordsFile !== undefined) return { kind: 'words', text: toText(await readSecretFile(wordsFile), wordsFile) };
   const identityFile = flags['identity-file'] ?? (env['HOLDFAST_RESTORE_IDENTITY_FILE'] || undefined);
   if (identityFile !== undefined) {
@@ -75,7 +76,7 @@ async function promptForWords({ stdin, stderr, signal }: SecretTerminal): Promis
     return await new Promise((resolve, reject) => {
       const interrupt = (): void => reject(new HoldfastError('interrupted', 'interrupted while asking for the words'));
       reader.on('line', (line) => {
-        const rows = Math.ceil((reader.getPrompt().length + line.length + 1) / (stderr.columns ?? 80));
+        const rows = Math.ceil((reader.getPrompt().length + line.length + 1) / (stderr.columns || 80));
         stderr.write('\x1b[1A\x1b[2K'.repeat(rows));
         lines.push(line);
         words += line.split(/\s+/).filter((part) => /\p{L}/u.test(part)).length;
@@ -94,7 +95,8 @@ async function promptForWords({ stdin, stderr, signal }: SecretTerminal): Promis
   }
 }
 
-async function readAll(stream: NodeJS.ReadableStream): Promise<string> {
+async function readAll(stream: Readable, signal: AbortSignal): Promise<string> {
+  addAbortSignal(signal, stream);
   const chunks: Buffer[] = [];
   let length = 0;
   for await (const chunk of stream) {

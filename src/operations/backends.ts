@@ -26,7 +26,7 @@ export async function openMirror(
       try {
         return {
           name,
-          backend: await openBackend(
+          backend: await (seams.openBackend ?? openBackend)(
             { name, url },
             { clock: seams.clock, random: seams.random, create: options.create ?? false },
           ),
@@ -40,11 +40,11 @@ export async function openMirror(
   return new Mirror(members);
 }
 
-/** What reads met on the way: the result was had from another backend all the same. */
+/** What reads met on the way, and which backend served instead. What none could serve is told by the operation that needed it. */
 export function mishapWarnings(mirror: Mirror): Warning[] {
-  return mirror.mishaps().map(({ backend, key, problem }) => ({
-    code: 'read_elsewhere',
-    message: `${key} on backend ${backend}: ${problem}; another backend was used`,
+  return mirror.mishaps().map(({ backend, key, problem, servedBy }) => ({
+    code: servedBy === undefined ? 'read_failed' : 'read_elsewhere',
+    message: `${key} on backend ${backend}: ${problem}${servedBy === undefined ? '' : `; backend ${servedBy} was used`}`,
   }));
 }
 

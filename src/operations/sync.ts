@@ -59,7 +59,11 @@ export async function sync(options: SyncOptions, seams: Seams): Promise<SyncResu
       continue;
     }
     try {
-      const backend = await openBackend(address, { clock: seams.clock, random: seams.random, create: true });
+      const backend = await (seams.openBackend ?? openBackend)(address, {
+        clock: seams.clock,
+        random: seams.random,
+        create: true,
+      });
       fresh.push({ name, backend });
       for await (const { key } of backend.list('', { signal })) {
         throw new HoldfastError('exists', `backend ${name} is not empty: it holds ${key}`, {

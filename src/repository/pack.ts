@@ -78,6 +78,7 @@ export class PackBuilder {
     assert(this.fits(bytes.length), 'a chunk goes only into a pack with room for it');
     const frame = (this.#frame ??= this.#buffers.take());
     const data = this.#used + BLOCK_BYTES;
+    frame.fill(0, this.#used, data); // `encode` leaves fields without a value as they are: bytes of an earlier use, or of anything
     new Header({ path: id, size: bytes.length, mode: 0o600, type: 'File', mtime: EPOCH, uid: 0, gid: 0 }).encode(
       frame,
       this.#used,

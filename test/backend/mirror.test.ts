@@ -240,7 +240,7 @@ describe('a mirror', () => {
             key: 'a',
             problem: 'the hash is wrong',
             error: expect.objectContaining({ code: 'damaged' }),
-          servedBy: 'cloud',
+            servedBy: 'cloud',
           },
         ]);
         expect(states()).toEqual(['nas ok', 'cloud ok']);

@@ -10,6 +10,7 @@ import {
   findConfigPath,
   loadConfig,
   newConfigPath,
+  recoveredConfig,
   renderConfig,
   requireSections,
 } from '../../src/cli/config.ts';
@@ -89,6 +90,13 @@ describe('a config', () => {
       writerKey: '/x/y/prod.writer.key',
     });
   });
+});
+
+it('names are text, whatever else YAML would make of them', async () => {
+  const { backends } = await load(
+    'backends: {007: {url: "file:///a"}, 1e3: {url: "file:///b"}, null: {url: "file:///c"}}\n',
+  );
+  expect(backends?.map(({ name }) => name)).toEqual(['007', '1e3', 'null']);
 });
 
 describe('a config that cannot be right is refused with its place and a hint', () => {
@@ -269,6 +277,50 @@ describe('a config that is written', () => {
       ),
       { numRuns: 200 },
     );
+  });
+});
+
+describe('the config of a recovered agent', () => {
+  const fresh = {
+    handle: 'ada',
+    identity: 'new.identity.key',
+    writerKey: 'new.writer.key',
+    root: '/new/state',
+    backends: [
+      { name: 'from', url: 'file:///mnt/nas/' },
+      { name: 'extra', url: 'file:///mnt/extra' },
+    ],
+    require: 2,
+  };
+
+  it('is the old one with the places of this machine; what else it says, comments too, stays', async () => {
+    const old = `# mine
+agent: {handle: ada, identity: old.key}
+state:
+  root: /old/state # where ada lives
+  exclude: ["*.tmp"]
+backends:
+  nas: {url: "file:///mnt/nas"}
+commit: {require: 1}
+`;
+    const text = recoveredConfig(old, fresh);
+    expect(text).toMatch(/^# mine\n/);
+    expect(text).toContain('# where ada lives');
+    expect(await load(text)).toEqual({
+      path: file,
+      agent: { handle: 'ada', identity: join(folder, 'new.identity.key'), writerKey: join(folder, 'new.writer.key') },
+      state: { profile: 'files', root: '/new/state', exclude: ['*.tmp'] },
+      backends: [
+        { name: 'nas', url: 'file:///mnt/nas' },
+        { name: 'extra', url: 'file:///mnt/extra' },
+      ],
+      commit: { require: 1 },
+    });
+  });
+
+  it('is a new one where the old one cannot be used', () => {
+    for (const old of ['', 'agent: {', 'agent: {handle: x}\n'])
+      expect(recoveredConfig(old, fresh)).toBe(renderConfig(fresh));
   });
 });
 

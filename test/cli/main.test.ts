@@ -1,3 +1,5 @@
+import { existsSync } from 'node:fs';
+import { open } from 'node:fs/promises';
 import { describe, expect, it } from 'vitest';
 import { DEV, FIXTURE, run, type Ended } from './run.ts';
 
@@ -100,6 +102,20 @@ describe('interruption', () => {
     expect(ended).toMatchObject({ code: 0, stderr: '' });
   });
 });
+
+it.runIf(existsSync('/dev/full')).each([[[]], [['--json']]])(
+  'a full disk below stdout is a failure with %j',
+  async (flags) => {
+    const full = await open('/dev/full', 'w');
+    try {
+      const ended = await run(FIXTURE, ['act', 'well', ...flags], { stdout: full.fd });
+      expect(ended.code).toBe(1);
+      expect(ended.stderr).toMatch(/^Error: ENOSPC: .*\nHint: .*\n$/);
+    } finally {
+      await full.close();
+    }
+  },
+);
 
 describe('help', () => {
   it.each([[[]], [['--help']], [['-h']], [['help']]])('%j lists the commands', async (args) => {

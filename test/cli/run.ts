@@ -17,6 +17,8 @@ export interface Ended {
 export interface RunOptions {
   env?: Record<string, string>;
   cwd?: string;
+  /** A descriptor that takes stdout instead of a pipe; `Ended.stdout` is then ''. */
+  stdout?: number;
   /** Given to the child as soon as it runs. */
   meanwhile?: (child: ChildProcess) => void;
 }
@@ -24,7 +26,7 @@ export interface RunOptions {
 export function run(
   program: string,
   args: readonly string[],
-  { env, cwd, meanwhile }: RunOptions = {},
+  { env, cwd, stdout: output, meanwhile }: RunOptions = {},
 ): Promise<Ended> {
   const inherited = { ...process.env };
   for (const name of ['HOLDFAST_CONFIG', 'HOLDFAST_RESTORE_IDENTITY_FILE', 'FORCE_COLOR', 'NO_COLOR', 'NODE_ENV'])
@@ -32,12 +34,12 @@ export function run(
   const child = spawn(process.execPath, [`${ROOT}/${program}`, ...args], {
     cwd: cwd ?? ROOT,
     env: { ...inherited, ...env },
-    stdio: ['ignore', 'pipe', 'pipe'],
+    stdio: ['ignore', output ?? 'pipe', 'pipe'],
   });
   let stdout = '';
   let stderr = '';
-  child.stdout.setEncoding('utf8').on('data', (text: string) => (stdout += text));
-  child.stderr.setEncoding('utf8').on('data', (text: string) => (stderr += text));
+  child.stdout?.setEncoding('utf8').on('data', (text: string) => (stdout += text));
+  child.stderr?.setEncoding('utf8').on('data', (text: string) => (stderr += text));
   meanwhile?.(child);
   return new Promise((resolve, reject) => {
     child.once('error', reject);

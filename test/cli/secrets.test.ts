@@ -13,9 +13,9 @@ beforeAll(async () => void (folder = await mkdtemp(join(tmpdir(), 'holdfast-secr
 afterAll(() => rm(folder, { recursive: true, force: true }));
 
 /** A terminal (or, with `isTTY` false, pipes) that is typed on by the test. */
-function terminal(isTTY: boolean) {
+function terminal(isTTY: boolean, columns = 80) {
   const stdin = Object.assign(new PassThrough(), { isTTY });
-  const stderr = Object.assign(new PassThrough(), { isTTY, columns: 80 });
+  const stderr = Object.assign(new PassThrough(), { isTTY, columns });
   const abort = new AbortController();
   const io: SecretTerminal = { stdin, stderr, signal: abort.signal };
   return { io, stdin, screen: () => String(stderr.read() ?? ''), abort };
@@ -93,7 +93,7 @@ describe('without a file', () => {
   });
 
   it('an empty line ends the prompt', async () => {
-    const { io, stdin } = terminal(true);
+    const { io, stdin } = terminal(true, 0); // as a terminal does that does not know its size
     stdin.write('one two\n\n');
     expect(await readRestoreSecret({}, {}, io)).toEqual({ kind: 'words', text: 'one two\n' });
   });
@@ -111,5 +111,9 @@ describe('without a file', () => {
     const bySignal = readRestoreSecret({}, {}, signalled.io);
     signalled.abort.abort();
     await expect(bySignal).rejects.toMatchObject({ code: 'interrupted' });
+    const piped = terminal(false);
+    const byPipe = readRestoreSecret({ 'words-file': '-' }, {}, piped.io);
+    piped.abort.abort();
+    await expect(byPipe).rejects.toMatchObject({ name: 'AbortError' }); // which the frame reports as interrupted
   });
 });

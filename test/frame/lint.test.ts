@@ -1,6 +1,16 @@
 /** The linter reports a violation of each rule of the house, and it reads every file. */
 import { spawnSync } from 'node:child_process';
-import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, realpathSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import {
+  cpSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  realpathSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -15,11 +25,16 @@ interface Report {
 
 /** Runs the linter as `npm run lint` does. */
 function lint(cwd: string): Report {
-  const scripts = (JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8')) as { scripts: { lint: string } }).scripts;
+  const scripts = (JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8')) as { scripts: { lint: string } })
+    .scripts;
   const [command, ...flags] = scripts.lint.split(' ');
   expect(command).toBe('oxlint');
   const bin = join(ROOT, 'node_modules/oxlint/bin/oxlint');
-  const { stdout, stderr } = spawnSync(process.execPath, [bin, ...flags, '-f', 'json'], { cwd, encoding: 'utf8', maxBuffer: 2 ** 26 });
+  const { stdout, stderr } = spawnSync(process.execPath, [bin, ...flags, '-f', 'json'], {
+    cwd,
+    encoding: 'utf8',
+    maxBuffer: 2 ** 26,
+  });
   try {
     return JSON.parse(stdout) as Report;
   } catch {
@@ -49,14 +64,44 @@ const imports: Case[] = [
   ['src/leaf.ts', "export * from './backend/backend.ts';", 'house(imports)', 'leaves'],
   ['src/other-leaf.ts', "export * from './errors.ts';"],
   ['src/index.ts', "export * from './operations/operations.ts';"],
-  ['src/new/file.ts', "export * from '../backend/backend.ts';", 'house(imports)', 'src/new/ is not in the import table'],
-  ['src/operations/deep.ts', "export * from '../repository/pack.ts';", 'house(imports)', 'only src/repository/repository.ts'],
-  ['src/cli/commands/deep.ts', "export * from '../../repository/pack.ts';", 'house(imports)', 'only src/repository/repository.ts'],
+  [
+    'src/new/file.ts',
+    "export * from '../backend/backend.ts';",
+    'house(imports)',
+    'src/new/ is not in the import table',
+  ],
+  [
+    'src/operations/deep.ts',
+    "export * from '../repository/pack.ts';",
+    'house(imports)',
+    'only src/repository/repository.ts',
+  ],
+  [
+    'src/cli/commands/deep.ts',
+    "export * from '../../repository/pack.ts';",
+    'house(imports)',
+    'only src/repository/repository.ts',
+  ],
   ['src/repository/own.ts', "export * from './pack.ts';"],
-  ['src/state/type.ts', "import type { A } from '../identity/a.ts';\nexport type B = A;", 'house(imports)', 'src/state/ may not'],
+  [
+    'src/state/type.ts',
+    "import type { A } from '../identity/a.ts';\nexport type B = A;",
+    'house(imports)',
+    'src/state/ may not',
+  ],
   ['src/state/typeof.ts', "export type B = import('../identity/a.ts').A;", 'house(imports)', 'src/state/ may not'],
-  ['src/state/dynamic.ts', "export const load = () => import('../identity/a.ts');", 'house(imports)', 'src/state/ may not'],
-  ['src/state/computed.ts', 'export const load = (name: string) => import(name);', 'house(imports)', 'names its module literally'],
+  [
+    'src/state/dynamic.ts',
+    "export const load = () => import('../identity/a.ts');",
+    'house(imports)',
+    'src/state/ may not',
+  ],
+  [
+    'src/state/computed.ts',
+    'export const load = (name: string) => import(name);',
+    'house(imports)',
+    'names its module literally',
+  ],
   ['src/state/outside.ts', "export * from '../../test/x.ts';", 'house(imports)', 'nothing beside itself'],
   ['src/state/oclif.ts', "export * from '@oclif/core';", 'house(imports)', 'only src/cli/'],
   ['src/cli/oclif.ts', "export * from '@oclif/core';"],
@@ -90,7 +135,12 @@ const statements: Case[] = (
     ['stdout', "process.stdout.write('x')", 'process.stdout'],
     ['console', "console.log('x')", 'console.log'],
   ] as const
-).map(([name, expression, message]) => [`src/state/${name}.ts`, `export const x: unknown = ${expression};`, 'house(seams)', message]);
+).map(([name, expression, message]) => [
+  `src/state/${name}.ts`,
+  `export const x: unknown = ${expression};`,
+  'house(seams)',
+  message,
+]);
 
 const allowed: Case[] = [
   ['src/clock.ts', 'export const now = Date.now();\nexport const wait = (f: () => void) => setTimeout(f, 1);'],
@@ -100,19 +150,35 @@ const allowed: Case[] = [
 ];
 
 const language: Case[] = [
-  ['src/state/floating.ts', 'async function f() {}\nexport function g() {\n  f();\n}', 'typescript(no-floating-promises)'],
-  ['src/state/misused.ts', 'export const f = (a: () => Promise<boolean>) => { if (a()) return 1; return 2; };', 'typescript(no-misused-promises)'],
+  [
+    'src/state/floating.ts',
+    'async function f() {}\nexport function g() {\n  f();\n}',
+    'typescript(no-floating-promises)',
+  ],
+  [
+    'src/state/misused.ts',
+    'export const f = (a: () => Promise<boolean>) => { if (a()) return 1; return 2; };',
+    'typescript(no-misused-promises)',
+  ],
   ['src/state/thenable.ts', 'export const f = async (a: number) => { await a; };', 'typescript(await-thenable)'],
   ['src/state/any.ts', 'export const a: any = 1;', 'typescript(no-explicit-any)'],
   ['src/state/ignore.ts', '// @ts-ignore\nexport const a: number = 1;', 'typescript(ban-ts-comment)'],
-  ['src/state/type-import.ts', "import { A } from '../errors.ts';\nexport const f = (a: A) => a;", 'typescript(consistent-type-imports)'],
+  [
+    'src/state/type-import.ts',
+    "import { A } from '../errors.ts';\nexport const f = (a: A) => a;",
+    'typescript(consistent-type-imports)',
+  ],
   [
     'src/state/switch.ts',
     "export function f(a: 'x' | 'y'): number {\n  switch (a) {\n    case 'x':\n      return 1;\n  }\n  return 2;\n}",
     'typescript(switch-exhaustiveness-check)',
   ],
   ['src/state/equal.ts', 'export const f = (a: unknown) => a == 1;', 'eslint(eqeqeq)'],
-  ['src/state/protocol.ts', "export * from 'fs';", 'unicorn(prefer-node-protocol)'],
+  [
+    'src/state/protocol.ts',
+    "import { readFileSync } from 'fs';\nexport const r = readFileSync;",
+    'unicorn(prefer-node-protocol)',
+  ],
 ];
 
 const planted: Case[] = [...pairs, ...imports, ...statements, ...allowed, ...language];
@@ -143,7 +209,10 @@ describe('planted in a copy of the tree', () => {
     const reported = report.diagnostics.filter(({ filename }) => filename === file);
     const house = reported.filter(({ code }) => code.startsWith('house'));
     if (rule === undefined) expect(house).toEqual([]);
-    else expect(reported).toContainEqual(expect.objectContaining({ code: rule, message: expect.stringContaining(message) }));
+    else
+      expect(reported).toContainEqual(
+        expect.objectContaining({ code: rule, message: expect.stringContaining(message) }),
+      );
   });
 });
 

@@ -52,7 +52,7 @@ describe('a user without privileges', () => {
     expect(seen['foreign']).toMatchObject({
       modes: [0o000, 0o755],
       warnings: [
-        { code: 'owner_not_restored', path: 'closed/setuid', message: expect.stringContaining('3 ') as string },
+        { code: 'owner_not_restored', path: 'closed/setuid', message: expect.stringContaining('4 ') as string },
         { code: 'mode_not_restored', path: 'closed/setuid' },
       ],
     });

@@ -114,6 +114,7 @@ async function foreign() {
   await using writer = await openTarget(target);
   const common = { mtimeNs: 5n, uid: uid + 1, gid };
   writer.addFolder({ ...common, path: rawFromText('closed'), mode: 0o000 });
+  writer.addFolder({ ...common, path: rawFromText('closed/inside'), mode: 0o000 });
   writer.writeFile({ ...common, path: rawFromText('closed/setuid'), mode: 0o4755, size: 1 }, [Buffer.from('x')]);
   writer.addSymlink({ ...common, path: rawFromText('closed/link'), mode: 0o777, target: rawFromText('x') });
   const warnings = await writer.finish();

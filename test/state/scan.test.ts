@@ -209,9 +209,10 @@ describe('exclusion', () => {
       'logs/1',
       'logs/important',
       'not-a-folder',
+      'cache/x',
     );
     const { items, summary } = scanAll(root, {
-      exclude: ['*.tmp', '/build', 'logs/*', '!logs/important', 'not-a-folder/', '# x', ''],
+      exclude: ['*.tmp', '/build', 'logs/*', '!logs/important', 'not-a-folder/', 'cache/', '# x', ''],
     });
     expect(pathsOf(items)).toEqual([
       '',
@@ -226,7 +227,7 @@ describe('exclusion', () => {
       'sub/build/y',
     ]);
     expect(warningsOf(items)).toEqual([]);
-    expect(summary).toEqual({ excluded: 4 });
+    expect(summary).toEqual({ excluded: 5 });
   });
 
   it('matches text in UTF-8, and the displayed form of what is none', () => {
@@ -313,6 +314,13 @@ describe('a tree that changes during the scan', () => {
     const rest = scanWith(root, 'f/a', () => rmSync(join(root, 'f'), { recursive: true }));
     expect(pathsOf(rest)).toEqual(['g']);
     expect(warningsOf(rest)).toMatchObject([{ code: 'vanished', path: 'f', incomplete: true }]);
+  });
+
+  it('says nothing of a folder that goes away when all of it was seen', () => {
+    const root = freshFolder();
+    write(root, 'f/a', 'f/b', 'g');
+    const rest = scanWith(root, 'f/b', () => rmSync(join(root, 'f'), { recursive: true }));
+    expect(rest).toMatchObject([{ kind: 'file', path: 'g' }]);
   });
 
   it('reports a root that goes away', () => {

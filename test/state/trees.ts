@@ -77,7 +77,7 @@ export function makeNastyTree(root: string): void {
   mkdirSync(join(root, 'links'));
   for (const [name, target] of [
     ['dangling', 'nowhere/at/all'],
-    ['absolute', '/etc/passwd'],
+    ['absolute', join(root, 'big')],
     ['to-parent', '..'],
     ['to-root-of-tree', '../..'],
     ['to-folder', '../order/folder'],

@@ -1,0 +1,166 @@
+/** The trees that the benchmark works on: made from a seed, the same on every machine. */
+import { appendFileSync, mkdirSync, openSync, closeSync, writeFileSync, writeSync } from 'node:fs';
+import { join } from 'node:path';
+import { DatabaseSync } from 'node:sqlite';
+
+/** xoshiro128**: small, fast, good enough for test data. */
+export class Seeded {
+  #a: number;
+  #b: number;
+  #c: number;
+  #d: number;
+
+  constructor(seed: number) {
+    let state = seed >>> 0;
+    const next = () => {
+      state = (state + 0x9e3779b9) >>> 0;
+      let z = state;
+      z = Math.imul(z ^ (z >>> 16), 0x85ebca6b);
+      z = Math.imul(z ^ (z >>> 13), 0xc2b2ae35);
+      return (z ^ (z >>> 16)) >>> 0;
+    };
+    [this.#a, this.#b, this.#c, this.#d] = [next(), next(), next(), next()];
+  }
+
+  /** 32 random bits. */
+  next(): number {
+    const product = Math.imul(this.#b, 5);
+    const result = Math.imul((product << 7) | (product >>> 25), 9) >>> 0;
+    const t = this.#b << 9;
+    this.#c ^= this.#a;
+    this.#d ^= this.#b;
+    this.#b ^= this.#c;
+    this.#a ^= this.#d;
+    this.#c ^= t;
+    this.#d = (this.#d << 11) | (this.#d >>> 21);
+    return result;
+  }
+
+  below(limit: number): number {
+    return Math.floor((this.next() / 2 ** 32) * limit);
+  }
+
+  bytes(length: number): Uint8Array {
+    const words = new Uint32Array(Math.ceil(length / 4));
+    for (let i = 0; i < words.length; i++) words[i] = this.next();
+    return new Uint8Array(words.buffer, 0, length);
+  }
+}
+
+const SYLLABLES = 'ka lo mi ren tas ver don pel sur ing ter al bo ni qua sel for mun dre hal ex con pro re un dis tion ment ly er'.split(' ');
+
+/** Text with the statistics of notes and messages: a few thousand words, the common ones far more common. */
+export class Writer {
+  readonly #random: Seeded;
+  readonly #words: string[];
+
+  constructor(random: Seeded) {
+    this.#random = random;
+    const vocabulary = new Seeded(1);
+    this.#words = Array.from({ length: 4000 }, () => Array.from({ length: 1 + vocabulary.below(3) }, () => SYLLABLES[vocabulary.below(SYLLABLES.length)]).join(''));
+  }
+
+  /** About `length` characters of sentences. */
+  text(length: number): string {
+    const parts: string[] = [];
+    for (let made = 0; made < length; ) {
+      // The square of a uniform number favours the front of the vocabulary, roughly as Zipf's law has it.
+      const rank = Math.floor((this.#random.next() / 2 ** 32) ** 2.5 * this.#words.length);
+      const word = this.#random.below(40) === 0 ? this.#random.next().toString(36) : (this.#words[rank] ?? '');
+      parts.push(word, this.#random.below(12) === 0 ? '.\n' : ' ');
+      made += word.length + 1;
+    }
+    return parts.join('').slice(0, length);
+  }
+
+  /** One message of a session log. */
+  message(id: number): string {
+    const random = this.#random;
+    const time = new Date(1_760_000_000_000 + id * 61_000).toISOString();
+    return `${JSON.stringify({ id: `msg_${random.next().toString(16)}`, seq: id, time, role: id % 2 ? 'assistant' : 'user', tokens: random.below(4000), content: this.text(80 + random.below(900)) })}\n`;
+  }
+}
+
+export interface AgentsShape {
+  agents: number;
+  days: number;
+  sessions: number;
+  sessionBytes: number;
+  rows: number;
+}
+
+/** About 9,000 files and 400 MB. */
+export const AGENTS: AgentsShape = { agents: 60, days: 125, sessions: 20, sessionBytes: 180_000, rows: 5000 };
+
+/** Agents' folders: markdown, session logs, a database each. */
+export function makeAgents(root: string, shape: AgentsShape = AGENTS): void {
+  for (let agent = 0; agent < shape.agents; agent++) {
+    const writer = new Writer(new Seeded(1000 + agent));
+    const home = join(root, `agent-${String(agent).padStart(2, '0')}`);
+    mkdirSync(join(home, 'memory'), { recursive: true });
+    mkdirSync(join(home, 'sessions'));
+    for (const name of ['MEMORY.md', 'HEARTBEAT.md', 'SOUL.md', 'USER.md']) writeFileSync(join(home, name), writer.text(4000));
+    for (let day = 0; day < shape.days; day++) writeFileSync(join(home, 'memory', `day-${String(day).padStart(3, '0')}.md`), writer.text(1500 + (day % 7) * 700));
+    for (let session = 0; session < shape.sessions; session++) {
+      const lines: string[] = [];
+      for (let bytes = 0, id = 0; bytes < shape.sessionBytes; id++) {
+        const line = writer.message(id);
+        lines.push(line);
+        bytes += line.length;
+      }
+      writeFileSync(join(home, 'sessions', `session-${session}.jsonl`), lines.join(''));
+    }
+    makeDatabase(join(home, 'agent.sqlite'), shape.rows, writer);
+  }
+}
+
+function makeDatabase(path: string, rows: number, writer: Writer): void {
+  const database = new DatabaseSync(path);
+  database.exec('PRAGMA journal_mode = DELETE; PRAGMA synchronous = OFF; CREATE TABLE events (id INTEGER PRIMARY KEY, session TEXT, kind TEXT, body TEXT); CREATE INDEX by_session ON events (session)');
+  const insert = database.prepare('INSERT INTO events (session, kind, body) VALUES (?, ?, ?)');
+  database.exec('BEGIN');
+  for (let i = 0; i < rows; i++) insert.run(`session-${i % 97}`, i % 3 ? 'message' : 'tool', writer.text(100 + (i % 11) * 60));
+  database.exec('COMMIT');
+  database.close();
+}
+
+/** A day's work of the agents: a line appended to a log, a row of the database changed, a file more, for each. */
+export function changeAgents(root: string, round: number, shape: AgentsShape = AGENTS): void {
+  for (let agent = 0; agent < shape.agents; agent++) {
+    const writer = new Writer(new Seeded(5_000_000 + round * 1000 + agent));
+    const home = join(root, `agent-${String(agent).padStart(2, '0')}`);
+    appendFileSync(join(home, 'sessions', `session-${agent % shape.sessions}.jsonl`), writer.message(round));
+    const database = new DatabaseSync(join(home, 'agent.sqlite'));
+    database.exec('PRAGMA synchronous = OFF');
+    database.prepare('UPDATE events SET body = ? WHERE id = ?').run(writer.text(200), 1 + ((agent * 31 + round * 7) % shape.rows));
+    database.close();
+    writeFileSync(join(home, 'memory', `round-${round}.md`), writer.text(3000));
+  }
+}
+
+/** Many small files, in folders of 100. */
+export function makeSmallFiles(root: string, files: number): void {
+  const writer = new Writer(new Seeded(77));
+  for (let i = 0; i < files; i++) {
+    const folder = join(root, `f${String(Math.floor(i / 10_000))}`, String(Math.floor(i / 100) % 100));
+    if (i % 100 === 0) mkdirSync(folder, { recursive: true });
+    writeFileSync(join(folder, `note-${i}.md`), writer.text(200 + (i % 13) * 150));
+  }
+}
+
+/** One database file of about `bytes`. */
+export function makeLargeDatabase(path: string, bytes: number): void {
+  makeDatabase(path, Math.ceil(bytes / 480), new Writer(new Seeded(99)));
+}
+
+/** Data that no compressor shrinks. */
+export function makeIncompressible(root: string, bytes: number): void {
+  mkdirSync(root, { recursive: true });
+  const random = new Seeded(11);
+  const pieceBytes = 4 * 1024 * 1024;
+  for (let made = 0, file = 0; made < bytes; file++) {
+    const fd = openSync(join(root, `media-${file}.bin`), 'w');
+    for (let piece = 0; piece < 8 && made < bytes; piece++, made += pieceBytes) writeSync(fd, random.bytes(pieceBytes));
+    closeSync(fd);
+  }
+}
