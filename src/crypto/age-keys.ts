@@ -4,6 +4,7 @@
 import { bech32 } from '@scure/base';
 import type { Random } from '../clock.ts';
 import { assert, HoldfastError } from '../errors.ts';
+import { x25519Identity } from './age-header.ts';
 
 /** `x25519`: age's usual keys. `hybrid`: post-quantum, ML-KEM-768 with X25519. */
 export type AgeKind = 'x25519' | 'hybrid';
@@ -32,9 +33,24 @@ export function newAgeIdentity(random: Random): Promise<string> {
   return Promise.resolve(ageIdentityFromSeed(random.bytes(IDENTITY_BYTES), 'x25519'));
 }
 
+/** The secret (32 bytes) of an X25519 identity; undefined for one of another kind. Throws `wrong_key` when it is no identity. */
+export function x25519SecretOf(identity: string): Uint8Array | undefined {
+  checkAgeIdentity(identity);
+  const decoded = decodeBech32(identity);
+  return decoded?.prefix.toUpperCase() === IDENTITY_PREFIX.x25519 ? decoded.bytes : undefined;
+}
+
+/** The public key (32 bytes) of an X25519 recipient; undefined for one of another kind. Throws `usage` when it is no recipient. */
+export function x25519RecipientBytes(recipient: string): Uint8Array | undefined {
+  checkAgeRecipient(recipient);
+  const decoded = decodeBech32(recipient);
+  return decoded?.prefix === 'age' ? decoded.bytes : undefined;
+}
+
 /** The recipient (`age1…`) that an identity opens files of. Throws `wrong_key` when it is no identity. */
 export async function ageRecipientOf(identity: string): Promise<string> {
-  checkAgeIdentity(identity);
+  const secret = x25519SecretOf(identity);
+  if (secret) return bech32.encodeFromBytes('age', x25519Identity(secret).publicKey);
   const { identityToRecipient } = await import('age-encryption');
   return identityToRecipient(identity);
 }
