@@ -185,7 +185,7 @@ fetch() {
   done <"$tmp/packs.todo"
   sort -u -o "$tmp/packs.done" "$tmp/packs.done"
   # A chunk is right with the length that an index gives it; one that no index names, when it is there at all.
-  (cd "$tmp/chunks" && du -ab) >"$tmp/found"
+  (cd "$tmp/chunks" && du -ab) | head -n -1 >"$tmp/found" # the last line is the folder's own
   cut -f 2 "$tmp/found" | cut -c 3- | paste -d ' ' - "$tmp/found" | cut -f 1 | sort >"$tmp/lengths"
   cut -d ' ' -f 1,3 "$tmp/wanted" | sort -u | comm -12 - "$tmp/lengths" | cut -d ' ' -f 1 >"$tmp/right"
   join "$tmp/unknown" "$tmp/lengths" | cut -d ' ' -f 1 >>"$tmp/right"

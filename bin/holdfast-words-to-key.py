@@ -137,7 +137,7 @@ worry worth wrap wreck wrestle wrist write wrong yard year yellow you young yout
 def root_of(text):
     """The 32 bytes of 24 words; lines starting with # and numbers before words are ignored. Errors never repeat a word."""
     lines = [line for line in text.splitlines() if not line.lstrip().startswith("#")]
-    words = [word for word in re.sub(r"\d+[.:)]?", " ", " ".join(lines)).lower().split()]
+    words = re.sub(r"\d+[.:)]?", " ", " ".join(lines)).lower().split()
     if len(words) != 24:
         sys.exit(f"expected 24 words, found {len(words)}")
     unknown = [i + 1 for i, word in enumerate(words) if word not in WORDS]
@@ -215,7 +215,10 @@ def main():
         print(key.hex(), "SHA256:" + base64.b64encode(hashlib.sha256(blob).digest()).decode().rstrip("="))
     if options.output:
         prefix = "age-secret-key-pq-" if options.post_quantum else "age-secret-key-"
-        file = os.open(options.output, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            file = os.open(options.output, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        except OSError as error:
+            sys.exit(f"cannot write a new file {options.output}: {error.strerror}")
         with os.fdopen(file, "w") as out:
             out.write(bech32(prefix, derive(root, "restore")).upper() + "\n")
 

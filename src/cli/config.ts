@@ -145,7 +145,9 @@ async function parseConfig(text: string, file: string): Promise<RawConfig> {
   const result = configSchema.safeParse(value);
   if (result.success) return result.data;
 
-  const issue = result.error.issues[0];
+  // A misspelt key shows as unknown and as missing: the first says more.
+  const { issues } = result.error;
+  const issue = issues.find(({ code }) => code === 'unrecognized_keys') ?? issues[0];
   const path = issue?.path ?? [];
   const where = path.join('.');
   if (issue?.code === 'unrecognized_keys') {

@@ -108,6 +108,11 @@ export async function createRepository(
     agent: publicKey,
     recovery: recoveryKey,
   };
-  await put(REPOSITORY_KEY, signRecord(record, REPOSITORY_TYPE, [agent, recovery]));
+  const plain = signRecord(record, REPOSITORY_TYPE, [agent, recovery]);
+  if ((await mirror.put(REPOSITORY_KEY, plain, { ifAbsent: true, signal })) === 'exists') {
+    throw new HoldfastError('exists', 'another run made a repository on these backends at the same moment', {
+      hint: 'Find out which agent it belongs to, or clear the backends and start again.',
+    });
+  }
   return { id, chunkIdKey };
 }

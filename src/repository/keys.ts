@@ -1,7 +1,7 @@
 /** Opening a repository: what it is, who its agent and recipients are, and whether the caller's keys belong to it. */
 import { HoldfastError, isHoldfastError } from '../errors.ts';
 import { openAge } from '../crypto/age.ts';
-import type { Mirror } from '../backend/mirror.ts';
+import { Mirror } from '../backend/mirror.ts';
 import {
   checkContentName,
   KEYS_TYPE,
@@ -116,12 +116,46 @@ async function openRepositoryRecord(
       .concat(mirror.states().flatMap((state) => state.error ?? []));
     throw telling(errors) ?? new HoldfastError('not_enough_backends', 'no backend was given');
   }
-  for (const other of good.slice(1)) {
-    if (!Buffer.from(first.bytes).equals(other.bytes)) {
-      mirror.fail(other.name, otherRepository(other.name, other.record.id, first.record.id));
+  const chosen = good.every(({ bytes }) => Buffer.from(bytes).equals(first.bytes))
+    ? first
+    : await chooseRecord(mirror, good, access, signal);
+  for (const other of good) {
+    if (!Buffer.from(chosen.bytes).equals(other.bytes)) {
+      mirror.fail(other.name, otherRepository(other.name, other.record.id, chosen.record.id));
     }
   }
-  return first;
+  return chosen;
+}
+
+interface FoundRecord {
+  name: string;
+  bytes: Uint8Array;
+  record: RepositoryRecord;
+}
+
+/**
+ * Backends that disagree about what the repository is: the first whose key records lead to what the caller knows. Anybody can sign a
+ * `holdfast.json` with keys of his own; it must not put the honest backends out.
+ */
+async function chooseRecord(
+  mirror: Mirror,
+  found: readonly FoundRecord[],
+  access: Access,
+  signal: AbortSignal | undefined,
+): Promise<FoundRecord> {
+  const failures: HoldfastError[] = [];
+  for (const candidate of found) {
+    const alike = found.filter(({ bytes }) => Buffer.from(bytes).equals(candidate.bytes)).map(({ name }) => name);
+    const alone = new Mirror(mirror.live().filter(({ name }) => alike.includes(name)));
+    try {
+      await openKeysRecords(alone, candidate.record, access, signal);
+      return candidate;
+    } catch (error) {
+      if (!isHoldfastError(error) || error.code === 'interrupted' || error.code === 'bug') throw error;
+      failures.push(error);
+    }
+  }
+  throw telling(failures) ?? new HoldfastError('bug', 'nothing to choose from');
 }
 
 /** Where several backends failed: what is wrong with a repository says more than that another one cannot be reached. */

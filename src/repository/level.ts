@@ -89,7 +89,7 @@ async function fill(
     missing.filter((key) => kinds.includes(parseKey(key)?.kind ?? 'pack'));
   for (const key of ofKind('keys', 'secrets', 'identity')) await copy(repository, member, key, signal);
   for (const key of ofKind('index')) {
-    const packs = await repository.mirror.read(key, (bytes) => repository.checkIndex(idOf(key), bytes), { signal });
+    const packs = await repository.mirror.read(key, (bytes) => repository.checkIndex(idOf(key), bytes), { signal, quiet: true });
     for (const pack of packs) {
       const there = await member.backend.head(packKey(pack.id), { signal });
       if (there?.size === pack.storedBytes) continue;
@@ -117,7 +117,7 @@ async function copy(
       await checkStored(repository, key, candidate);
       return candidate;
     },
-    { signal },
+    { signal, quiet: true }, // that some lack it is the reason for reading it
   );
   await member.backend.put(key, bytes, { ifAbsent: true, signal });
   member.result.objects++;

@@ -1,5 +1,5 @@
 /** Reading chunks back: whole packs or ranges of them, every byte checked before it is handed out. */
-import { HoldfastError } from '../errors.ts';
+import { HoldfastError, isHoldfastError } from '../errors.ts';
 import type { ChunkId } from '../entry.ts';
 import { blocksFor, openAge, openAgeHeader, type AgePayload } from '../crypto/age.ts';
 import type { Mirror } from '../backend/mirror.ts';
@@ -67,7 +67,7 @@ export class ChunkReader {
           if (there.pack === location.pack && !frames.has(`${there.pack}:${there.frame}`)) wanted.add(there.frame);
           if (wanted.size >= FRAMES_KEPT) break;
         }
-        const loaded = await this.loadFrames(location.pack, [...wanted], signal);
+        const loaded = await this.#loadFrames(location.pack, [...wanted], signal);
         for (const old of frames.keys()) {
           if (frames.size + loaded.size <= FRAMES_KEPT) break;
           frames.delete(old);
@@ -75,7 +75,15 @@ export class ChunkReader {
         for (const [frame, bytes] of loaded) frames.set(`${location.pack}:${frame}`, bytes);
         tar = loaded.get(location.frame);
       }
-      yield this.#extract(id, location, tar);
+      let bytes = this.#take(id, location, tar);
+      if (!bytes) {
+        const opened = await this.#openPack(location.pack, [location.frame], signal);
+        await opened.distrust();
+        tar = await opened.frame(location.frame);
+        frames.set(name, tar);
+        bytes = this.#take(id, location, tar);
+      }
+      yield bytes ?? mismatch(id);
     }
   }
 
@@ -92,30 +100,30 @@ export class ChunkReader {
     const sorted = wanted.toSorted(
       (a, b) => a.location.frame - b.location.frame || a.location.offset - b.location.offset,
     );
-    const plain = await this.#openPack(pack, [...new Set(sorted.map((chunk) => chunk.location.frame))], signal);
+    const opened = await this.#openPack(pack, [...new Set(sorted.map((chunk) => chunk.location.frame))], signal);
     let current = -1;
     let tar: Uint8Array | undefined;
     for (const chunk of sorted) {
-      if (chunk.location.frame !== current) {
-        current = chunk.location.frame;
-        tar = await plain(current);
+      const { id, location } = chunk;
+      if (location.frame !== current) tar = await opened.frame(location.frame);
+      current = location.frame;
+      let bytes = this.#take(id, location, tar);
+      if (!bytes && (await opened.distrust())) {
+        tar = await opened.frame(current);
+        bytes = this.#take(id, location, tar);
       }
-      emit(chunk, this.#extract(chunk.id, chunk.location, tar));
+      emit(chunk, bytes ?? mismatch(id));
     }
   }
 
   /** Decompressed frames of one pack. */
-  async loadFrames(pack: number, frames: readonly number[], signal?: AbortSignal): Promise<Map<number, Uint8Array>> {
-    const plain = await this.#openPack(pack, frames, signal);
-    return new Map(await Promise.all(frames.map(async (frame) => [frame, await plain(frame)] as const)));
+  async #loadFrames(pack: number, frames: readonly number[], signal?: AbortSignal): Promise<Map<number, Uint8Array>> {
+    const opened = await this.#openPack(pack, frames, signal);
+    return new Map(await Promise.all(frames.map(async (frame) => [frame, await opened.frame(frame)] as const)));
   }
 
-  /** Fetches and decrypts what the frames need; the result decompresses one of them. */
-  async #openPack(
-    pack: number,
-    frames: readonly number[],
-    signal: AbortSignal | undefined,
-  ): Promise<(frame: number) => Promise<Uint8Array>> {
+  /** Fetches and decrypts what the frames need. */
+  async #openPack(pack: number, frames: readonly number[], signal: AbortSignal | undefined): Promise<OpenedPack> {
     const info = this.#index.packs[pack];
     if (!info) throw new HoldfastError('bug', 'a pack number out of range');
     const table = frames.map((frame) => {
@@ -126,14 +134,35 @@ export class ChunkReader {
     });
     const from = Math.min(...table.map((frame) => frame.offset));
     const to = Math.max(...table.map((frame) => frame.offset + frame.length));
-    const whole = to - from >= info.storedBytes * WHOLE_PACK_SHARE;
-    const start = whole ? 0 : from;
-    const bytes = whole ? await this.#wholePack(info, signal) : await this.#rangeOfPack(info, from, to - from, signal);
-    return async (frame) => {
-      const entry = info.frames[frame];
-      if (!entry) throw new HoldfastError('bug', 'a frame that was not asked for');
-      return openFrame(bytes.subarray(entry.offset - start, entry.offset - start + entry.length), entry.tarBytes);
+    const whole = async () => ({ start: 0, isWhole: true, bytes: await this.#wholePack(info, signal) });
+    const range = async () => ({
+      start: from,
+      isWhole: false,
+      bytes: await this.#rangeOfPack(info, from, to - from, signal),
+    });
+    const isMost = to - from >= info.storedBytes * WHOLE_PACK_SHARE;
+    let fetched = isMost ? await whole() : await range().catch((error: unknown) => orElse(error, whole));
+    let again: ReturnType<typeof whole> | undefined;
+    const distrust = async () => {
+      if (fetched.isWhole) return false;
+      fetched = await (again ??= whole());
+      return true;
     };
+    const frame = async (number: number): Promise<Uint8Array> => {
+      const entry = info.frames[number];
+      if (!entry) throw new HoldfastError('bug', 'a frame that was not asked for');
+      const source = fetched;
+      const offset = entry.offset - source.start;
+      try {
+        return await openFrame(source.bytes.subarray(offset, offset + entry.length), entry.tarBytes);
+      } catch (error) {
+        return orElse(error, async () => {
+          if (source === fetched && !(await distrust())) throw error;
+          return frame(number);
+        });
+      }
+    };
+    return { frame, distrust };
   }
 
   #wholePack(info: PackInfo, signal: AbortSignal | undefined): Promise<Uint8Array> {
@@ -173,13 +202,32 @@ export class ChunkReader {
     );
   }
 
-  #extract(id: ChunkId, location: ChunkLocation, tar: Uint8Array | undefined): Uint8Array {
+  /** The chunk's bytes, or undefined when what is there is not the chunk. */
+  #take(id: ChunkId, location: ChunkLocation, tar: Uint8Array | undefined): Uint8Array | undefined {
     const bytes = tar?.subarray(location.offset, location.offset + location.length);
-    if (!bytes || bytes.length !== location.length || this.#idOf(bytes) !== id) {
-      throw new HoldfastError('damaged', `chunk ${id.slice(0, 16)}… does not have the content its id promises`, {
-        hint: 'It was forged or the index is wrong. Nothing of it was written.',
-      });
-    }
-    return bytes;
+    return bytes?.length === location.length && this.#idOf(bytes) === id ? bytes : undefined;
   }
+}
+
+/**
+ * A pack that was fetched whole is what its name says. A range of one proves nothing: anybody can encrypt to the recipients, so another
+ * pack of the same size in its place shows only when a frame or a chunk is not right.
+ */
+interface OpenedPack {
+  /** Decompresses a frame that was asked for. */
+  frame(number: number): Promise<Uint8Array>;
+  /** A chunk was not right: fetches the whole pack, from the backend that has it as its name says. False when it was whole already. */
+  distrust(): Promise<boolean>;
+}
+
+/** Damage has a second try; anything else is thrown on. */
+function orElse<T>(error: unknown, retry: () => Promise<T>): Promise<T> {
+  if (isHoldfastError(error, 'damaged')) return retry();
+  throw error;
+}
+
+function mismatch(id: ChunkId): never {
+  throw new HoldfastError('damaged', `chunk ${id.slice(0, 16)}… does not have the content its id promises`, {
+    hint: 'It was forged or the index is wrong. Nothing of it was written.',
+  });
 }

@@ -42,7 +42,8 @@ export function makeNastyTree(root: string, bigBytes: number): void {
   file('memory/empty', '');
   file('memory/run.sh', '#!/bin/sh\n', 0o755);
   file('memory/setuid', 'x', 0o4750);
-  file('memory/unreadable', 'only root reads this back at once', 0o000);
+  // Nobody but root could read a file without any permission.
+  file('memory/unreadable', 'hard to read', process.getuid?.() === 0 ? 0o000 : 0o400);
   folder('memory/deep');
   folder('memory/deep/er');
   file('memory/deep/er/file', 'down here\n');
@@ -53,7 +54,7 @@ export function makeNastyTree(root: string, bigBytes: number): void {
   for (const name of [
     'line\nfeed',
     'line feed at the end\n',
-    "quote ' and \" and ` and $(touch gone) and $HOME",
+    'quote \' and " and ` and $(touch gone) and $HOME',
     '-rf',
     '--',
     ' leading and trailing ',
@@ -85,11 +86,13 @@ export function makeNastyTree(root: string, bigBytes: number): void {
   file('a/b', 'below a\n');
   file('a.b', 'beside a\n');
   file('a-b', 'beside a\n');
-  setTimes(root);
+  touch(root, 1_700_000_000);
 }
 
-/** Every entry another time with nanoseconds; one before 1970, one far ahead. */
-function setTimes(root: string): void {
+/**
+ * Gives every entry below `root`, and the root, another time with nanoseconds from `startSeconds` on; one is before 1970, one far ahead.
+ */
+export function touch(root: string, startSeconds: number): void {
   const all = run('find', [root, '-depth', '-print0']).toString('latin1').split('\0').slice(0, -1);
   const special: Record<string, string> = {
     empty: '-1.500000000',
@@ -98,7 +101,7 @@ function setTimes(root: string): void {
   };
   const args = all.toSorted().flatMap((path, i) => {
     const nanoseconds = String((i * 123_456_789) % 1_000_000_000).padStart(9, '0');
-    const time = special[path.slice(path.lastIndexOf('/') + 1)] ?? `${1_700_000_000 + i * 61}.${nanoseconds}`;
+    const time = special[path.slice(path.lastIndexOf('/') + 1)] ?? `${startSeconds + i * 61}.${nanoseconds}`;
     return [`@${time}`, '--', path];
   });
   run('xargs', ['-0', '-n', '3', 'touch', '-h', '-d'], Buffer.from(args.map((arg) => `${arg}\0`).join(''), 'latin1'));

@@ -71,7 +71,7 @@ describe('a restored tree', () => {
     // In a process of its own, because a worker thread has no umask.
     const target = newPath();
     const script = `
-      process.umask(0o377);
+      process.umask(0o077);
       const { openTarget } = await import(${JSON.stringify(new URL('../../src/state/write-tree.ts', import.meta.url).href)});
       const writer = await openTarget(${JSON.stringify(target)});
       const meta = { mtimeNs: 0n, uid: process.geteuid(), gid: process.getegid() };

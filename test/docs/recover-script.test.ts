@@ -1,0 +1,495 @@
+/**
+ * Recovery without holdfast: bin/holdfast-recover.sh under dash with the age, zstd, jq, tar and coreutils of this machine, and the commands of
+ * docs/recovery.md. Runs where the programs are installed; in CI they must be.
+ */
+import { spawnSync } from 'node:child_process';
+import {
+  chmodSync,
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { wordlist } from '@scure/bip39/wordlists/english.js';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { newAgeIdentity, sealAge } from '../../src/crypto/age.ts';
+import { hex, sha256Hex, unhex } from '../../src/crypto/hash.ts';
+import { fingerprint } from '../../src/identity/agent-key.ts';
+import { agentKey, recoveryKey, restoreIdentity, type Root } from '../../src/identity/root.ts';
+import { wordsOf } from '../../src/crypto/words.ts';
+import { openMirror } from '../../src/operations/backends.ts';
+import { indexKey, packKey, type PackId, type SnapshotRecord } from '../../src/repository/format.ts';
+import { sealIndex } from '../../src/repository/index-object.ts';
+import { FrameBuffers, PackBuilder } from '../../src/repository/pack.ts';
+import { openRepository, type Repository } from '../../src/repository/repository.ts';
+import { lacks, seededRandom } from '../crypto/support.ts';
+import { makeLab, seams, type Lab } from './lab.ts';
+import { makeNastyTree, noise } from './nasty-tree.ts';
+
+const SCRIPT = fileURLToPath(new URL('../../bin/holdfast-recover.sh', import.meta.url));
+const WORDS_SCRIPT = fileURLToPath(new URL('../../bin/holdfast-words-to-key.py', import.meta.url));
+const recoveryPage = readFileSync(new URL('../../docs/recovery.md', import.meta.url), 'utf8');
+
+const lackTools = ['age', 'zstd', 'jq', 'dash'].some((tool) => lacks(tool, '--help'));
+const lackPython = lacks('python3', '--version');
+const random = seededRandom('recover script');
+
+interface Outcome {
+  status: number | null;
+  stdout: string;
+  stderr: string;
+}
+
+function sh(args: readonly string[], options: { cwd?: string; input?: string; as?: number } = {}): Outcome {
+  const { as, ...rest } = options;
+  const { status, stdout, stderr } = spawnSync('dash', args, { ...rest, uid: as, gid: as, encoding: 'utf8' });
+  return { status, stdout, stderr };
+}
+
+describe.skipIf(lackTools)('holdfast-recover.sh', () => {
+  const folder = mkdtempSync(join(tmpdir(), 'holdfast-script-'));
+  const keyFile = join(folder, 'key');
+  let lab: Lab;
+  let first: string;
+  let count = 0;
+
+  /** A target that is not there yet, in a folder of its own, so that what the script leaves beside it shows. */
+  const fresh = () => {
+    const place = join(folder, `place-${count++}`);
+    mkdirSync(place);
+    return join(place, 'target');
+  };
+  const recover = (target: string, ...more: string[]) =>
+    sh([SCRIPT, '--identity', keyFile, '--repository', lab.backends[0] ?? '', '--target', target, ...more]);
+
+  beforeAll(async () => {
+    lab = makeLab(folder);
+    await lab.init();
+    writeFileSync(keyFile, `${restoreIdentity(await lab.root(), 'x25519')}\n`, { mode: 0o600 });
+    writeFileSync(join(lab.state, 'only at first'), 'old');
+    first = (await lab.backup()).snapshot.id;
+    rmSync(join(lab.state, 'only at first'));
+    makeNastyTree(lab.state, 600_000);
+    expect(await lab.backup()).toMatchObject({ complete: true, warnings: [] });
+  });
+  afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+  it('brings a nasty tree back, entry for entry', () => {
+    const target = fresh();
+    const outcome = recover(target);
+    expect(outcome.stderr).toContain('28 of 28 files');
+    expect(outcome.status).toBe(0);
+    expectSameTree(lab.state, target);
+    expect(readdirSync(join(target, '..'))).toEqual(['target']);
+  });
+
+  it('compares chunks with their ids when asked to', () => {
+    const target = fresh();
+    expect(recover(target, '--check-ids')).toMatchObject({
+      status: 0,
+      stderr: expect.stringContaining('every chunk has the content that its id promises') as string,
+    });
+    expectSameTree(lab.state, target);
+  });
+
+  it('lists the snapshots and restores an older one by the beginning of its id', () => {
+    const { stdout } = sh([SCRIPT, '--identity', keyFile, '--repository', lab.backends[0] ?? '', '--list']);
+    expect(stdout.trim().split('\n')).toHaveLength(2);
+    expect(stdout).toMatch(new RegExp(`^0 \\S+ ${first} 1 3\n1 `));
+    const target = fresh();
+    expect(recover(target, '--snapshot', first.slice(0, 6)).status).toBe(0);
+    expect(readdirSync(target)).toEqual(['only at first']);
+  });
+
+  it.skipIf(process.getuid?.() !== 0)('works for a user who is not root', () => {
+    const place = join(folder, 'not root');
+    mkdirSync(place);
+    const key = join(place, 'key');
+    copyFileSync(keyFile, key);
+    const NOBODY = 65_534;
+    for (const path of [folder, place]) chmodSync(path, 0o777);
+    expect(spawnSync('chown', ['-R', `${NOBODY}`, key]).status).toBe(0);
+    expect(spawnSync('cp', ['-r', lab.backends[0] ?? '', join(place, 'repository')]).status).toBe(0);
+    expect(spawnSync('chmod', ['-R', 'a+rX', join(place, 'repository')]).status).toBe(0);
+    const target = join(place, 'target');
+    const args = [SCRIPT, '--identity', key, '--repository', join(place, 'repository'), '--target', target];
+    expect(sh(args, { as: NOBODY, cwd: place })).toMatchObject({ status: 0 });
+    // Of what root owned, the setuid bit must not come back as another's.
+    expectSameTree(lab.state, target, {
+      owners: false,
+      but: (line) => line.replace('memory/setuid f 4750', 'memory/setuid f 750'),
+    });
+  });
+
+  it.each([
+    ['a target that is not empty', (target: string) => (mkdirSync(target), writeFileSync(join(target, 'mine'), 'x'))],
+    ['a target that is a file', (target: string) => writeFileSync(target, 'x')],
+  ])('refuses %s and changes nothing', (_, prepare) => {
+    const target = fresh();
+    prepare(target);
+    const before = spawnSync('find', [join(target, '..'), '-printf', '%p %y %s %T@\n'], { encoding: 'utf8' }).stdout;
+    expect(recover(target)).toMatchObject({
+      status: 1,
+      stderr: expect.stringContaining('nothing was changed') as string,
+    });
+    expect(spawnSync('find', [join(target, '..'), '-printf', '%p %y %s %T@\n'], { encoding: 'utf8' }).stdout).toBe(
+      before,
+    );
+  });
+
+  it('refuses the key of another, and a snapshot that is not there, leaving nothing behind', async () => {
+    const other = join(folder, 'other key');
+    writeFileSync(other, `${await newAgeIdentity(random)}\n`);
+    const target = fresh();
+    const repository = lab.backends[0] ?? '';
+    expect(sh([SCRIPT, '--identity', other, '--repository', repository, '--target', target])).toMatchObject({
+      status: 1,
+      stderr: expect.stringContaining('is this the key of this repository?') as string,
+    });
+    expect(recover(target, '--snapshot', '0000')).toMatchObject({
+      status: 1,
+      stderr: expect.stringContaining('no snapshot begins with 0000') as string,
+    });
+    expect(recover(target, '--snapshot', '../..').status).toBe(2);
+    expect(sh([SCRIPT, '--identity', keyFile, '--repository', folder, '--target', target]).status).toBe(1);
+    expect(readdirSync(join(target, '..'))).toEqual([]);
+  });
+
+  it('needs no index: packs are searched for what none names', () => {
+    const repository = copyOf(lab, folder, `no-index-${count++}`);
+    for (const name of readdirSync(join(repository, 'index')))
+      writeFileSync(join(repository, 'index', name), 'damaged');
+    const target = fresh();
+    const outcome = sh([SCRIPT, '--identity', keyFile, '--repository', repository, '--target', target]);
+    expect(outcome.stderr).toContain('chunks are in no index');
+    expect(outcome.status).toBe(0);
+    expectSameTree(lab.state, target);
+  });
+
+  it('brings back what a damaged pack still gives, names what is lost, and ends with 3', async () => {
+    const broken = makeLab(join(folder, 'broken'));
+    await broken.init();
+    for (let i = 0; i < 5; i++) writeFileSync(join(broken.state, `file ${i}`), noise(500_000, i + 1));
+    await broken.backup();
+    writeFileSync(keyFile, `${restoreIdentity(await broken.root(), 'x25519')}\n`);
+    try {
+      const [big = ''] = filesIn(join(broken.backends[0] ?? '', 'packs')).toSorted(
+        (a, b) => readFileSync(b).length - readFileSync(a).length,
+      );
+      truncateSync(big, 1_600_000);
+      const target = fresh();
+      const args = ['--identity', keyFile, '--repository', broken.backends[0] ?? '', '--target', target];
+      const { status, stderr } = sh([SCRIPT, ...args]);
+      expect(status).toBe(3);
+      expect(stderr).toContain('is damaged');
+      expect(stderr).toContain('lost: "file 4"');
+      const whole = readdirSync(target);
+      expect(whole).toContain('file 0');
+      expect(stderr).toContain(`${whole.length} of 5 files`);
+      expect(stderr.match(/^lost: /gm)).toHaveLength(5 - whole.length);
+      for (const name of whole) {
+        expect(readFileSync(join(target, name)).equals(readFileSync(join(broken.state, name)))).toBe(true);
+      }
+    } finally {
+      writeFileSync(keyFile, `${restoreIdentity(await lab.root(), 'x25519')}\n`);
+    }
+  });
+
+  const line = (more: object) =>
+    JSON.stringify({
+      path: 'x',
+      type: 'file',
+      mode: '0644',
+      mtime: '1.000000000',
+      uid: 0,
+      gid: 0,
+      size: 0,
+      chunks: [],
+      ...more,
+    });
+  const TOP = line({ path: '', type: 'folder' });
+  it.each([
+    ['a path that climbs out', [TOP, line({ path: '../escaped' })]],
+    [
+      'a path that climbs out from within',
+      [TOP, line({ path: 'a', type: 'folder' }), line({ path: 'a/../../escaped' })],
+    ],
+    ['the same in Base64', [TOP, line({ path: undefined, pathBase64: Buffer.from('../escaped').toString('base64') })]],
+    ['an absolute path', [TOP, line({ path: '/escaped' })]],
+    ['a path with a NUL', [TOP, line({ path: 'a\0b' })]],
+    ['a link used as a folder', [TOP, line({ path: 'a', type: 'symlink', target: '..' }), line({ path: 'a/escaped' })]],
+    [
+      'a link and a folder of one name',
+      [
+        TOP,
+        line({ path: 'a', type: 'symlink', target: '..' }),
+        line({ path: 'a', type: 'folder' }),
+        line({ path: 'a/escaped' }),
+      ],
+    ],
+    ['no root', [line({ path: 'a' })]],
+    ['a mode that is a command', [TOP, line({ mode: '0644\n: >../escaped' })]],
+    ['a time that is a command', [TOP, line({ mtime: '1.000000000 x; : >../escaped' })]],
+    ['an owner that is a command', [TOP, line({ uid: '0; : >../escaped' })]],
+    ['a chunk that is a command', [TOP, line({ chunks: ['$(: >../escaped)'] })]],
+    ['a type that is none', [TOP, line({ type: 'device' })]],
+    ['a link to nothing', [TOP, line({ type: 'symlink', target: '' })]],
+  ])('refuses a manifest with %s, and writes nothing', async (_, lines) => {
+    const hostile = makeLab(join(folder, `hostile-${count++}`));
+    await hostile.init();
+    await commit(hostile, lines);
+    writeFileSync(join(hostile.folder, 'key'), `${restoreIdentity(await hostile.root(), 'x25519')}\n`);
+    const target = fresh();
+    const args = [
+      '--identity',
+      join(hostile.folder, 'key'),
+      '--repository',
+      hostile.backends[0] ?? '',
+      '--target',
+      target,
+    ];
+    const { status, stderr } = sh([SCRIPT, ...args]);
+    expect([status, stderr]).toEqual([1, expect.stringMatching(/^(jq: error.*)?the manifest|the manifest/m) as string]);
+    expect(readdirSync(join(target, '..'))).toEqual([]);
+    expect(existsSync(join(target, '..', '..', 'escaped'))).toBe(false);
+  });
+
+  it('takes no contents of a forger for the real ones with --check-ids', async () => {
+    const forged = makeLab(join(folder, 'forged'));
+    await forged.init();
+    writeFileSync(join(forged.state, 'file'), 'what the agent wrote');
+    await forged.backup();
+    writeFileSync(join(forged.folder, 'key'), `${restoreIdentity(await forged.root(), 'x25519')}\n`);
+    await forge(forged, Buffer.from('what the agent wrote'), Buffer.from('what a thief likes  '));
+    const args = ['--identity', join(forged.folder, 'key'), '--repository', forged.backends[0] ?? '', '--target'];
+    const trusting = fresh();
+    expect(sh([SCRIPT, ...args, trusting])).toMatchObject({
+      status: 0,
+      stderr: expect.stringContaining('Not checked: whether every chunk has the content') as string,
+    });
+    expect(readFileSync(join(trusting, 'file'), 'utf8')).toBe('what a thief likes  '); // so the check below does matter
+    const careful = fresh();
+    expect(sh([SCRIPT, ...args, careful, '--check-ids'])).toMatchObject({
+      status: 3,
+      stderr: expect.stringContaining('lost: "file"') as string,
+    });
+    expect(readdirSync(careful)).toEqual([]);
+  });
+
+  it('says what is wrong with its arguments, with exit code 2', () => {
+    for (const args of [[], ['--identity'], ['--identity', 'x', '--repository', 'y'], ['--what']]) {
+      const { status, stderr } = sh([SCRIPT, ...args]);
+      expect([status, stderr]).toEqual([2, expect.stringContaining('usage: holdfast-recover.sh') as string]);
+    }
+    expect(sh([SCRIPT, '--help']).status).toBe(0);
+  });
+
+  it.skipIf(lacks('shellcheck', '--version'))('passes shellcheck', () => {
+    const { status, stdout } = spawnSync('shellcheck', [SCRIPT], { encoding: 'utf8' });
+    expect([status, stdout]).toEqual([0, '']);
+  });
+
+  describe.skipIf(lackPython || lacks('openssl', 'version') || lacks('ssh-keygen', '-?'))('docs/recovery.md', () => {
+    const blocks = new Map(
+      [...recoveryPage.matchAll(/^```sh run=(\S+)\n(.*?)\n```$/gms)].map(([, name = '', body = '']) => [name, body]),
+    );
+    let desk: string;
+
+    /** Runs blocks of the page in one shell, in a folder with both scripts, the words typed in. */
+    const follow = async (...names: string[]): Promise<Outcome> => {
+      const text = names.map((name) => blocks.get(name) ?? `echo "no block ${name}" && exit 99`);
+      const settings = `set -e\nrepository='${lab.backends[0]}'\ntarget='${join(desk, 'state')}'\n`;
+      return sh(['-c', settings + text.join('\n')], { cwd: desk, input: `${wordsOf(await lab.root()).join('\n')}\n` });
+    };
+
+    beforeAll(() => {
+      desk = join(folder, 'desk');
+      mkdirSync(desk);
+      for (const file of [SCRIPT, WORDS_SCRIPT]) copyFileSync(file, join(desk, file.slice(file.lastIndexOf('/') + 1)));
+    });
+
+    it('brings key, state and identity back with its commands', async () => {
+      expect(blocks.has('settings')).toBe(true);
+      expect(await follow('key', 'restore', 'identity')).toMatchObject({
+        status: 0,
+        stdout: expect.stringContaining(fingerprint(agentKey(await lab.root(), 0).publicKey)) as string,
+      });
+      expectSameTree(lab.state, join(desk, 'state'));
+      expect(readFileSync(join(desk, 'key.txt'), 'utf8')).toBe(readFileSync(keyFile, 'utf8'));
+    });
+
+    it('proves by hand that words, repository and snapshot belong together', async () => {
+      const { status, stdout } = await follow(
+        'verify-functions',
+        'recovery-key',
+        'verify-repository',
+        'verify-snapshot',
+      );
+      expect(status).toBe(0);
+      expect(stdout.match(/Signature Verified Successfully/g)).toHaveLength(2);
+      const { publicKey } = recoveryKey(await lab.root(), 0);
+      expect(stdout).toContain(`${hex(publicKey)} ${fingerprint(publicKey)}\n${hex(publicKey)}\n`);
+      const [newest = ''] = readdirSync(join(lab.backends[0] ?? '', 'snapshots'))
+        .toSorted()
+        .toReversed();
+      expect(stdout).toContain(`${newest.slice(17, 81)}  snapshot.json`);
+    });
+
+    it('notices by hand a signature that does not hold', async () => {
+      const page = blocks.get('verify-snapshot') ?? '';
+      blocks.set('tampered', page.replace('verify "$agent"', 'printf " " >>snapshot.json\nverify "$agent"'));
+      expect(blocks.get('tampered')).not.toBe(page);
+      expect((await follow('verify-functions', 'verify-repository', 'tampered')).status).not.toBe(0);
+    });
+
+    it('restores once more, with every chunk checked', async () => {
+      expect(await follow('restore-checked')).toMatchObject({ status: 0 });
+      expectSameTree(lab.state, join(desk, 'state-checked'));
+    });
+  });
+});
+
+describe.skipIf(lackPython)('holdfast-words-to-key.py', () => {
+  const folder = mkdtempSync(join(tmpdir(), 'holdfast-words-'));
+  afterAll(() => rmSync(folder, { recursive: true }));
+  const toKey = (input: string, ...args: string[]) => {
+    const { status, stdout, stderr } = spawnSync('python3', [WORDS_SCRIPT, ...args], { input, encoding: 'utf8' });
+    return { status, stdout, stderr };
+  };
+
+  it.each([0, 1, 2, 3])('makes the keys that holdfast derives (root %i)', (i) => {
+    const root = (i === 0 ? unhex('00'.repeat(32)) : random.bytes(32)) as Root;
+    const words = wordsOf(root);
+    const text = `# my agent\n${words.map((word, at) => `${at + 1}. ${word}${at % 4 === 3 ? '\n' : ' '}`).join('')}`;
+    for (const kind of ['x25519', 'hybrid'] as const) {
+      const output = join(folder, `${kind}-${i}`);
+      const more = kind === 'hybrid' ? ['--post-quantum'] : [];
+      expect(toKey(text, '--output', output, '--recovery-public-key', ...more)).toMatchObject({
+        status: 0,
+        stdout: expect.stringContaining(hex(recoveryKey(root, 0).publicKey)) as string,
+      });
+      expect(readFileSync(output, 'utf8')).toBe(`${restoreIdentity(root, kind)}\n`);
+    }
+  });
+
+  it('writes a file that only its owner reads, and replaces none', () => {
+    const output = join(folder, 'mine');
+    const words = wordsOf(random.bytes(32)).join(' ');
+    expect(toKey(words, '--output', output).status).toBe(0);
+    expect(spawnSync('stat', ['-c', '%a', output], { encoding: 'utf8' }).stdout).toBe('600\n');
+    const before = readFileSync(output);
+    expect(toKey(wordsOf(random.bytes(32)).join(' '), '--output', output).status).toBe(1);
+    expect(readFileSync(output).equals(before)).toBe(true);
+  });
+
+  it('refuses words that cannot be right, without repeating one', () => {
+    const words = wordsOf(random.bytes(32));
+    const swapped = [...words];
+    [swapped[0], swapped[1]] = [words[1] ?? '', words[0] ?? ''];
+    for (const [wrong, message] of [
+      [words.slice(1), 'expected 24 words, found 23'],
+      [['secretword', ...words.slice(1)], 'positions [1]'],
+      [swapped, 'checksum is wrong'],
+    ] as const) {
+      const outcome = toKey(wrong.join(' '), '--output', join(folder, 'none'));
+      expect(outcome).toMatchObject({ status: 1, stderr: expect.stringContaining(message) as string });
+      for (const word of wrong) expect(` ${outcome.stderr.replaceAll(message, '')} `).not.toContain(` ${word} `);
+      expect(existsSync(join(folder, 'none'))).toBe(false);
+    }
+  });
+
+  it('carries the word list of BIP 39', () => {
+    const text = readFileSync(WORDS_SCRIPT, 'utf8');
+    expect(/WORDS = """\n(.*?)\n"""/s.exec(text)?.[1]?.split(/\s+/)).toEqual(wordlist);
+  });
+});
+
+/** Contents, types, modes, times to the nanosecond, links and (as root) owners. */
+function expectSameTree(
+  a: string,
+  b: string,
+  { owners = process.getuid?.() === 0, but = (line: string) => line } = {},
+): void {
+  const compared = spawnSync('diff', ['-r', '--no-dereference', a, b], { encoding: 'latin1' });
+  expect(compared.stdout + compared.stderr).toBe('');
+  const list = (root: string) =>
+    spawnSync('find', [root, '-printf', `%P %y %m %T@ ${owners ? '%U:%G' : ''} %l\\0`], { encoding: 'latin1' })
+      .stdout.split('\0')
+      .toSorted();
+  expect(list(a).length).toBeGreaterThan(40);
+  expect(list(b)).toEqual(list(a).map(but));
+}
+
+function filesIn(folder: string): string[] {
+  return spawnSync('find', [folder, '-type', 'f'], { encoding: 'utf8' }).stdout.trim().split('\n');
+}
+
+function copyOf(lab: Lab, folder: string, name: string): string {
+  expect(spawnSync('cp', ['-r', lab.backends[0] ?? '', join(folder, name)]).status).toBe(0);
+  return join(folder, name);
+}
+
+async function withRepository<T>(lab: Lab, use: (repository: Repository) => Promise<T>): Promise<T> {
+  await using mirror = await openMirror([{ name: 'a', url: `file://${lab.backends[0]}` }], seams);
+  const identities = [restoreIdentity(await lab.root(), 'x25519')];
+  return use(await openRepository(mirror, { kind: 'restore', identities }));
+}
+
+/** A snapshot of a manifest that no scan would make, signed all the same. */
+function commit(lab: Lab, lines: readonly string[]): Promise<void> {
+  return withRepository(lab, async (repository) => {
+    const { index } = await repository.loadIndex();
+    const writer = repository.writer(index, seams);
+    const bytes = Buffer.from(`${lines.join('\n')}\n`);
+    const chunk = writer.add(bytes, 'manifest');
+    await writer.flush();
+    const { handle, publicKey } = repository.keys.agent;
+    const record: SnapshotRecord = {
+      version: 1,
+      critical: [],
+      repository: repository.id,
+      agent: { handle, publicKey },
+      seq: 0,
+      parent: null,
+      time: '2026-01-31T23:59:59.000Z',
+      host: 'host',
+      sources: [{ root: '/' }],
+      manifest: { chunks: [chunk], bytes: bytes.length, entries: lines.length },
+      counts: { files: 1, folders: 1, symlinks: 0, bytes: 0 },
+      tags: [],
+      tool: 'test',
+      config: '',
+    };
+    await writer.commit(record, agentKey(await lab.root(), 0));
+  });
+}
+
+/** Somebody who can write to the backend and knows the public recipients puts other contents under the id of `real`. */
+function forge(lab: Lab, real: Uint8Array, fake: Uint8Array): Promise<void> {
+  return withRepository(lab, async (repository) => {
+    const { restore, writer } = repository.keys.recipients;
+    const backend = lab.backends[0] ?? '';
+    const builder = new PackBuilder('data', new FrameBuffers());
+    builder.add(repository.idOf(real), fake);
+    const { frames, table, chunks } = await builder.finish();
+    const { bytes, payloadOffset } = await sealAge(frames, restore, random);
+    const id = sha256Hex(bytes) as PackId;
+    const { index } = await repository.loadIndex();
+    const old = index.packs[index.locate(repository.idOf(real))?.pack ?? -1];
+    mkdirSync(join(backend, 'packs', id.slice(0, 2)), { recursive: true });
+    writeFileSync(join(backend, packKey(id)), bytes);
+    rmSync(join(backend, packKey(old?.id ?? id)));
+    const pack = { id, kind: 'data' as const, storedBytes: bytes.length, payloadOffset, frames: table, chunks };
+    const context = { repository: repository.id, chunkIdKey: random.bytes(32), random };
+    const sealed = await sealIndex([pack], { ...context, recipients: [...restore, ...writer] });
+    writeFileSync(join(backend, indexKey(sha256Hex(sealed))), sealed);
+  });
+}

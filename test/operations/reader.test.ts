@@ -1,0 +1,115 @@
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import { constants, zstdCompress, zstdDecompressSync } from 'node:zlib';
+import { describe, expect, test } from 'vitest';
+import { ageRecipientOf, openAge, sealAge } from '../../src/crypto/age.ts';
+import { catFile } from '../../src/operations/look.ts';
+import { expectSame } from '../backend-helpers.ts';
+import { failure, seededRandom } from '../crypto/support.ts';
+import { contentsOf, expectSameTree, makeAgent, packKeysOf, putBack, type TestAgent } from './support.ts';
+
+const compress = promisify(zstdCompress);
+const noise = seededRandom('reader').bytes(6 * 2 ** 20);
+const SMALL = seededRandom('small').bytes(5000);
+
+/** One pack of several frames: a small file at its beginning, then a large one. */
+const agent = await makeAgent({
+  seed: 'reader',
+  fill: (state) => {
+    writeFileSync(join(state, 'a-small'), SMALL);
+    writeFileSync(join(state, 'big'), noise);
+  },
+});
+await agent.backup();
+const pristine = await contentsOf(agent);
+const [packKey = ''] = await packKeysOf(agent, 'data');
+const pack = pristine.get('a')?.get(packKey) ?? new Uint8Array();
+
+async function cat(of: TestAgent, path: string) {
+  const pieces: Uint8Array[] = [];
+  await catFile(
+    {
+      backends: of.addresses,
+      secret: { kind: 'root', root: of.root },
+      snapshot: 'latest',
+      path,
+      write: async (bytes) => void pieces.push(Uint8Array.from(bytes)),
+    },
+    of.seams(),
+  );
+  return Buffer.concat(pieces);
+}
+
+/** Packs that open with the restore key, as anybody can make them: recipients are public. */
+const plain = await openAge(pack, [agent.restoreKey]);
+const recipient = await ageRecipientOf(agent.restoreKey);
+const sealed = async (bytes: Uint8Array) => (await sealAge(bytes, [recipient], seededRandom('forger'))).bytes;
+function flipped(at: number): Uint8Array {
+  const bytes = pack.slice();
+  bytes[at] = (bytes[at] ?? 0) ^ 0x20;
+  return bytes;
+}
+/** The pack with one byte of its first file changed, in frames of the same lengths. */
+async function otherwise(): Promise<Uint8Array> {
+  await using repository = await agent.open();
+  const { index } = await repository.loadIndex();
+  const [first] = index.packs.find(({ kind }) => kind === 'data')?.frames ?? [];
+  const frame = plain.subarray(0, first?.length);
+  const tar = zstdDecompressSync(frame);
+  tar[600] = (tar[600] ?? 0) ^ 1;
+  const changed = await compress(tar, { params: { [constants.ZSTD_c_compressionLevel]: 3 } });
+  expect(changed.length).toBe(frame.length);
+  return sealed(Buffer.concat([changed, plain.subarray(frame.length)]));
+}
+const FORGERIES: [string, () => Promise<Uint8Array>][] = [
+  ['another pack of the same size, of other content', async () => sealed(seededRandom('x').bytes(plain.length))],
+  ['another pack of the same size, whose frames open to other content', otherwise],
+  ['the same content, encrypted again', async () => sealed(plain)],
+  ['a header damaged', async () => flipped(100)],
+  ['the first block damaged', async () => flipped(1000)],
+  ['the last block damaged', async () => flipped(pack.length - 3)],
+  ['half of it', async () => pack.slice(0, pack.length >> 1)],
+  ['its header only', async () => pack.slice(0, 250)],
+  ['nothing in it', async () => new Uint8Array(0)],
+];
+
+describe.each(FORGERIES)('a pack that has %s', (name, forge) => {
+  test('on one backend costs no file: the other serves', async () => {
+    await putBack(agent, pristine);
+    await agent.stores.get('a')?.inner.put(packKey, await forge());
+    expectSame(await cat(agent, 'a-small'), SMALL);
+    expectSame(await cat(agent, 'big'), noise);
+    const target = join(agent.folder, `out ${name}`);
+    const { lost, complete } = await agent.restore(target);
+    expect({ lost, complete }).toEqual({ lost: [], complete: true });
+    expectSameTree(target, agent.state);
+  });
+
+  test('on both never gives wrong content', async () => {
+    await putBack(agent, pristine);
+    const forged = await forge();
+    for (const store of agent.stores.values()) await store.inner.put(packKey, forged);
+    const got = await cat(agent, 'big').catch(async (error: unknown) => {
+      await failure(() => Promise.reject(error as Error), 'damaged');
+      return undefined;
+    });
+    if (got) expectSame(got, noise);
+  });
+});
+
+test('a small file of a large pack is fetched without the rest', async () => {
+  await putBack(agent, pristine);
+  const [a] = [...agent.stores.values()];
+  let fetched = 0;
+  const get = a?.inner.get.bind(a.inner);
+  if (!a || !get) throw new Error('no store');
+  a.inner.get = async (key, ...rest) => {
+    const bytes = await get(key, ...rest);
+    if (key === packKey) fetched += bytes.length;
+    return bytes;
+  };
+  expectSame(await cat(agent, 'a-small'), SMALL);
+  expect(fetched).toBeGreaterThan(0);
+  expect(fetched).toBeLessThan(pack.length / 2);
+});
