@@ -31,8 +31,8 @@ export const INDEX_FLUSH_MS = 60_000;
 export const UPLOADS_IN_FLIGHT = 3;
 /** Packs being fetched at once by a restore. */
 export const RESTORE_PACKS_IN_FLIGHT = 3;
-/** Frames waiting for compression at once. */
-export const FRAMES_IN_FLIGHT = 8;
+/** Worker threads of one run, however many cores there are: memory grows with them. */
+export const THREADS_MAX = 8;
 
 /** Bytes read from a file at once. */
 export const READ_BUFFER_BYTES = 4 * MiB;

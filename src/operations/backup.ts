@@ -77,7 +77,7 @@ export async function backup(options: BackupOptions, seams: Seams): Promise<Back
   using _lock = takeLock(options.folders.state, 'backup');
   await using mirror = await openMirror(options.backends, seams);
   const { writerKey } = options;
-  const repository = await openRepository(
+  await using repository = await openRepository(
     mirror,
     {
       kind: 'writer',
@@ -91,19 +91,30 @@ export async function backup(options: BackupOptions, seams: Seams): Promise<Back
   const reachable = new Set(mirror.live().map(({ name }) => name));
 
   progress({ type: 'phase', name: 'looking at the backends' });
-  const levelled = await level(repository, { signal });
-  const warnings: Warning[] = levelled
-    .filter(({ objects }) => objects > 0)
-    .map(({ name, objects }) => ({
-      code: 'levelled',
-      message: `backend ${name} was behind; ${objects} objects were copied to it from another backend`,
-    }));
+  const { results, index, problems } = await level(repository, { signal });
+  const warnings: Warning[] = [];
+  for (const { name, objects, skipped, error } of results) {
+    if (objects > 0) {
+      warnings.push({
+        code: 'levelled',
+        message: `backend ${name} was behind; ${objects} objects were copied to it from another backend`,
+      });
+    }
+    if (skipped.length > 0 && !error) {
+      const what = `backend ${name} lacks ${skipped.length} objects that cannot be copied to it, the first being ${skipped[0]}`;
+      warnings.push({ code: 'not_level', message: `${what}; see \`holdfast verify\``, incomplete: true });
+    }
+  }
+  for (const { key, error } of problems) {
+    warnings.push({
+      code: 'lost',
+      message: `${key}: ${error.message}; what it held is stored again where the state still has it`,
+      incomplete: true,
+    });
+  }
   const { parent, seq } = await findParent(repository, options.folders, warnings, signal);
-  const { index, problems } = await repository.loadIndex(signal);
-  for (const { key, error } of problems)
-    warnings.push({ code: 'index_lost', message: `${key}: ${error.message}; its chunks are stored again` });
 
-  const writer = repository.writer(index, seams);
+  await using writer = repository.writer(index, seams);
   const run = new Run(options, seams, repository, writer, warnings);
   let snapshot: Snapshot;
   try {
@@ -288,7 +299,7 @@ class Run {
         if (!entry) return undefined;
         this.counts.files++;
         this.counts.bytes += entry.size;
-        this.#count(entry, old, hasParent && !cache);
+        this.#count(entry, old, hasParent && !old && (!cache || cache.isDamaged));
         this.#seams.progress({ type: 'progress', phase: 'saving', done: this.counts.bytes, unit: 'bytes' });
         return entry;
       }

@@ -1,5 +1,6 @@
 /** `init`: root, identity, writer key and a repository on every backend. */
 import { lstat, rm, stat } from 'node:fs/promises';
+import type { Warning } from '../entry.ts';
 import { HoldfastError, systemErrorCode } from '../errors.ts';
 import { ageRecipientOf, newAgeIdentity, type AgeKind } from '../crypto/age.ts';
 import { wordsOf } from '../crypto/words.ts';
@@ -8,8 +9,8 @@ import { fingerprint, formatOpenSsh, type SigningKey } from '../identity/agent-k
 import { agentKey, formatWordsFile, newRoot, recoveryKey, restoreIdentity, type Root } from '../identity/root.ts';
 import { writeSecretFile } from '../identity/secret-file.ts';
 import { formatWriterKey } from '../identity/writer-key.ts';
-import { createRepository, parseKey, REPOSITORY_KEY, timestamp } from '../repository/repository.ts';
-import { openMirror, type BackendAddress } from './backends.ts';
+import { createRepository, HANDLE, parseKey, REPOSITORY_KEY, timestamp } from '../repository/repository.ts';
+import { failedBackendWarnings, openMirror, type BackendAddress } from './backends.ts';
 import { writeLocalState, type LocalFolders } from './local-state.ts';
 import type { Seams } from './seams.ts';
 
@@ -34,7 +35,10 @@ export interface InitResult {
   /** What to compare with when the words are typed again one day: the fingerprint of the recovery key. */
   recovery: string;
   recipients: string[];
+  /** Names of those that hold the repository. */
   backends: string[];
+  /** Backends that dropped out on the way. */
+  warnings: Warning[];
   files: { config: string; identity: string; writerKey: string; words: string | null };
   /** Secret: the 24 words, to be shown once. Absent when they went to a file. */
   words?: string[];
@@ -47,6 +51,12 @@ export interface InitResult {
 export async function init(options: InitOptions, seams: Seams): Promise<InitResult> {
   const { files } = options;
   const { random } = seams;
+  if (!HANDLE.test(options.handle)) {
+    throw new HoldfastError(
+      'usage',
+      'the handle must be 1 to 64 characters without white space and control characters',
+    );
+  }
   await checkState(options.stateRoot);
   const toWrite = [files.words, options.importedKey ? undefined : files.identity, files.writerKey, files.config];
   for (const path of toWrite) if (path !== undefined) await checkAbsent(path);
@@ -59,6 +69,8 @@ export async function init(options: InitOptions, seams: Seams): Promise<InitResu
   const restoreRecipient = await ageRecipientOf(restoreIdentity(root, options.kind));
   const writerIdentity = await newAgeIdentity(random);
   const keyFile = Buffer.from(formatOpenSsh(agent, options.handle, random));
+  const id = Buffer.from(random.bytes(16)).toString('hex');
+  const chunkIdKey = random.bytes(32);
   const made: string[] = [];
   const write = async (path: string, text: Uint8Array) => {
     await writeSecretFile(path, text);
@@ -68,7 +80,19 @@ export async function init(options: InitOptions, seams: Seams): Promise<InitResu
     if (files.words !== undefined)
       await write(files.words, Buffer.from(wordsFile(root, options.handle, agent, recovery)));
     if (!options.importedKey) await write(files.identity, keyFile);
-    const { id, chunkIdKey } = await createRepository(mirror, {
+    const writerKey = {
+      repositoryId: id,
+      agentPublicKey: agent.publicKey,
+      chunkIdKey,
+      ageIdentity: writerIdentity,
+      created: timestamp(seams.clock.now()),
+    };
+    await write(files.writerKey, Buffer.from(formatWriterKey(writerKey)));
+    await write(files.config, Buffer.from(options.configText));
+    // Last of all: from here on there is a repository, and everything that belongs to it is in its place.
+    await createRepository(mirror, {
+      id,
+      chunkIdKey,
       handle: options.handle,
       agent,
       origin: options.importedKey ? 'imported' : 'derived',
@@ -80,21 +104,8 @@ export async function init(options: InitOptions, seams: Seams): Promise<InitResu
       random,
       signal: seams.signal,
     });
-    writeLocalState(options.foldersOf(id), { last: null, backends: mirror.live().map(({ name }) => name) });
-    const created = timestamp(seams.clock.now());
-    await write(
-      files.writerKey,
-      Buffer.from(
-        formatWriterKey({
-          repositoryId: id,
-          agentPublicKey: agent.publicKey,
-          chunkIdKey,
-          ageIdentity: writerIdentity,
-          created,
-        }),
-      ),
-    );
-    await write(files.config, Buffer.from(options.configText));
+    const holders = mirror.live().map(({ name }) => name);
+    writeLocalState(options.foldersOf(id), { last: null, backends: holders });
     return {
       repository: id,
       agent: {
@@ -105,7 +116,8 @@ export async function init(options: InitOptions, seams: Seams): Promise<InitResu
       },
       recovery: fingerprint(recovery.publicKey),
       recipients: [restoreRecipient],
-      backends: mirror.states().map(({ name }) => name),
+      backends: holders,
+      warnings: failedBackendWarnings(mirror).map((warning) => ({ ...warning, incomplete: true })),
       files: { config: files.config, identity: files.identity, writerKey: files.writerKey, words: files.words ?? null },
       ...(files.words === undefined ? { words: wordsOf(root) } : {}),
     };
@@ -157,7 +169,13 @@ async function checkBackends(mirror: Mirror, signal: AbortSignal | undefined): P
           hint: 'Nothing was changed. Choose another address, or recover the agent that it belongs to.',
         });
       }
-      if (!parseKey(key)) {
+      const kind = parseKey(key)?.kind;
+      if (kind === 'pack' || kind === 'index' || kind === 'snapshot') {
+        throw new HoldfastError('exists', `backend ${name} holds the remains of a repository: ${key}`, {
+          hint: 'Nothing was changed. Choose a new or empty place.',
+        });
+      }
+      if (!kind) {
         throw new HoldfastError('exists', `backend ${name} is not empty: it holds ${key}`, {
           hint: 'Nothing was changed. Choose a new or empty place.',
         });

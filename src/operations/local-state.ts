@@ -82,6 +82,7 @@ export interface CachedEntry {
 }
 
 const CACHE_HEAD = /^holdfast-cache 1 (\d+)$/;
+const CACHE_END = 'end';
 /** Longer than the tick of any kernel's file times, with room for a clock that was set back a little. */
 const CLOCK_TICK_NS = 2_000_000_000n;
 
@@ -97,6 +98,8 @@ export class ManifestCache implements AsyncDisposable {
   #next: CachedEntry | undefined;
   /** Files of the last manifest that the scan has passed without meeting them. */
   removedFiles = 0;
+  /** True once something was met that no backup writes: of what would follow nothing is known. */
+  isDamaged = false;
 
   private constructor(lines: AsyncGenerator<string>, trustedBeforeNs: bigint) {
     this.#lines = lines;
@@ -141,7 +144,8 @@ export class ManifestCache implements AsyncDisposable {
     this.#next = undefined;
     try {
       const line = await this.#lines.next();
-      if (line.done) return;
+      if (!line.done && line.value === CACHE_END) return;
+      if (line.done) throw new Error('no end');
       const first = line.value.indexOf('\t');
       const second = line.value.indexOf('\t', first + 1);
       this.#next = {
@@ -150,7 +154,7 @@ export class ManifestCache implements AsyncDisposable {
         entry: parseEntryLine(line.value.slice(second + 1)),
       };
     } catch {
-      // a damaged cache ends here; the rest is read anew
+      this.isDamaged = true; // the rest is read anew
     }
   }
 
@@ -186,6 +190,7 @@ export class ManifestCacheWriter {
   }
 
   commit(id: SnapshotId): void {
+    this.#write(`${CACHE_END}\n`);
     this.#flush();
     if (this.#fd === undefined) return;
     try {

@@ -18,7 +18,7 @@ export function takeLock(folder: string, what: string): Disposable {
     database.exec('BEGIN EXCLUSIVE');
   } catch (cause) {
     database?.close();
-    if (messageOf(cause).includes('locked')) {
+    if (isBusy(cause)) {
       throw new HoldfastError('busy', `another ${what} of this repository is running on this host`, {
         hint: 'Wait until it is done; there is no lock to remove.',
         retryable: true,
@@ -31,4 +31,11 @@ export function takeLock(folder: string, what: string): Disposable {
   }
   const held = database;
   return { [Symbol.dispose]: () => held.close() };
+}
+
+const SQLITE_BUSY = 5;
+
+/** By its number: the message of another failure may name a folder called `locked`. */
+function isBusy(error: unknown): boolean {
+  return error instanceof Error && 'errcode' in error && error.errcode === SQLITE_BUSY;
 }

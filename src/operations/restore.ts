@@ -4,6 +4,7 @@ import { HoldfastError, isHoldfastError } from '../errors.ts';
 import { RESTORE_PACKS_IN_FLIGHT } from '../limits.ts';
 import { rawForDisplay, rawFromText, ROOT, type RawPath } from '../raw-path.ts';
 import type { ChunkReader, Repository, Snapshot, SnapshotId, WantedChunk } from '../repository/repository.ts';
+import { RESTORE_MARKER } from '../state/tree-path.ts';
 import { openTarget, type FileRef, type TreeWriter } from '../state/write-tree.ts';
 import { openForRestore, type ExpectedRepository, type RestoreSecret } from './access.ts';
 import { failedBackendWarnings, mishapWarnings, openMirror, type BackendAddress } from './backends.ts';
@@ -42,7 +43,7 @@ export interface RestoreResult {
  */
 export async function restore(options: RestoreOptions, seams: Seams): Promise<RestoreResult> {
   await using mirror = await openMirror(options.backends, seams);
-  const repository = await openForRestore(mirror, options.secret, options.expected, seams.signal);
+  await using repository = await openForRestore(mirror, options.secret, options.expected, seams.signal);
   return await restoreFrom(repository, options, seams);
 }
 
@@ -57,7 +58,11 @@ export async function restoreFrom(
   if (options.from !== undefined) repository.mirror.member(options.from);
   progress({ type: 'phase', name: 'looking at the snapshot' });
   const snapshot = await repository.findSnapshot(options.snapshot, signal);
-  const warnings: Warning[] = [];
+  const warnings: Warning[] = snapshot.passedOver.map(({ key, error }) => ({
+    code: 'snapshot_damaged',
+    message: `${key} seems to be newer than what is restored, and cannot be read: ${error.message}`,
+    incomplete: true,
+  }));
   const { index, problems } = await repository.loadIndex(signal);
   for (const { key, error } of problems) warnings.push({ code: 'index_lost', message: `${key}: ${error.message}` });
   const reader = repository.reader(index, options.from);
@@ -109,6 +114,8 @@ interface PlannedFile {
 interface PlannedChunk extends WantedChunk {
   file: PlannedFile;
   fileOffset: number;
+  /** Places left to try; undefined before the first failed. */
+  others?: readonly WantedChunk['location'][];
 }
 
 /** Reads and checks the whole manifest before anything is written. */
@@ -123,6 +130,11 @@ async function makePlan(
   const plan: Plan = { folders: [], symlinks: [], files: [], bytes: 0, lostBytes: 0, packs: new Map() };
   let parents: FolderEntry[] = [];
   for await (const entry of repository.entries(snapshot, reader, signal)) {
+    if (entry.path === RESTORE_MARKER) {
+      throw new HoldfastError('damaged', `the snapshot holds ${RESTORE_MARKER}, the mark of an unfinished restore`, {
+        hint: 'No backup takes it along. Restore another snapshot, and find out who could have written this one.',
+      });
+    }
     const selected = wanted.has(entry.path);
     if (entry.type === 'folder') {
       parents = parents.filter(({ path }) => isBelow(entry.path, path));
@@ -177,34 +189,30 @@ async function execute(plan: Plan, reader: ChunkReader, target: TreeWriter, seam
 
   let written = 0;
   const write = (chunk: PlannedChunk, bytes: Uint8Array): void => {
-    const { file } = chunk;
-    if (file.lost) return;
-    if (file.entry.chunks.length === 1) target.writeFile(file.entry, [bytes]);
-    else {
-      file.ref ??= target.createFile(file.entry);
-      target.write(file.ref, chunk.fileOffset, bytes);
-      if (--file.missing === 0) {
-        target.closeFile(file.ref);
-        file.ref = undefined;
-      }
-    }
+    if (chunk.file.lost) return;
+    writeChunk(target, chunk, bytes);
     written += bytes.length;
     seams.progress({ type: 'progress', phase: 'restoring', done: written, total: plan.bytes, unit: 'bytes' });
   };
   const queue = [...plan.packs.entries()];
   const work = async (): Promise<void> => {
-    for (let next = queue.shift(); next; next = queue.shift()) {
-      const [pack, chunks] = next;
-      try {
-        await reader.fromPack(pack, chunks, write, seams.signal);
-      } catch (error) {
-        // What no backend can give is told at the end; the rest comes back.
-        if (!isHoldfastError(error, 'damaged', 'forged', 'not_found', 'not_enough_backends')) throw error;
-        for (const { file } of chunks) file.lost = true;
+    try {
+      for (let next = queue.shift(); next; next = queue.shift()) {
+        // What no backend can give from this pack may lie in another one too; else it is told at the end, and the rest comes back.
+        for (const chunk of await reader.fromPack(...next, write, seams.signal)) {
+          const [place, ...others] = chunk.others ?? reader.elsewhere(chunk.id);
+          if (place) queue.push([place.pack, [{ ...chunk, location: place, others }]]);
+          else chunk.file.lost = true;
+        }
       }
+    } catch (error) {
+      queue.length = 0;
+      throw error;
     }
   };
-  await Promise.all(Array.from({ length: RESTORE_PACKS_IN_FLIGHT }, work));
+  // None may still be writing when the target is given up.
+  for (const end of await Promise.allSettled(Array.from({ length: RESTORE_PACKS_IN_FLIGHT }, work)))
+    if (end.status === 'rejected') throw end.reason;
 
   const lost = plan.files.filter((file) => file.lost);
   for (const file of lost) {
@@ -212,6 +220,19 @@ async function execute(plan: Plan, reader: ChunkReader, target: TreeWriter, seam
     plan.lostBytes += file.entry.size;
   }
   return lost.map((file) => rawForDisplay(file.entry.path));
+}
+
+function writeChunk(target: TreeWriter, { file, fileOffset }: PlannedChunk, bytes: Uint8Array): void {
+  if (file.entry.chunks.length === 1) {
+    target.writeFile(file.entry, [bytes]);
+    file.missing = 0;
+    return;
+  }
+  file.ref ??= target.createFile(file.entry);
+  target.write(file.ref, fileOffset, bytes);
+  if (--file.missing > 0) return;
+  target.closeFile(file.ref);
+  file.ref = undefined;
 }
 
 /** Which entries of the tree were asked for. */

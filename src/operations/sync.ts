@@ -2,7 +2,7 @@
 import { HoldfastError } from '../errors.ts';
 import type { Backend } from '../backend/backend.ts';
 import { openBackend } from '../backend/open.ts';
-import { level, openRepository, type Access } from '../repository/repository.ts';
+import { level, openRepository, parseKey, type Access } from '../repository/repository.ts';
 import { openMirror, type BackendAddress } from './backends.ts';
 import { readLocalState, writeLocalState, type LocalFolders } from './local-state.ts';
 import { takeLock } from './lock.ts';
@@ -43,7 +43,7 @@ export async function sync(options: SyncOptions, seams: Seams): Promise<SyncResu
   }
   using _lock = takeLock(options.folders.state, 'backup or sync');
   await using mirror = await openMirror(options.backends, seams);
-  const repository = await openRepository(mirror, options.access, signal);
+  await using repository = await openRepository(mirror, options.access, signal);
   seams.progress({ type: 'phase', name: 'levelling' });
 
   const remembered = readLocalState(options.folders);
@@ -66,6 +66,7 @@ export async function sync(options: SyncOptions, seams: Seams): Promise<SyncResu
       });
       fresh.push({ name, backend });
       for await (const { key } of backend.list('', { signal })) {
+        if (parseKey(key)) continue; // what an interrupted fill left
         throw new HoldfastError('exists', `backend ${name} is not empty: it holds ${key}`, {
           hint: 'Nothing was changed there. Choose a new or empty place.',
         });
@@ -76,10 +77,11 @@ export async function sync(options: SyncOptions, seams: Seams): Promise<SyncResu
       if (fresh.at(-1)?.name === name) fresh.pop();
     }
   }
-  const results = new Map((await level(repository, { fresh, signal })).map((result) => [result.name, result]));
+  const levelling = await level(repository, { fresh, signal });
+  const results = new Map(levelling.results.map((result) => [result.name, result]));
   const backends = options.backends.map(({ name }): SyncResult['backends'][number] => {
     const result = results.get(name);
-    const error = result?.error ?? refused.get(name);
+    const error = result?.error ?? refused.get(name) ?? notWhole(name, result?.skipped ?? []);
     const copied = { objects: result?.objects ?? 0, bytes: result?.bytes ?? 0 };
     if (!error) return { name, state: 'level', ...copied };
     return {
@@ -95,6 +97,15 @@ export async function sync(options: SyncOptions, seams: Seams): Promise<SyncResu
     backends: [...new Set([...(remembered?.backends ?? []), ...levelled])],
   });
   return { backends, seconds: secondsSince(seams.clock, started), complete: levelled.length === backends.length };
+}
+
+function notWhole(name: string, skipped: readonly string[]): HoldfastError | undefined {
+  const [first] = skipped;
+  if (first === undefined) return undefined;
+  const what = `${skipped.length} objects could not be copied to backend ${name}, the first being ${first}`;
+  return new HoldfastError('damaged', `${what}: no backend has them whole, or what they need`, {
+    hint: 'Run `holdfast verify --level listing`.',
+  });
 }
 
 function emptied(name: string): HoldfastError {

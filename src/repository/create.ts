@@ -22,6 +22,9 @@ import {
 } from './format.ts';
 
 export interface NewRepository {
+  /** 32 hex digits, and 32 secret bytes: fresh ones. */
+  id: string;
+  chunkIdKey: Uint8Array;
   handle: string;
   /** The agent's first key. */
   agent: Signer;
@@ -43,14 +46,10 @@ export interface NewRepository {
 /**
  * Makes a repository on every backend of the mirror. `holdfast.json` is written last: without it there is no repository, so a crash leaves
  * nothing that looks like one.
- * @returns its id and chunk-id key, for the writer key file.
  * @throws `exists` when a backend has one already.
  */
-export async function createRepository(
-  mirror: Mirror,
-  options: NewRepository,
-): Promise<{ id: string; chunkIdKey: Uint8Array }> {
-  const { agent, recovery, writer, random, signal } = options;
+export async function createRepository(mirror: Mirror, options: NewRepository): Promise<void> {
+  const { id, chunkIdKey, agent, recovery, writer, random, signal } = options;
   for (const { name, backend } of mirror.live()) {
     if (await backend.head(REPOSITORY_KEY, { signal })) {
       throw new HoldfastError('exists', `backend ${name} already holds a repository`, {
@@ -58,8 +57,6 @@ export async function createRepository(
       });
     }
   }
-  const id = Buffer.from(random.bytes(16)).toString('hex');
-  const chunkIdKey = random.bytes(32);
   const created = timestamp(options.clock.now());
   const publicKey = Buffer.from(agent.publicKey).toString('hex');
   const recoveryKey = Buffer.from(recovery.publicKey).toString('hex');
@@ -79,10 +76,9 @@ export async function createRepository(
   const secretsId = sha256Hex(sealedSecrets);
   await put(secretsKey(secretsId), sealedSecrets);
 
-  await put(
-    wrappedIdentityKey(publicKey),
-    (await sealAge(options.agentKeyFile, options.restoreRecipients, random)).bytes,
-  );
+  const wrapped = (await sealAge(options.agentKeyFile, options.restoreRecipients, random)).bytes;
+  // The one object that may replace another: an `init` that died may have left the same key, wrapped to words that nobody has.
+  await mirror.put(wrappedIdentityKey(publicKey), wrapped, { signal });
 
   const keys: KeysRecord = {
     version: FORMAT_VERSION,
@@ -95,6 +91,7 @@ export async function createRepository(
     recovery: recoveryKey,
     recipients: { restore: [...options.restoreRecipients], writer: [writer.recipient] },
     secrets: secretsId,
+    identity: sha256Hex(wrapped),
   };
   const signedKeys = signRecord(keys, KEYS_TYPE, [agent, recovery]);
   await put(keysRecordKey(0, sha256Hex(signedKeys)), signedKeys);
@@ -114,5 +111,4 @@ export async function createRepository(
       hint: 'Find out which agent it belongs to, or clear the backends and start again.',
     });
   }
-  return { id, chunkIdKey };
 }

@@ -2,7 +2,7 @@
  * The names and records of a repository, version 1. docs/format.md is the specification; the identifiers here are its nouns.
  */
 import { z } from 'zod';
-import { assert, HoldfastError, messageOf } from '../errors.ts';
+import { assert, HoldfastError, isHoldfastError, messageOf } from '../errors.ts';
 import type { ChunkId } from '../entry.ts';
 import { sha256Hex } from '../crypto/hash.ts';
 import { pae } from '../crypto/dsse.ts';
@@ -33,6 +33,9 @@ export const snapshotKey = (timeMs: number, id: SnapshotId): string => `snapshot
 function stampOf(timeMs: number): string {
   return new Date(timeMs).toISOString().replace(/[-:]/g, '').replace(/\.\d+/, '');
 }
+
+/** The time in the key of a snapshot object, for comparison. Nothing vouches for it before the snapshot is opened. */
+export const stampIn = (key: string): string => key.slice('snapshots/'.length, 'snapshots/20260131T235959Z'.length);
 
 /** What kind of object a key names, with the id in its name; undefined for a name that no version 1 repository has. */
 export type ObjectName =
@@ -76,6 +79,9 @@ export function parseKey(key: string): ObjectName | undefined {
 
 // ---- records ----
 
+/** An agent's name: for people and logs, without white space and control characters. */
+export const HANDLE = /^[^\s\p{C}]{1,64}$/u;
+
 const hex = (bytes: number) => z.string().regex(new RegExp(`^[0-9a-f]{${bytes * 2}}$`), `${bytes * 2} hex digits`);
 const count = z.number().int().min(0).max(Number.MAX_SAFE_INTEGER);
 const time = z.iso.datetime({ precision: 3 });
@@ -107,10 +113,12 @@ export const keysSchema = z.object({
   seq: count,
   previous: hex(32).nullable(),
   created: time,
-  agent: z.object({ handle: z.string().min(1).max(256), publicKey: hex(32), origin: z.enum(['derived', 'imported']) }),
+  agent: z.object({ handle: z.string().regex(HANDLE), publicKey: hex(32), origin: z.enum(['derived', 'imported']) }),
   recovery: hex(32),
   recipients: z.object({ restore: z.array(z.string()).min(1), writer: z.array(z.string()).min(1) }),
+  /** SHA-256 of the secrets object and of the agent's wrapped key, as stored. */
   secrets: hex(32),
+  identity: hex(32),
 });
 export type KeysRecord = z.infer<typeof keysSchema>;
 
@@ -140,6 +148,13 @@ export type SnapshotRecord = z.infer<typeof snapshotSchema>;
 
 export const SNAPSHOT_PAYLOAD_TYPE = 'application/vnd.holdfast.snapshot.v1+json';
 
+function damaged(message: string, cause?: string): HoldfastError {
+  return new HoldfastError('damaged', message, {
+    hint: 'Take it from another backend; `holdfast verify` shows what else is damaged.',
+    cause,
+  });
+}
+
 /**
  * Parses a record: first its version (a newer one is refused by name, whatever else it holds), then its critical fields, then its shape.
  * @throws `unsupported_format`, `damaged`
@@ -150,7 +165,7 @@ export function parseRecord<T>(bytes: Uint8Array, schema: z.ZodType<T>, what: st
 
 function checkRecord<T>(value: unknown, schema: z.ZodType<T>, what: string): T {
   const head = z.object({ version: z.number().int().min(1) }).safeParse(value);
-  if (!head.success) throw new HoldfastError('damaged', `${what} has no format version`);
+  if (!head.success) throw damaged(`${what} has no format version`);
   if (head.data.version !== FORMAT_VERSION) {
     throw new HoldfastError(
       'unsupported_format',
@@ -173,17 +188,17 @@ function checkRecord<T>(value: unknown, schema: z.ZodType<T>, what: string): T {
   const result = schema.safeParse(value);
   if (!result.success) {
     const issue = result.error.issues[0];
-    throw new HoldfastError('damaged', `${what} is malformed at ${issue?.path.join('.') ?? 'its top'}`);
+    throw damaged(`${what} is malformed at ${issue?.path.join('.') ?? 'its top'}`);
   }
   return result.data;
 }
 
 function parseJson(bytes: Uint8Array, what: string): unknown {
-  if (bytes.length > RECORD_MAX_BYTES) throw new HoldfastError('damaged', `${what} is larger than any can be`);
+  if (bytes.length > RECORD_MAX_BYTES) throw damaged(`${what} is larger than any can be`);
   try {
     return JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes));
   } catch (cause) {
-    throw new HoldfastError('damaged', `${what} is not JSON`, { cause: messageOf(cause) });
+    throw damaged(`${what} is not JSON`, messageOf(cause));
   }
 }
 
@@ -235,10 +250,10 @@ export function parseSignedRecord<T>(
   const value = parseJson(bytes, what);
   const record = checkRecord(value, schema, what);
   const signed = signaturesSchema.safeParse(value);
-  if (!signed.success) throw new HoldfastError('damaged', `${what} carries no signatures`);
+  if (!signed.success) throw damaged(`${what} carries no signatures`);
   const { signatures, ...rest } = signed.data;
   if (!Buffer.from(`${JSON.stringify({ ...rest, signatures })}\n`).equals(bytes)) {
-    throw new HoldfastError('damaged', `${what} is not in the form it was signed in`);
+    throw damaged(`${what} is not in the form it was signed in`);
   }
   const message = pae(type, Buffer.from(JSON.stringify(rest)));
   return {
@@ -257,7 +272,16 @@ export const KEYS_TYPE = 'application/vnd.holdfast.keys.v1+json';
 
 /** @throws `damaged` when the stored bytes do not hash to the id in their name. */
 export function checkContentName(bytes: Uint8Array, id: string, what: string): void {
-  if (sha256Hex(bytes) !== id) throw new HoldfastError('damaged', `the bytes of ${what} do not match its name`);
+  if (sha256Hex(bytes) !== id) throw damaged(`the bytes of ${what} do not match its name`);
+}
+
+/** For reads of objects that others name: one that is on no backend is not merely absent, it is lost. */
+export function lostIfAbsent(error: unknown): never {
+  if (!isHoldfastError(error, 'not_found')) throw error;
+  throw new HoldfastError('damaged', `${error.message}, though the repository needs it`, {
+    hint: 'Run `holdfast verify --level listing` to see what is missing where.',
+    cause: error,
+  });
 }
 
 /** RFC 3339 with milliseconds, UTC. */

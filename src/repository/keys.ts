@@ -6,6 +6,7 @@ import {
   checkContentName,
   KEYS_TYPE,
   keysSchema,
+  lostIfAbsent,
   parseKey,
   parseRecord,
   parseSignedRecord,
@@ -34,6 +35,8 @@ export interface OpenedKeys {
   plain: Uint8Array;
   /** The newest revision. */
   keys: KeysRecord;
+  /** Public keys (hex) of the agent in every revision. */
+  agents: string[];
   chunkIdKey: Uint8Array;
   /** age identities that open indexes and snapshots, and with `restore` access packs. */
   identities: readonly string[];
@@ -48,38 +51,37 @@ export interface OpenedKeys {
  */
 export async function openKeys(mirror: Mirror, access: Access, signal?: AbortSignal): Promise<OpenedKeys> {
   const { record: repository, bytes: plain } = await openRepositoryRecord(mirror, access, signal);
-  const keys = await openKeysRecords(mirror, repository, access, signal);
+  const { keys, agents } = await openKeysRecords(mirror, repository, access, signal);
   if (access.kind === 'writer') {
     if (!keys.recipients.writer.length) throw new HoldfastError('damaged', 'the key record names no writer');
     return {
       repository,
       plain,
       keys,
+      agents,
       chunkIdKey: access.chunkIdKey,
       identities: [access.identity],
       writerIdentity: access.identity,
     };
   }
-  const secrets = await mirror.read(
-    secretsKey(keys.secrets),
-    async (bytes) => {
-      checkContentName(bytes, keys.secrets, secretsKey(keys.secrets));
-      const plain = await openAge(bytes, access.identities).catch((error: unknown) => {
-        if (!isHoldfastError(error, 'wrong_key')) throw error;
-        throw new HoldfastError('wrong_key', 'this key does not open the repository', {
-          hint: 'Use the recovery words of this agent, or the age identity of one of its restore recipients.',
-        });
+  const openSecrets = async (bytes: Uint8Array) => {
+    checkContentName(bytes, keys.secrets, secretsKey(keys.secrets));
+    const opened = await openAge(bytes, access.identities).catch((error: unknown) => {
+      if (!isHoldfastError(error, 'wrong_key')) throw error;
+      throw new HoldfastError('wrong_key', 'this key does not open the repository', {
+        hint: 'Use the recovery words of this agent, or the age identity of one of its restore recipients.',
       });
-      return parseRecord(plain, secretsSchema, 'the secrets object');
-    },
-    { signal },
-  );
+    });
+    return parseRecord(opened, secretsSchema, 'the secrets object');
+  };
+  const secrets = await mirror.read(secretsKey(keys.secrets), openSecrets, { signal }).catch(lostIfAbsent);
   if (secrets.repository !== repository.id)
     throw new HoldfastError('forged', 'the secrets object belongs to another repository');
   return {
     repository,
     plain,
     keys,
+    agents,
     chunkIdKey: Buffer.from(secrets.chunkIdKey, 'hex'),
     identities: access.identities,
     writerIdentity: secrets.writer,
@@ -206,12 +208,13 @@ async function openKeysRecords(
   repository: RepositoryRecord,
   access: Access,
   signal: AbortSignal | undefined,
-): Promise<KeysRecord> {
+): Promise<{ keys: KeysRecord; agents: string[] }> {
   const revisions = new Map<number, { key: string; id: string }[]>();
   for await (const { key } of mirror.list('keys/', { signal })) {
     const name = parseKey(key);
     if (name?.kind === 'keys') revisions.set(name.seq, [...(revisions.get(name.seq) ?? []), { key, id: name.id }]);
   }
+  const agents: string[] = [];
   let current: KeysRecord | undefined;
   let previousId: string | null = null;
   for (let seq = 0; revisions.has(seq); seq++) {
@@ -220,7 +223,8 @@ async function openKeysRecords(
     const valid: { id: string; record: KeysRecord }[] = [];
     const errors: HoldfastError[] = [];
     // More than one of a number: an interrupted `init` on the same backend leaves a record that belongs to no repository.
-    for (const { key, id } of revisions.get(seq) ?? []) {
+    const candidates = revisions.get(seq) ?? [];
+    for (const { key, id } of candidates) {
       const check = (bytes: Uint8Array): KeysRecord => {
         checkContentName(bytes, id, key);
         const { record, signedBy } = parseSignedRecord(bytes, KEYS_TYPE, keysSchema, `key record ${seq}`);
@@ -236,7 +240,7 @@ async function openKeysRecords(
         return record;
       };
       try {
-        valid.push({ id, record: await mirror.read(key, check, { signal }) });
+        valid.push({ id, record: await mirror.read(key, check, { signal, quiet: candidates.length > 1 }) });
       } catch (error) {
         if (!isHoldfastError(error) || error.code === 'interrupted' || error.code === 'bug') throw error;
         errors.push(error);
@@ -249,6 +253,7 @@ async function openKeysRecords(
     const [only] = valid;
     if (!only) throw errors[0] ?? new HoldfastError('bug', 'a key record that is neither valid nor wrong');
     current = only.record;
+    agents.push(current.agent.publicKey);
     previousId = only.id;
   }
   if (!current)
@@ -260,5 +265,5 @@ async function openKeysRecords(
       hint: 'The config, identity file and writer key must be of one and the same agent.',
     });
   }
-  return current;
+  return { keys: current, agents };
 }

@@ -1,12 +1,19 @@
 /**
- * Bringing backends level: what one has and another lacks is copied, byte for byte, without the source and without opening a pack.
- *
- * A backend that holds an index holds its packs (I1), so comparing the short listings of keys, indexes and snapshots tells what is missing. The
- * order of copying is the order of writing: keys, packs, index, snapshots.
+ * Bringing backends level: what one has and another lacks is copied, byte for byte, without the source and without opening a pack. The order of
+ * copying is the order of writing: keys, packs, indexes, snapshots.
  */
 import { HoldfastError, isHoldfastError } from '../errors.ts';
 import type { Backend } from '../backend/backend.ts';
-import { checkContentName, packKey, parseKey, REPOSITORY_KEY, type ObjectName } from './format.ts';
+import {
+  checkContentName,
+  packKey,
+  parseKey,
+  REPOSITORY_KEY,
+  wrappedIdentityKey,
+  type ObjectName,
+  type PackId,
+} from './format.ts';
+import { PackIndex, type IndexedPack } from './pack-index.ts';
 import type { Repository } from './open.ts';
 
 export interface LevelResult {
@@ -14,111 +21,186 @@ export interface LevelResult {
   /** Objects and bytes copied to this backend. */
   objects: number;
   bytes: number;
+  /** Keys of objects that it lacks and no backend has whole. */
+  skipped: string[];
   /** Why it could not be brought level. */
   error?: HoldfastError;
+}
+
+export interface Levelled {
+  results: LevelResult[];
+  /** What the indexes name, without the packs that no backend has: their chunks count as unknown, and a backup stores them again. */
+  index: PackIndex;
+  /** Indexes and packs that no backend has whole. */
+  problems: { key: string; error: HoldfastError }[];
 }
 
 interface Member {
   name: string;
   backend: Backend;
-  keys: Set<string>;
+  /** What it holds, with sizes. */
+  objects: Map<string, number>;
   result: LevelResult;
 }
 
 /**
- * Levels all live backends of the repository's mirror. One that cannot be brought level is taken out of the mirror with its error,
- * so that no snapshot is written where something it needs is missing.
- * @param fresh backends without a repository that are to be filled.
+ * Levels all live backends of the repository's mirror, and reads the index on the way. A backend that fails is taken out of the mirror with its error, so
+ * that no snapshot is written where something it needs is missing.
+ * @param options.fresh backends without a repository that are to be filled.
  */
 export async function level(
   repository: Repository,
   options: { fresh?: readonly { name: string; backend: Backend }[]; signal?: AbortSignal | undefined } = {},
-): Promise<LevelResult[]> {
-  const { mirror } = repository;
+): Promise<Levelled> {
   const { signal } = options;
-  const members = [...mirror.live(), ...(options.fresh ?? [])].map(({ name, backend }): Member => ({
+  const members = [...repository.mirror.live(), ...(options.fresh ?? [])].map(({ name, backend }): Member => ({
     name,
     backend,
-    keys: new Set(),
-    result: { name, objects: 0, bytes: 0 },
+    objects: new Map(),
+    result: { name, objects: 0, bytes: 0, skipped: [] },
   }));
-  for (const member of members) {
+  const each = async (work: (member: Member) => Promise<void>) => {
+    await Promise.all(
+      members.map(async (member) => {
+        if (member.result.error) return;
+        try {
+          await work(member);
+        } catch (error) {
+          if (!isHoldfastError(error) || error.code === 'interrupted' || error.code === 'bug') throw error;
+          member.result.error = error;
+          repository.mirror.fail(member.name, error);
+        }
+      }),
+    );
+  };
+  await each(async ({ backend, objects }) => {
+    for await (const { key, size } of backend.list('', { signal })) if (parseKey(key)) objects.set(key, size);
+  });
+  const union = new Set(members.flatMap(({ objects }) => [...objects.keys()]));
+  const { indexed, packsOf, problems } = await readIndexes(repository, union, signal);
+  const lost = new Set<PackId>();
+  const isWholeSomewhere = (id: PackId) =>
+    members.some(({ objects }) => objects.get(packKey(id)) === indexed.get(id)?.storedBytes);
+  await each((member) => fill(repository, member, { union, indexed, packsOf, lost, isWholeSomewhere }, signal));
+
+  const index = new PackIndex();
+  for (const pack of indexed.values()) {
+    if (!lost.has(pack.id)) index.addPack(pack);
+    else
+      problems.push({ key: packKey(pack.id), error: new HoldfastError('damaged', 'no backend has this pack whole') });
+  }
+  return { results: members.map(({ result }) => result), index, problems };
+}
+
+async function readIndexes(
+  repository: Repository,
+  union: ReadonlySet<string>,
+  signal: AbortSignal | undefined,
+): Promise<{
+  indexed: Map<PackId, IndexedPack>;
+  packsOf: Map<string, PackId[]>;
+  problems: Levelled['problems'];
+}> {
+  const indexed = new Map<PackId, IndexedPack>();
+  const packsOf = new Map<string, PackId[]>();
+  const problems: Levelled['problems'] = [];
+  for (const key of union) {
+    const name = parseKey(key);
+    if (name?.kind !== 'index') continue;
     try {
-      member.keys = await shortListing(member.backend, signal);
+      const packs = await repository.mirror.read(key, (bytes) => repository.checkIndex(name.id, bytes), {
+        signal,
+        quiet: true,
+      });
+      for (const pack of packs) indexed.set(pack.id, pack);
+      packsOf.set(
+        key,
+        packs.map(({ id }) => id),
+      );
     } catch (error) {
-      takeOut(repository, member, error);
+      if (!isHoldfastError(error) || error.code === 'interrupted' || error.code === 'bug') throw error;
+      problems.push({ key, error });
     }
   }
-  const union = new Set(members.flatMap((member) => [...member.keys]));
-  await Promise.all(
-    members.map(async (member) => {
-      if (member.result.error) return;
-      try {
-        await fill(repository, member, union, signal);
-      } catch (error) {
-        takeOut(repository, member, error);
-      }
-    }),
-  );
-  return members.map((member) => member.result);
-}
-
-function takeOut(repository: Repository, member: Member, error: unknown): void {
-  if (!isHoldfastError(error) || error.code === 'interrupted' || error.code === 'bug') throw error;
-  member.result.error = error;
-  repository.mirror.fail(member.name, error);
-}
-
-async function shortListing(backend: Backend, signal: AbortSignal | undefined): Promise<Set<string>> {
-  const keys = new Set<string>();
-  if (await backend.head(REPOSITORY_KEY, { signal })) keys.add(REPOSITORY_KEY);
-  for (const prefix of ['keys/', 'identity/', 'index/', 'snapshots/']) {
-    for await (const { key } of backend.list(prefix, { signal })) if (parseKey(key)) keys.add(key);
-  }
-  return keys;
+  return { indexed, packsOf, problems };
 }
 
 async function fill(
   repository: Repository,
   member: Member,
-  union: ReadonlySet<string>,
+  all: {
+    union: ReadonlySet<string>;
+    indexed: ReadonlyMap<PackId, IndexedPack>;
+    /** For each index, by its key, the packs it names. */
+    packsOf: ReadonlyMap<string, readonly PackId[]>;
+    /** Packs that turn out to be whole nowhere, or not indexed where they are. */
+    lost: Set<PackId>;
+    isWholeSomewhere: (id: PackId) => boolean;
+  },
   signal: AbortSignal | undefined,
 ): Promise<void> {
-  const missing = [...union].filter((key) => !member.keys.has(key)).toSorted();
+  const { union, indexed, packsOf, lost, isWholeSomewhere } = all;
+  const missing = [...union].filter((key) => !member.objects.has(key)).toSorted();
   const ofKind = (...kinds: ObjectName['kind'][]) =>
     missing.filter((key) => kinds.includes(parseKey(key)?.kind ?? 'pack'));
-  for (const key of ofKind('keys', 'secrets', 'identity')) await copy(repository, member, key, signal);
-  for (const key of ofKind('index')) {
-    const packs = await repository.mirror.read(key, (bytes) => repository.checkIndex(idOf(key), bytes), { signal, quiet: true });
-    for (const pack of packs) {
-      const there = await member.backend.head(packKey(pack.id), { signal });
-      if (there?.size === pack.storedBytes) continue;
-      if (there)
-        throw new HoldfastError('damaged', `${packKey(pack.id)} on backend ${member.name} has the wrong size`, {
-          hint: 'Run `holdfast verify` for it.',
-        });
-      await copy(repository, member, packKey(pack.id), signal);
-    }
-    await copy(repository, member, key, signal);
+  for (const key of ofKind('keys', 'secrets', 'identity')) await copyIfGood(repository, member, key, signal);
+  let hasAll = true;
+  for (const { id, storedBytes } of indexed.values()) {
+    const key = packKey(id);
+    const size = member.objects.get(key);
+    if (size === storedBytes) continue;
+    // One of a wrong size is damage; it is told, never overwritten.
+    if (size !== undefined) member.result.skipped.push(key);
+    if (size !== undefined ? isWholeSomewhere(id) : await copyIfGood(repository, member, key, signal)) continue;
+    lost.add(id);
+    hasAll = false;
   }
-  for (const key of ofKind('snapshot')) await copy(repository, member, key, signal);
-  for (const key of ofKind('repository')) await copy(repository, member, key, signal);
+  for (const key of ofKind('index')) {
+    if (await copyIfGood(repository, member, key, signal)) continue;
+    // The backend that had it went away meanwhile: without it, nobody would find these packs here.
+    for (const id of packsOf.get(key) ?? []) lost.add(id);
+    hasAll = false;
+  }
+  // Which packs a snapshot needs only the restore key could tell: where anything is lacking, any old snapshot may be.
+  for (const key of ofKind('snapshot')) {
+    if (hasAll) await copyIfGood(repository, member, key, signal);
+    else member.result.skipped.push(key);
+  }
+  for (const key of ofKind('repository')) await store(member, key, await readGood(repository, key, signal), signal);
 }
 
-async function copy(
+/** Undefined when no backend has the object whole. */
+async function unlessBad<T>(reading: Promise<T>): Promise<T | undefined> {
+  try {
+    return await reading;
+  } catch (error) {
+    if (isHoldfastError(error, 'damaged', 'forged', 'wrong_key', 'not_found', 'not_enough_backends')) return undefined;
+    throw error;
+  }
+}
+
+/** @returns false when no backend has the object whole; it is noted, and nothing is stored. */
+async function copyIfGood(
   repository: Repository,
   member: Member,
   key: string,
   signal: AbortSignal | undefined,
-): Promise<void> {
-  const bytes = await repository.mirror.read(
-    key,
-    async (candidate) => {
-      await checkStored(repository, key, candidate);
-      return candidate;
-    },
-    { signal, quiet: true }, // that some lack it is the reason for reading it
-  );
+): Promise<boolean> {
+  const bytes = await unlessBad(readGood(repository, key, signal));
+  if (bytes) await store(member, key, bytes, signal);
+  else member.result.skipped.push(key);
+  return bytes !== undefined;
+}
+
+function readGood(repository: Repository, key: string, signal: AbortSignal | undefined): Promise<Uint8Array> {
+  const check = async (bytes: Uint8Array) => {
+    await checkStored(repository, key, bytes);
+    return bytes;
+  };
+  return repository.mirror.read(key, check, { signal, quiet: true }); // that some lack it is the reason for reading it
+}
+
+async function store(member: Member, key: string, bytes: Uint8Array, signal: AbortSignal | undefined): Promise<void> {
   await member.backend.put(key, bytes, { ifAbsent: true, signal });
   member.result.objects++;
   member.result.bytes += bytes.length;
@@ -144,13 +226,10 @@ export async function checkStored(repository: Repository, key: string, bytes: Ui
         throw new HoldfastError('damaged', `${REPOSITORY_KEY} differs from the one that was opened`);
       break;
     case 'identity':
+      if (key === wrappedIdentityKey(repository.keys.agent.publicKey))
+        checkContentName(bytes, repository.keys.identity, key);
+      break;
     case undefined:
-      break; // nothing but the restore key can tell; scrub looks into it where that is at hand
+      break;
   }
-}
-
-function idOf(key: string): string {
-  const name = parseKey(key);
-  if (name?.kind !== 'index') throw new HoldfastError('bug', 'not an index key');
-  return name.id;
 }

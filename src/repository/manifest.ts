@@ -50,7 +50,8 @@ function formatTime(ns: bigint): string {
   return `${ns < 0n ? '-' : ''}${magnitude / 1_000_000_000n}.${(magnitude % 1_000_000_000n).toString().padStart(9, '0')}`;
 }
 
-const TIME = /^(-?)(\d{1,12})\.(\d{9})$/;
+/** Some file systems keep any 64 bits of seconds, and programs that take milliseconds for seconds use them. */
+const TIME = /^(-?)(\d{1,19})\.(\d{9})$/;
 const MODE = /^[0-7]{4}$/;
 const HEX64 = /^[0-9a-f]{64}$/;
 

@@ -1,19 +1,29 @@
 /** An opened repository: what is read through it is verified, and what is written follows the order that keeps every earlier snapshot safe. */
 import { HoldfastError, isHoldfastError } from '../errors.ts';
-import type { Clock, Random } from '../clock.ts';
+import { systemRandom, type Clock, type Random } from '../clock.ts';
 import type { ChunkId, Entry } from '../entry.ts';
 import type { Mirror } from '../backend/mirror.ts';
 import { openAge } from '../crypto/age.ts';
 import { chunkIdFunction, gearTable } from '../crypto/chunk-id.ts';
 import { CHUNK_MAX_BYTES } from '../limits.ts';
 import { makeCut, type Cut } from './chunker.ts';
-import { parseKey, wrappedIdentityKey, type KeysRecord, type RepositoryRecord, type SnapshotId } from './format.ts';
+import {
+  checkContentName,
+  lostIfAbsent,
+  parseKey,
+  stampIn,
+  wrappedIdentityKey,
+  type KeysRecord,
+  type RepositoryRecord,
+  type SnapshotId,
+} from './format.ts';
 import { openIndex } from './index-object.ts';
 import { openKeys, type Access, type OpenedKeys } from './keys.ts';
 import { readEntries } from './manifest.ts';
 import { PackIndex } from './pack-index.ts';
 import { ChunkReader } from './reader.ts';
 import { openSnapshot, type Snapshot } from './snapshot.ts';
+import { Threads } from './threads.ts';
 import { SnapshotWriter } from './writer.ts';
 
 /** Opens the repository that the backends of the mirror hold; see `openKeys` for what happens to those that hold none or another. */
@@ -36,12 +46,14 @@ export async function openRepository(mirror: Mirror, access: Access, signal?: Ab
   return new Repository(mirror, opened);
 }
 
-export class Repository {
+export class Repository implements AsyncDisposable {
   readonly mirror: Mirror;
   readonly record: RepositoryRecord;
   /** The bytes of `holdfast.json`. */
   readonly plain: Uint8Array;
   readonly keys: KeysRecord;
+  /** Public keys (hex) that the agent has had, of every key record. */
+  readonly agents: readonly string[];
   /** Secret: goes into the writer key file of a new host and nowhere else. */
   readonly chunkIdKey: Uint8Array;
   /** Secret, as above. */
@@ -50,12 +62,15 @@ export class Repository {
   readonly idOf: (bytes: Uint8Array) => ChunkId;
   readonly cut: Cut;
   readonly identities: readonly string[];
+  /** For opening packs; idle until then. */
+  readonly threads = new Threads(systemRandom);
 
   constructor(mirror: Mirror, opened: OpenedKeys) {
     this.mirror = mirror;
     this.record = opened.repository;
     this.plain = opened.plain;
     this.keys = opened.keys;
+    this.agents = opened.agents;
     this.chunkIdKey = opened.chunkIdKey;
     this.writerIdentity = opened.writerIdentity;
     this.identities = opened.identities;
@@ -67,18 +82,18 @@ export class Repository {
     return this.record.id;
   }
 
-  /** Which snapshots each backend lists, by id, in no order. Nothing is read. */
-  async listSnapshots(signal?: AbortSignal): Promise<Map<SnapshotId, { key: string; backends: string[] }>> {
-    const found = new Map<SnapshotId, { key: string; backends: string[] }>();
+  /** Which snapshot objects there are, by key, and the backends that list each. Nothing is read. */
+  async listSnapshots(signal?: AbortSignal): Promise<Map<string, { id: SnapshotId; backends: string[] }>> {
+    const found = new Map<string, { id: SnapshotId; backends: string[] }>();
     await Promise.all(
       this.mirror.live().map(async ({ name, backend }) => {
         try {
           for await (const { key } of backend.list('snapshots/', { signal })) {
             const parsed = parseKey(key);
             if (parsed?.kind !== 'snapshot') continue;
-            const entry = found.get(parsed.id);
+            const entry = found.get(key);
             if (entry) entry.backends.push(name);
-            else found.set(parsed.id, { key, backends: [name] });
+            else found.set(key, { id: parsed.id, backends: [name] });
           }
         } catch (error) {
           if (!(error instanceof HoldfastError) || error.code === 'interrupted') throw error;
@@ -92,12 +107,13 @@ export class Repository {
   /**
    * Every snapshot that can be opened and verified, oldest first, and the problems of those that cannot.
    */
-  async snapshots(
-    signal?: AbortSignal,
-  ): Promise<{ snapshots: (Snapshot & { backends: string[] })[]; problems: { key: string; error: HoldfastError }[] }> {
+  async snapshots(signal?: AbortSignal): Promise<{
+    snapshots: (Snapshot & { backends: string[] })[];
+    problems: { key: string; error: HoldfastError }[];
+  }> {
     const snapshots: (Snapshot & { backends: string[] })[] = [];
     const problems: { key: string; error: HoldfastError }[] = [];
-    for (const [id, { key, backends }] of await this.listSnapshots(signal)) {
+    for (const [key, { id, backends }] of await this.listSnapshots(signal)) {
       try {
         snapshots.push({ ...(await this.readSnapshot(id, key, signal)), backends });
       } catch (error) {
@@ -114,15 +130,21 @@ export class Repository {
   }
 
   checkSnapshot(id: SnapshotId, key: string, bytes: Uint8Array): Promise<Snapshot> {
-    return openSnapshot(bytes, { id, key, agent: this.keys.agent.publicKey, repository: this.id }, this.identities);
+    return openSnapshot(bytes, { id, key, agents: this.agents, repository: this.id }, this.identities);
   }
 
-  /** Finds one snapshot by `latest`, its id or the beginning of its id. @throws `not_found`, `usage` when several begin so. */
-  async findSnapshot(selector: string, signal?: AbortSignal): Promise<Snapshot & { backends: string[] }> {
+  /**
+   * Finds one snapshot by `latest`, its id or the beginning of its id. With `latest`, `passedOver` are those that seem to be newer and
+   * cannot be read. @throws `not_found`, `usage` when several begin so.
+   */
+  async findSnapshot(
+    selector: string,
+    signal?: AbortSignal,
+  ): Promise<Snapshot & { backends: string[]; passedOver: { key: string; error: HoldfastError }[] }> {
     const { snapshots, problems } = await this.snapshots(signal);
     if (selector === 'latest') {
       const newest = snapshots.at(-1);
-      if (newest) return newest;
+      if (newest) return { ...newest, passedOver: problems.filter(({ key }) => stampIn(key) >= stampIn(newest.key)) };
       if (problems[0]) throw problems[0].error;
       throw new HoldfastError('not_found', 'the repository holds no snapshot yet', {
         hint: 'Run `holdfast backup` first.',
@@ -146,7 +168,7 @@ export class Repository {
       throw new HoldfastError('usage', `${matches.length} snapshots begin with ${selector}`, {
         hint: 'Give more digits of the id.',
       });
-    return match;
+    return { ...match, passedOver: [] };
   }
 
   /** Reads every index object into memory. An index that cannot be read from any backend is skipped and reported. */
@@ -175,7 +197,8 @@ export class Repository {
 
   /** @param prefer name of the backend to read from first. */
   reader(index: PackIndex, prefer?: string): ChunkReader {
-    return new ChunkReader({ mirror: this.mirror, index, identities: this.identities, idOf: this.idOf, prefer });
+    const { mirror, identities, chunkIdKey, idOf, threads } = this;
+    return new ChunkReader({ mirror, index, identities, chunkIdKey, idOf, threads, prefer });
   }
 
   writer(index: PackIndex, seams: { clock: Clock; random: Random; signal?: AbortSignal | undefined }): SnapshotWriter {
@@ -197,8 +220,16 @@ export class Repository {
 
   /** The agent's key file, as `init` wrapped it. Secret; needs restore access. */
   agentKeyFile(signal?: AbortSignal): Promise<Uint8Array> {
-    return this.mirror.read(wrappedIdentityKey(this.keys.agent.publicKey), (bytes) => openAge(bytes, this.identities), {
-      signal,
-    });
+    const key = wrappedIdentityKey(this.keys.agent.publicKey);
+    const open = (bytes: Uint8Array) => {
+      checkContentName(bytes, this.keys.identity, key);
+      return openAge(bytes, this.identities);
+    };
+    return this.mirror.read(key, open, { signal }).catch(lostIfAbsent);
+  }
+
+  /** Ends the threads; the mirror is the caller's. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.threads[Symbol.asyncDispose]();
   }
 }

@@ -38,6 +38,8 @@ const PENDING = 0xffff_ffff;
 export class PackIndex {
   readonly packs: PackInfo[] = [];
   readonly #packNumbers = new Map<PackId, number>();
+  /** Of the few chunks that are stored more than once: by runs side by side, or again because a pack was lost. */
+  readonly #others = new Map<ChunkId, ChunkLocation[]>();
   #ids = Buffer.alloc(1024 * ID_BYTES);
   #places = new Uint32Array(1024 * 4); // pack, frame, offset, length
   #slots = new Uint32Array(2048); // chunk number + 1; 0 is free
@@ -84,13 +86,21 @@ export class PackIndex {
     this.#put(id, PENDING, 0, 0, length);
   }
 
-  /** Adds a pack with its chunks. A chunk that is known already keeps its first place. */
+  /** The other places of a chunk that lies in several packs: for when its first cannot be read. */
+  elsewhere(id: ChunkId): readonly ChunkLocation[] {
+    return this.#others.get(id) ?? [];
+  }
+
+  /** Adds a pack with its chunks. A chunk that is known already keeps its first place, and has one more. */
   addPack(pack: IndexedPack): void {
     if (this.#packNumbers.has(pack.id)) return;
     const { chunks, ...info } = pack;
     const number = this.packs.push(info) - 1;
     this.#packNumbers.set(pack.id, number);
-    for (const chunk of chunks) this.#put(chunk.id, number, chunk.frame, chunk.offset, chunk.length);
+    for (const { id, frame, offset, length } of chunks) {
+      if (this.locate(id)) this.#others.set(id, [...this.elsewhere(id), { pack: number, frame, offset, length }]);
+      else this.#put(id, number, frame, offset, length);
+    }
   }
 
   #put(id: ChunkId, pack: number, frame: number, offset: number, length: number): void {

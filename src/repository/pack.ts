@@ -2,19 +2,14 @@
  * Packs: many chunks in one object. The plaintext is a tar archive whose members are chunks, cut into frames; each frame is
  * an independent zstd frame, so `zstd -d | tar t` reads the whole and a ranged read opens just one.
  */
-import { promisify } from 'node:util';
-import { constants, zstdCompress, zstdDecompress } from 'node:zlib';
 import { Header } from 'tar/header';
-import { assert, HoldfastError } from '../errors.ts';
+import { assert } from '../errors.ts';
 import type { ChunkId } from '../entry.ts';
-import { CHUNK_MAX_BYTES, FRAME_TAR_MAX_BYTES, FRAME_TAR_TARGET_BYTES, PACK_TAR_MAX_BYTES } from '../limits.ts';
-
-const compress = promisify(zstdCompress);
-const decompress = promisify(zstdDecompress);
+import { CHUNK_MAX_BYTES, FRAME_TAR_TARGET_BYTES, PACK_TAR_MAX_BYTES } from '../limits.ts';
+import type { Threads } from './threads.ts';
 
 const BLOCK_BYTES = 512;
 const END_OF_ARCHIVE_BYTES = 2 * BLOCK_BYTES;
-const ZSTD_LEVEL = 3;
 /** A frame one byte short of its target, one more chunk of the longest kind with header and padding, and the end of the archive. */
 const BUFFER_BYTES = FRAME_TAR_TARGET_BYTES + CHUNK_MAX_BYTES + 4 * BLOCK_BYTES;
 
@@ -48,7 +43,7 @@ function memberBytes(length: number): number {
   return BLOCK_BYTES + Math.ceil(length / BLOCK_BYTES) * BLOCK_BYTES;
 }
 
-/** Collects chunks into one pack. Full frames are compressed at once, on Node's thread pool. */
+/** Collects chunks into one pack. Full frames are compressed at once, on other threads. */
 export class PackBuilder {
   readonly kind: PackKind;
   readonly #buffers: FrameBuffers;
@@ -112,10 +107,9 @@ export class PackBuilder {
   #closeFrame(): void {
     const frame = this.#frame;
     assert(frame, 'a frame is open');
-    const tar = frame.subarray(0, this.#used);
-    this.#tarLengths.push(tar.length);
-    this.#tarBytes += tar.length;
-    const job = compressChecked(tar).finally(() => this.#buffers.give(frame));
+    this.#tarLengths.push(this.#used);
+    this.#tarBytes += this.#used;
+    const job = this.#buffers.compress(frame, this.#used);
     job.catch(() => undefined); // reported by finish(); never as an unhandled rejection before it
     this.#compressed.push(job);
     this.#frame = undefined;
@@ -125,23 +119,16 @@ export class PackBuilder {
 
 const EPOCH = new Date(0);
 
-/** Compresses, opens the result again and compares: bad memory is caught before it becomes a backup (I10). */
-async function compressChecked(tar: Buffer): Promise<Uint8Array> {
-  const packed = await compress(tar, { params: { [constants.ZSTD_c_compressionLevel]: ZSTD_LEVEL } });
-  const again = await decompress(packed, { maxOutputLength: tar.length });
-  if (!tar.equals(again)) {
-    throw new HoldfastError('bug', 'compressed data did not decompress to what it was made from', {
-      hint: 'Nothing was stored. Test the memory of this machine.',
-    });
-  }
-  return packed;
-}
-
-/** Frame-sized buffers that are used again, so that memory stays flat however much is packed. */
+/** Frame-sized buffers that go to the threads and come back, so that memory stays flat however much is packed. */
 export class FrameBuffers {
+  readonly #threads: Threads;
   readonly #free: Buffer[] = [];
   #inUse = 0;
   #waiting: (() => void)[] = [];
+
+  constructor(threads: Threads) {
+    this.#threads = threads;
+  }
 
   /** Buffers being filled or compressed. */
   get inUse(): number {
@@ -153,34 +140,22 @@ export class FrameBuffers {
     return this.#free.pop() ?? Buffer.allocUnsafeSlow(BUFFER_BYTES);
   }
 
-  give(buffer: Buffer): void {
-    this.#inUse--;
-    this.#free.push(buffer);
-    const waiting = this.#waiting;
-    this.#waiting = [];
-    for (const wake of waiting) wake();
+  /** Compresses the first `tarBytes` of a buffer that was taken; the buffer is gone from here on. */
+  async compress(buffer: Buffer, tarBytes: number): Promise<Uint8Array> {
+    try {
+      const { packed, tar } = await this.#threads.run('compress', { tar: buffer.subarray(0, tarBytes) }, [buffer]);
+      this.#free.push(Buffer.from(tar.buffer));
+      return packed;
+    } finally {
+      this.#inUse--;
+      const waiting = this.#waiting;
+      this.#waiting = [];
+      for (const wake of waiting) wake();
+    }
   }
 
   /** Resolves when a buffer has come back. */
   given(): Promise<void> {
     return new Promise((resolve) => this.#waiting.push(resolve));
   }
-}
-
-/**
- * Decompresses one frame.
- * @throws `damaged` when it is no zstd frame or not exactly `tarBytes` long, without ever allocating more than that.
- */
-export async function openFrame(compressed: Uint8Array, tarBytes: number): Promise<Uint8Array> {
-  if (tarBytes < 0 || tarBytes > FRAME_TAR_MAX_BYTES)
-    throw new HoldfastError('damaged', `a frame of ${tarBytes} bytes is over the limit`);
-  let tar: Buffer;
-  try {
-    tar = await decompress(compressed, { maxOutputLength: Math.max(1, tarBytes) });
-  } catch (cause) {
-    throw new HoldfastError('damaged', 'a frame of the pack does not decompress', { cause });
-  }
-  if (tar.length !== tarBytes)
-    throw new HoldfastError('damaged', `a frame has ${tar.length} bytes where the index says ${tarBytes}`);
-  return tar;
 }

@@ -4,7 +4,7 @@
 export { createRepository, type NewRepository } from './create.ts';
 export { openRepository, type Repository } from './open.ts';
 export type { Access } from './keys.ts';
-export { parseKey, REPOSITORY_KEY, timestamp, FORMAT_VERSION } from './format.ts';
+export { HANDLE, parseKey, REPOSITORY_KEY, timestamp, FORMAT_VERSION } from './format.ts';
 export type { KeysRecord, PackId, RepositoryRecord, Signer, SnapshotId, SnapshotRecord } from './format.ts';
 export { checkChain, type Snapshot } from './snapshot.ts';
 export { ChunkStream, type ChunkerParameters } from './chunker.ts';

@@ -1,11 +1,9 @@
 /** Verification: looking at every backend on its own, and saying what a damaged object means for snapshots and paths. */
 import { HoldfastError, isHoldfastError } from '../errors.ts';
-import { openAge } from '../crypto/age.ts';
 import type { Backend } from '../backend/backend.ts';
 import { rawForDisplay } from '../raw-path.ts';
-import { packKey, parseKey, secretsKey, type PackId } from './format.ts';
+import { packKey, parseKey, secretsKey, wrappedIdentityKey, type PackId } from './format.ts';
 import { checkStored } from './level.ts';
-import { openFrame } from './pack.ts';
 import { PackIndex, type IndexedPack } from './pack-index.ts';
 import type { Repository } from './open.ts';
 import { checkChain, type Snapshot } from './snapshot.ts';
@@ -87,7 +85,7 @@ class Scrub {
     const snapshots: Snapshot[] = [];
     const needed = [...union]
       .filter((key) => parseKey(key) && parseKey(key)?.kind !== 'pack')
-      .concat(secretsKey(this.#repository.keys.secrets));
+      .concat(secretsKey(this.#repository.keys.secrets), wrappedIdentityKey(this.#repository.keys.agent.publicKey));
     for (const key of new Set(needed)) {
       if (!listing.has(key)) {
         this.#damage(name, key, 'the object is missing');
@@ -102,8 +100,6 @@ class Scrub {
           snapshots.push(await this.#repository.checkSnapshot(parsed.id, key, bytes));
         } else {
           await checkStored(this.#repository, key, bytes);
-          if (parsed?.kind === 'identity' && this.#options.level === 'chunks')
-            await openAge(bytes, this.#repository.identities);
         }
       });
     }
@@ -127,19 +123,12 @@ class Scrub {
     }
     await this.#attempt(name, key, async () => {
       const bytes = await this.#read(backend, key);
-      await checkStored(this.#repository, key, bytes);
-      if (this.#options.level !== 'chunks') return;
-      const plain = await openAge(bytes, this.#repository.identities);
-      const frames = await Promise.all(
-        pack.frames.map((frame) =>
-          openFrame(plain.subarray(frame.offset, frame.offset + frame.length), frame.tarBytes),
-        ),
-      );
-      for (const chunk of pack.chunks) {
-        const data = frames[chunk.frame]?.subarray(chunk.offset, chunk.offset + chunk.length);
-        if (!data || this.#repository.idOf(data) !== chunk.id)
-          throw new HoldfastError('damaged', `chunk ${chunk.id.slice(0, 16)}… does not match its id`);
-      }
+      if (this.#options.level !== 'chunks') return checkStored(this.#repository, key, bytes);
+      const { identities, chunkIdKey, threads } = this.#repository;
+      const frames = pack.frames.map((entry, frame) => ({ frame, ...entry }));
+      const ask = { key, id: pack.id, bytes, identities, frames, chunks: pack.chunks, chunkIdKey, keep: false };
+      const { wrong } = await threads.run('open', ask, [bytes]);
+      if (wrong.length > 0) throw new HoldfastError('damaged', `${wrong.length} chunks of it do not match their ids`);
     });
   }
 

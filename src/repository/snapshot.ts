@@ -7,6 +7,7 @@ import type { Random } from '../clock.ts';
 import {
   parseRecord,
   SNAPSHOT_PAYLOAD_TYPE,
+  snapshotKey,
   snapshotSchema,
   type Signer,
   type SnapshotId,
@@ -35,25 +36,28 @@ export async function sealSnapshot(
 
 /**
  * Opens a snapshot object and checks it before anything in it is believed: id, signature of the agent, repository.
- * @param agent the public key (hex) that must have signed.
+ * @param expected.agents the public keys (hex) of which one must have signed: that which the record names.
  * @throws `damaged`, `forged`, `wrong_key`, `unsupported_format`
  */
 export async function openSnapshot(
   bytes: Uint8Array,
-  expected: { id: SnapshotId; key: string; agent: string; repository: string },
+  expected: { id: SnapshotId; key: string; agents: readonly string[]; repository: string },
   identities: readonly string[],
 ): Promise<Snapshot> {
   const what = `snapshot ${expected.id.slice(0, 8)}`;
   const envelope = parseEnvelope(await openAge(bytes, identities), SNAPSHOT_PAYLOAD_TYPE);
   if (sha256Hex(envelope.payload) !== expected.id)
     throw new HoldfastError('damaged', `${what} is another snapshot than its name says`);
-  if (!signedBy(envelope, Buffer.from(expected.agent, 'hex'))) {
+  const signer = expected.agents.find((agent) => signedBy(envelope, Buffer.from(agent, 'hex')));
+  if (signer === undefined) {
     throw new HoldfastError('forged', `${what} is not signed by the agent's key`, {
       hint: 'Somebody else wrote it. Do not restore it; find out who can write to the backend.',
     });
   }
   const record = parseRecord(envelope.payload, snapshotSchema, what);
-  if (record.repository !== expected.repository || record.agent.publicKey !== expected.agent) {
+  if (snapshotKey(Date.parse(record.time), expected.id) !== expected.key)
+    throw new HoldfastError('damaged', `${what} lies under a name of another time`);
+  if (record.repository !== expected.repository || record.agent.publicKey !== signer) {
     throw new HoldfastError('forged', `${what} belongs to another repository or agent`, {
       hint: 'Do not restore it; it was put there by hand.',
     });

@@ -5,19 +5,13 @@
 import { HoldfastError, throwIfAborted } from '../errors.ts';
 import type { Clock, Random } from '../clock.ts';
 import type { ChunkId } from '../entry.ts';
-import { sealAge } from '../crypto/age.ts';
 import { sha256Hex } from '../crypto/hash.ts';
 import type { Mirror } from '../backend/mirror.ts';
-import {
-  FRAMES_IN_FLIGHT,
-  INDEX_FLUSH_MS,
-  INDEX_FLUSH_PACKS,
-  PACK_STORED_MAX_BYTES,
-  UPLOADS_IN_FLIGHT,
-} from '../limits.ts';
+import { INDEX_FLUSH_MS, INDEX_FLUSH_PACKS, PACK_STORED_MAX_BYTES, UPLOADS_IN_FLIGHT } from '../limits.ts';
 import { indexKey, packKey, snapshotKey, type PackId, type Signer, type SnapshotRecord } from './format.ts';
 import { sealIndex } from './index-object.ts';
 import { FrameBuffers, PackBuilder, type PackKind } from './pack.ts';
+import { Threads } from './threads.ts';
 import type { IndexedPack, PackIndex } from './pack-index.ts';
 import { sealSnapshot, type Snapshot } from './snapshot.ts';
 
@@ -42,10 +36,11 @@ export interface WriterTotals {
   storedBytes: number;
 }
 
-export class SnapshotWriter {
+export class SnapshotWriter implements AsyncDisposable {
   readonly totals: WriterTotals = { packs: 0, addedBytes: 0, storedBytes: 0 };
   readonly #options: WriterOptions;
-  readonly #buffers = new FrameBuffers();
+  readonly #threads: Threads;
+  readonly #buffers: FrameBuffers;
   readonly #builders = new Map<PackKind, PackBuilder>();
   readonly #jobs = new Set<Promise<void>>();
   #unindexed: IndexedPack[] = [];
@@ -55,6 +50,8 @@ export class SnapshotWriter {
 
   constructor(options: WriterOptions) {
     this.#options = options;
+    this.#threads = new Threads(options.random);
+    this.#buffers = new FrameBuffers(this.#threads);
     this.#lastIndexAt = options.clock.monotonic();
   }
 
@@ -84,7 +81,7 @@ export class SnapshotWriter {
   ready(): Promise<void> | undefined {
     if (this.#failure !== undefined) throw this.#failure;
     throwIfAborted(this.#options.signal);
-    if (this.#jobs.size < UPLOADS_IN_FLIGHT && this.#buffers.inUse < FRAMES_IN_FLIGHT) return undefined;
+    if (this.#jobs.size < UPLOADS_IN_FLIGHT && this.#buffers.inUse < this.#threads.capacity) return undefined;
     return this.#settle();
   }
 
@@ -116,6 +113,10 @@ export class SnapshotWriter {
     return { id, record, key };
   }
 
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#threads[Symbol.asyncDispose]();
+  }
+
   #close(builder: PackBuilder): void {
     this.#builders.delete(builder.kind);
     if (builder.isEmpty) return;
@@ -128,12 +129,13 @@ export class SnapshotWriter {
   }
 
   async #store(builder: PackBuilder): Promise<void> {
-    const { mirror, recipients, random, signal, index, clock } = this.#options;
+    const { mirror, recipients, signal, index, clock } = this.#options;
     const plain = await builder.finish();
-    const { bytes, payloadOffset } = await sealAge(plain.frames, recipients.restore, random);
+    const ask = { frames: plain.frames, recipients: recipients.restore };
+    const { bytes, payloadOffset, id: name } = await this.#threads.run('seal', ask, plain.frames);
     if (bytes.length > PACK_STORED_MAX_BYTES)
       throw new HoldfastError('bug', `a pack came out as ${bytes.length} bytes`);
-    const id = sha256Hex(bytes) as PackId;
+    const id = name as PackId;
     await mirror.put(packKey(id), bytes, { ifAbsent: true, signal });
     const pack: IndexedPack = {
       id,
@@ -184,7 +186,7 @@ export class SnapshotWriter {
   async #settle(): Promise<void> {
     while (
       this.#failure === undefined &&
-      (this.#jobs.size >= UPLOADS_IN_FLIGHT || this.#buffers.inUse >= FRAMES_IN_FLIGHT)
+      (this.#jobs.size >= UPLOADS_IN_FLIGHT || this.#buffers.inUse >= this.#threads.capacity)
     ) {
       throwIfAborted(this.#options.signal);
       await Promise.race([...this.#jobs, this.#buffers.given()]);

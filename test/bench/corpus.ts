@@ -47,28 +47,37 @@ export class Seeded {
   }
 }
 
-const SYLLABLES = 'ka lo mi ren tas ver don pel sur ing ter al bo ni qua sel for mun dre hal ex con pro re un dis tion ment ly er'.split(' ');
+const SYLLABLES =
+  'ka lo mi ren tas ver don pel sur ing ter al bo ni qua sel for mun dre hal ex con pro re un dis tion ment ly er'.split(
+    ' ',
+  );
 
-/** Text with the statistics of notes and messages: a few thousand words, the common ones far more common. */
+/**
+ * Text with the statistics of notes and messages: words of which a few are common, in phrases of which many come again, with numbers
+ * and names in between. zstd at level 3 makes about a quarter of it, as of real agents' notes and logs.
+ */
 export class Writer {
   readonly #random: Seeded;
-  readonly #words: string[];
+  readonly #phrases: string[];
 
   constructor(random: Seeded) {
     this.#random = random;
-    const vocabulary = new Seeded(1);
-    this.#words = Array.from({ length: 4000 }, () => Array.from({ length: 1 + vocabulary.below(3) }, () => SYLLABLES[vocabulary.below(SYLLABLES.length)]).join(''));
+    const language = new Seeded(1);
+    const words = Array.from({ length: 3000 }, () =>
+      Array.from({ length: 1 + language.below(3) }, () => SYLLABLES[language.below(SYLLABLES.length)]).join(''),
+    );
+    const word = () => words[Math.floor((language.next() / 2 ** 32) ** 2.5 * words.length)] ?? '';
+    this.#phrases = Array.from({ length: 4000 }, () => Array.from({ length: 3 + language.below(7) }, word).join(' '));
   }
 
   /** About `length` characters of sentences. */
   text(length: number): string {
     const parts: string[] = [];
-    for (let made = 0; made < length; ) {
-      // The square of a uniform number favours the front of the vocabulary, roughly as Zipf's law has it.
-      const rank = Math.floor((this.#random.next() / 2 ** 32) ** 2.5 * this.#words.length);
-      const word = this.#random.below(40) === 0 ? this.#random.next().toString(36) : (this.#words[rank] ?? '');
-      parts.push(word, this.#random.below(12) === 0 ? '.\n' : ' ');
-      made += word.length + 1;
+    for (let made = 0; made < length;) {
+      const rank = Math.floor((this.#random.next() / 2 ** 32) ** 2 * this.#phrases.length);
+      const phrase = this.#random.below(8) === 0 ? this.#random.below(1e6).toString() : (this.#phrases[rank] ?? '');
+      parts.push(phrase, this.#random.below(4) === 0 ? '.\n' : ' ');
+      made += phrase.length + 1;
     }
     return parts.join('').slice(0, length);
   }
@@ -99,8 +108,13 @@ export function makeAgents(root: string, shape: AgentsShape = AGENTS): void {
     const home = join(root, `agent-${String(agent).padStart(2, '0')}`);
     mkdirSync(join(home, 'memory'), { recursive: true });
     mkdirSync(join(home, 'sessions'));
-    for (const name of ['MEMORY.md', 'HEARTBEAT.md', 'SOUL.md', 'USER.md']) writeFileSync(join(home, name), writer.text(4000));
-    for (let day = 0; day < shape.days; day++) writeFileSync(join(home, 'memory', `day-${String(day).padStart(3, '0')}.md`), writer.text(1500 + (day % 7) * 700));
+    for (const name of ['MEMORY.md', 'HEARTBEAT.md', 'SOUL.md', 'USER.md'])
+      writeFileSync(join(home, name), writer.text(4000));
+    for (let day = 0; day < shape.days; day++)
+      writeFileSync(
+        join(home, 'memory', `day-${String(day).padStart(3, '0')}.md`),
+        writer.text(1500 + (day % 7) * 700),
+      );
     for (let session = 0; session < shape.sessions; session++) {
       const lines: string[] = [];
       for (let bytes = 0, id = 0; bytes < shape.sessionBytes; id++) {
@@ -116,10 +130,13 @@ export function makeAgents(root: string, shape: AgentsShape = AGENTS): void {
 
 function makeDatabase(path: string, rows: number, writer: Writer): void {
   const database = new DatabaseSync(path);
-  database.exec('PRAGMA journal_mode = DELETE; PRAGMA synchronous = OFF; CREATE TABLE events (id INTEGER PRIMARY KEY, session TEXT, kind TEXT, body TEXT); CREATE INDEX by_session ON events (session)');
+  database.exec(
+    'PRAGMA journal_mode = DELETE; PRAGMA synchronous = OFF; CREATE TABLE events (id INTEGER PRIMARY KEY, session TEXT, kind TEXT, body TEXT); CREATE INDEX by_session ON events (session)',
+  );
   const insert = database.prepare('INSERT INTO events (session, kind, body) VALUES (?, ?, ?)');
   database.exec('BEGIN');
-  for (let i = 0; i < rows; i++) insert.run(`session-${i % 97}`, i % 3 ? 'message' : 'tool', writer.text(100 + (i % 11) * 60));
+  for (let i = 0; i < rows; i++)
+    insert.run(`session-${i % 97}`, i % 3 ? 'message' : 'tool', writer.text(100 + (i % 11) * 60));
   database.exec('COMMIT');
   database.close();
 }
@@ -132,7 +149,9 @@ export function changeAgents(root: string, round: number, shape: AgentsShape = A
     appendFileSync(join(home, 'sessions', `session-${agent % shape.sessions}.jsonl`), writer.message(round));
     const database = new DatabaseSync(join(home, 'agent.sqlite'));
     database.exec('PRAGMA synchronous = OFF');
-    database.prepare('UPDATE events SET body = ? WHERE id = ?').run(writer.text(200), 1 + ((agent * 31 + round * 7) % shape.rows));
+    database
+      .prepare('UPDATE events SET body = ? WHERE id = ?')
+      .run(writer.text(200), 1 + ((agent * 31 + round * 7) % shape.rows));
     database.close();
     writeFileSync(join(home, 'memory', `round-${round}.md`), writer.text(3000));
   }

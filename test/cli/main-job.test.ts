@@ -41,7 +41,7 @@ async function refused(code: number, args: string[]): Promise<Failure['error']> 
 }
 
 beforeAll(async () => {
-  home = await temporaryFolder();
+  home = temporaryFolder();
   mkdirSync(at('state', 'memory'), { recursive: true });
   mkdirSync(at('state', 'empty'));
   writeFileSync(at('state', 'MEMORY.md'), '# memory\n');

@@ -4,10 +4,10 @@
  *
  *     node_modules/.bin/node test/golden/generate.ts        as root, so that owners and unreadable files are in it
  *
- * Clock and random source are injected, but a second run would not make the same bytes: packs are sealed side by side and draw from one
- * stream of random bytes in the order in which they get there, and compressed bytes depend on the version of zstd.
+ * Clock, random source and place are fixed, and a second run makes nearly the same bytes. Not surely: packs are sealed side by side, and an
+ * index lists them in the order in which they are done; compressed bytes depend on the version of zstd.
  */
-import { chownSync, cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { chownSync, cpSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -38,7 +38,8 @@ export interface Golden {
 async function generate(): Promise<void> {
   if (existsSync(HOME)) throw new Error(`${HOME} is there already, and is there to stay`);
   if (process.getuid?.() !== 0) throw new Error('must run as root');
-  const folder = mkdtempSync(join(tmpdir(), 'holdfast-golden-'));
+  const folder = join(tmpdir(), 'holdfast-golden-v1'); // it is in the snapshots, as their source
+  mkdirSync(folder);
   const lab = makeLab(folder, { clock: steppingClock(), random: seededRandom('golden repository v1') }, ['repository']);
   const { repository, agent } = await lab.init();
   const golden: Golden = { repository, handle: agent.handle, agent: agent.fingerprint, snapshots: [] };

@@ -24,7 +24,9 @@ const TYPES: Readonly<Record<string, Listed['type']>> = { f: 'file', d: 'folder'
 
 /** Every entry below `root` and the root itself (path ''), sorted by the bytes of the paths. Makes unreadable files readable. */
 export function listTree(root: string): Listed[] {
-  const { stdout } = spawnSync('find', [root, '-printf', '%P\\0%y\\0%m\\0%T@\\0%U\\0%G\\0%l\\0'], { encoding: 'latin1' });
+  const { stdout } = spawnSync('find', [root, '-printf', '%P\\0%y\\0%m\\0%T@\\0%U\\0%G\\0%l\\0'], {
+    encoding: 'latin1',
+  });
   const fields = stdout.split('\0').slice(0, -1);
   const rows = Array.from({ length: fields.length / 7 }, (_, i) => fields.slice(i * 7, i * 7 + 7));
   rows.sort(([a = ''], [b = '']) => (a < b ? -1 : 1));

@@ -37,6 +37,8 @@ export interface AgentOptions {
   /** `memory` (default): in `stores`, each behind a FaultyBackend. `folders`: in folders of these names below `folder`. */
   storage?: 'memory' | 'folders';
   importedKey?: SigningKey;
+  /** Makes each of the backends in memory. */
+  stores?: (name: string) => FaultyBackend;
   /** What is random depends on it: two agents with one seed have the same keys. */
   seed?: string;
   /** Fills the empty state folder. */
@@ -86,7 +88,7 @@ export async function makeAgent(options: AgentOptions = {}): Promise<TestAgent> 
   const folders = { state: join(folder, 'local'), cache: join(folder, 'cache') };
   const stores = new Map<string, FaultyBackend>();
   const addresses = names.map((name) => ({ name, url: `file://${join(folder, name)}` }));
-  if (storage === 'memory') for (const name of names) stores.set(name, emptyStore(name));
+  if (storage === 'memory') for (const name of names) stores.set(name, (options.stores ?? emptyStore)(name));
   const random = seededRandom(seed);
   const opener: typeof openBackend = async (address, how) => {
     if (storage === 'folders') return openBackend(address, how);
@@ -209,14 +211,14 @@ export function emptyStore(name: string): FaultyBackend {
 /** Everything a backend holds. */
 export async function contentOf(backend: Backend): Promise<Map<string, Uint8Array>> {
   const content = new Map<string, Uint8Array>();
-  for await (const { key } of backend.list('')) content.set(key, await backend.get(key));
+  for await (const { key } of backend.list('')) content.set(key, Uint8Array.from(await backend.get(key)));
   return new Map([...content].toSorted(([a], [b]) => (a < b ? -1 : 1)));
 }
 
 /** A new backend in memory with this content. */
 export async function storeWith(name: string, content: ReadonlyMap<string, Uint8Array>): Promise<FaultyBackend> {
   const store = createMemory(name);
-  for (const [key, bytes] of content) await store.put(key, bytes);
+  for (const [key, bytes] of content) await store.put(key, Uint8Array.from(bytes));
   return new FaultyBackend(store, { name });
 }
 

@@ -122,6 +122,7 @@ const keysRecord = {
   recovery: ID,
   recipients: { restore: ['age1x'], writer: ['age1y'] },
   secrets: ID,
+  identity: ID,
 };
 const secretsRecord = {
   version: 1,

@@ -45,7 +45,10 @@ interface Made {
 
 async function make(names: readonly string[] = ['a', 'b'], keys = { agent, recovery }): Promise<Made> {
   const backends = new Map(names.map((name) => [name, createMemory(name)]));
-  const { id, chunkIdKey } = await createRepository(mirrorOf(backends), {
+  const [id, chunkIdKey] = [hexOf(random.bytes(16)), random.bytes(32)];
+  await createRepository(mirrorOf(backends), {
+    id,
+    chunkIdKey,
     handle: 'ada',
     ...keys,
     origin: 'derived',
@@ -118,6 +121,8 @@ describe('a repository', () => {
       const options = { handle: 'eve', agent: stranger, recovery: stranger, origin: 'derived' as const };
       await createRepository(mirrorOf([...other, ...backends]), {
         ...options,
+        id: 'ee'.repeat(16),
+        chunkIdKey: random.bytes(32),
         restoreRecipients: [writer.recipient],
         writer,
         agentKeyFile: Buffer.from(''),
@@ -137,6 +142,8 @@ describe('a repository', () => {
     const until = new Promise<void>((resolve) => (arrived = resolve));
     const slow = new FaultyBackend(store).plan({ effect: 'delay', on: 'put', key: REPOSITORY_KEY, until });
     const making = createRepository(mirrorOf([['a', slow]]), {
+      id: 'aa'.repeat(16),
+      chunkIdKey: random.bytes(32),
       handle: 'ada',
       agent,
       recovery,

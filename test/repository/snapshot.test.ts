@@ -46,7 +46,11 @@ function recordOf(over: Partial<SnapshotRecord> = {}): SnapshotRecord {
 
 const seal = (record: object, signer = agent) => sealSnapshot(record as SnapshotRecord, signer, recipients, random);
 const open = ({ id, bytes }: { id: SnapshotId; bytes: Uint8Array }, identities = [identity]) =>
-  openSnapshot(bytes, { id, key: snapshotKey(0, id), agent: hexOf(agent.publicKey), repository }, identities);
+  openSnapshot(
+    bytes,
+    { id, key: snapshotKey(Date.parse(recordOf().time), id), agents: [hexOf(agent.publicKey)], repository },
+    identities,
+  );
 
 describe('a snapshot', () => {
   test('comes back as it was', async () => {
@@ -54,7 +58,7 @@ describe('a snapshot', () => {
     expect(await open(sealed)).toEqual({
       id: sealed.id,
       record: recordOf({ tags: ['a', 'ü'] }),
-      key: snapshotKey(0, sealed.id),
+      key: snapshotKey(Date.parse(recordOf().time), sealed.id),
     });
   });
 

@@ -8,7 +8,8 @@ import { parseBackendFlag } from '../backend-flags.ts';
 import { HoldfastCommand } from '../base-command.ts';
 import { defaultKeyPaths, newConfigPath, renderConfig } from '../config.ts';
 import { localFolders } from '../context.ts';
-import { facts, lines, wordGrid } from '../render.ts';
+import { EXIT } from '../exit-codes.ts';
+import { facts, lines, warningLines, wordGrid } from '../render.ts';
 
 export default class Init extends HoldfastCommand<typeof Init, InitResult> {
   static override summary = 'Make an identity, its recovery words, a config and a repository on every backend.';
@@ -77,7 +78,11 @@ export default class Init extends HoldfastCommand<typeof Init, InitResult> {
     );
   }
 
-  protected override text({ agent, recovery, backends, files, words }: InitResult): string {
+  protected override exitCode({ warnings }: InitResult) {
+    return warnings.length > 0 ? EXIT.incomplete : EXIT.done;
+  }
+
+  protected override text({ agent, recovery, backends, files, words, warnings }: InitResult): string {
     const shown =
       words === undefined
         ? lines(
@@ -87,6 +92,7 @@ export default class Init extends HoldfastCommand<typeof Init, InitResult> {
         : lines('', 'Recovery words: write them on paper now. They are shown once and kept nowhere.', '') +
           wordGrid(words);
     return (
+      warningLines(warnings) +
       facts({
         agent: agent.handle,
         'agent key': `${agent.fingerprint} (${agent.origin})`,

@@ -1,0 +1,481 @@
+/** Two backends: one of them down, behind, new, emptied, rolled back; and two runs at once. */
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { cpSync, mkdirSync, mkdtempSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { describe, expect, test } from 'vitest';
+import { listSnapshots } from '../../src/operations/look.ts';
+import { verify } from '../../src/operations/verify.ts';
+import { takeLock } from '../../src/operations/lock.ts';
+import { failure, seededRandom } from '../crypto/support.ts';
+import { FaultyBackend } from '../faulty-backend.ts';
+import { contentDifference, removeFolder } from '../state/trees.ts';
+import {
+  contentOf,
+  contentsOf,
+  emptyStore,
+  expectSameContent,
+  expectSameTree,
+  makeAgent,
+  putBack,
+  type AgentOptions,
+  type TestAgent,
+} from './support.ts';
+
+const noise = seededRandom('backends');
+const make = (options: AgentOptions = {}) =>
+  makeAgent({
+    fill: (state) => {
+      mkdirSync(join(state, 'folder'));
+      for (const path of ['one', 'folder/two']) writeFileSync(join(state, path), noise.bytes(2000));
+    },
+    ...options,
+  });
+const change = (agent: TestAgent, name: string) => writeFileSync(join(agent.state, name), noise.bytes(2000));
+const storeOf = (agent: TestAgent, name: string) => {
+  const store = agent.stores.get(name);
+  if (!store) throw new Error(`no store ${name}`);
+  return store;
+};
+async function expectLevel(agent: TestAgent, one = 'a', two = 'b'): Promise<void> {
+  expectSameContent(await contentOf(storeOf(agent, one).inner), await contentOf(storeOf(agent, two).inner));
+}
+async function expectRestores(agent: TestAgent, names: readonly string[] = ['a', 'b']): Promise<void> {
+  for (const name of names) {
+    const target = mkdtempSync(join(agent.folder, 'out-'));
+    const backends = agent.addresses.filter((address) => address.name === name);
+    expect(await agent.restore(target, { backends })).toMatchObject({ complete: true, lost: [], warnings: [] });
+    expectSameTree(target, agent.state);
+  }
+}
+
+describe('a backend that is down', () => {
+  test('at the start fails, the others get the snapshot; with too few of them the run is incomplete', async () => {
+    await using agent = await make();
+    const away = storeOf(agent, 'b');
+    agent.stores.delete('b');
+    const first = await agent.backup();
+    expect(first.backends).toEqual([
+      { name: 'a', state: 'committed' },
+      { name: 'b', state: 'failed', error: { code: 'backend_unavailable', message: expect.stringContaining('b') } },
+    ]);
+    expect(first.complete).toBe(false);
+    expect(first.warnings).toMatchObject([{ code: 'backend_failed', message: expect.stringContaining('backend b') }]);
+    expect((await agent.backup({ require: 1 })).complete).toBe(true);
+    await expectRestores(agent, ['a']);
+    agent.stores.set('b', away);
+  });
+
+  test('is brought level by the next run, without the source being read again', async () => {
+    await using agent = await make();
+    await agent.backup();
+    const away = storeOf(agent, 'b');
+    agent.stores.delete('b');
+    change(agent, 'three');
+    await agent.backup();
+    change(agent, 'four');
+    await agent.backup();
+    agent.stores.set('b', away);
+    const third = await agent.backup();
+    expect(third.complete).toBe(true);
+    expect(third.bytes.read).toBe(0);
+    expect(third.warnings).toMatchObject([{ code: 'levelled', message: expect.stringContaining('backend b') }]);
+    expect(third.backends.map(({ state }) => state)).toEqual(['committed', 'committed']);
+    await expectLevel(agent);
+    await expectRestores(agent);
+    expect((await agent.verify('chunks')).damaged).toEqual([]);
+  });
+
+  test('wherever it stands in the config', async () => {
+    await using agent = await make();
+    const away = storeOf(agent, 'a');
+    agent.stores.delete('a');
+    await agent.backup();
+    agent.stores.set('a', away);
+    expect((await agent.backup()).warnings).toMatchObject([
+      { code: 'levelled', message: expect.stringContaining('backend a') },
+    ]);
+    await expectLevel(agent);
+  });
+
+  test.each([/^packs\//, /^index\//, /^snapshots\//])(
+    'from the first %s on is behind, and never holds a snapshot without what it needs',
+    async (key) => {
+      await using agent = await make();
+      await agent.backup();
+      change(agent, 'three');
+      storeOf(agent, 'b').plan({ effect: 'fail', on: 'put', key, times: Infinity });
+      const second = await agent.backup();
+      expect(second.backends).toMatchObject([
+        { state: 'committed' },
+        { state: 'behind', error: { code: 'backend_unavailable' } },
+      ]);
+      expect(second.complete).toBe(false);
+      agent.stores.set('b', new FaultyBackend(storeOf(agent, 'b').inner, { name: 'b' }));
+      // What b holds is a whole repository: it only lacks the newest snapshot.
+      await using alone = await agent.open('restore', ['b']);
+      expect((await alone.snapshots()).snapshots.map(({ record }) => record.seq)).toEqual([0]);
+      expect((await agent.backup()).complete).toBe(true);
+      await expectLevel(agent);
+      await expectRestores(agent);
+    },
+  );
+
+  test('together with all others stops the run, and nothing is half there', async () => {
+    await using agent = await make();
+    await agent.backup();
+    change(agent, 'three');
+    for (const name of ['a', 'b'])
+      storeOf(agent, name).plan({ effect: 'fail', on: 'put', key: /^index\//, times: Infinity });
+    const error = await failure(() => agent.backup(), 'not_enough_backends');
+    expect(error.message).toMatch(/a: .*b: /);
+    for (const name of ['a', 'b']) agent.stores.set(name, new FaultyBackend(storeOf(agent, name).inner, { name }));
+    expect(await agent.backup()).toMatchObject({ complete: true, snapshot: { seq: 1 } });
+    await expectRestores(agent);
+  });
+
+  test('while the other is brought level from it costs nothing that was there', async () => {
+    await using agent = await make();
+    await agent.backup();
+    const away = storeOf(agent, 'b');
+    agent.stores.delete('b');
+    change(agent, 'three');
+    await agent.backup();
+    agent.stores.set('b', away);
+    const contents = await contentsOf(agent);
+    const { operations } = storeOf(agent, 'a');
+    operations.length = 0;
+    await agent.backup();
+    const reads = operations.filter(({ operation }) => operation === 'get').length;
+    for (let nth = 1; nth <= reads; nth++) {
+      await putBack(agent, contents);
+      storeOf(agent, 'a').plan({ effect: 'fail', on: 'get', nth, times: Infinity });
+      const result = await agent.backup();
+      expect(result.backends[1], `a dies at its read ${nth}`).toEqual({ name: 'b', state: 'committed' });
+      agent.stores.set('a', new FaultyBackend(storeOf(agent, 'a').inner, { name: 'a' }));
+      await expectRestores(agent, ['b']);
+      // What b lacks now is the snapshot that only a holds.
+      const [, b] = agent.addresses;
+      const { damaged } = await verify(
+        {
+          backends: b ? [b] : [],
+          level: 'chunks',
+          access: { kind: 'restore', secret: { kind: 'root', root: agent.root } },
+        },
+        agent.seams(),
+      );
+      expect(damaged.filter(({ problem }) => !problem.startsWith('chain: its parent'))).toEqual([]);
+    }
+  });
+});
+
+describe('a pack that is lost', () => {
+  test('everywhere is said, and what it held is stored again where the state still has it', async () => {
+    await using agent = await make();
+    await agent.backup();
+    const away = storeOf(agent, 'b');
+    agent.stores.delete('b');
+    change(agent, 'three');
+    const before = new Set((await contentOf(storeOf(agent, 'a').inner)).keys());
+    await agent.backup();
+    const lost = [...(await contentOf(storeOf(agent, 'a').inner)).keys()].filter(
+      (key) => key.startsWith('packs/') && !before.has(key),
+    );
+    for (const key of lost) await storeOf(agent, 'a').inner.delete(key);
+    agent.stores.set('b', away);
+    const result = await agent.backup();
+    expect(result.backends).toMatchObject([{ state: 'committed' }, { state: 'committed' }]);
+    expect(result.complete).toBe(false);
+    for (const key of lost)
+      expect(result.warnings).toContainEqual(
+        expect.objectContaining({ code: 'lost', message: expect.stringContaining(key), incomplete: true }),
+      );
+    for (const name of ['a', 'b']) {
+      const target = join(agent.folder, `from-${name}`);
+      const backends = agent.addresses.filter((address) => address.name === name);
+      expect(await agent.restore(target, { backends })).toMatchObject({ complete: true, lost: [] });
+      expectSameTree(target, agent.state);
+    }
+  });
+
+  test('on one backend is copied back from the other', async () => {
+    await using agent = await make();
+    await agent.backup();
+    for (const key of (await contentOf(storeOf(agent, 'a').inner)).keys())
+      if (key.startsWith('packs/')) await storeOf(agent, 'a').inner.delete(key);
+    expect((await agent.backup()).warnings).toMatchObject([
+      { code: 'levelled', message: expect.stringContaining('backend a') },
+    ]);
+    await expectLevel(agent);
+    await expectRestores(agent);
+  });
+
+  test('on one backend, and of the wrong size on the other, is never copied over', async () => {
+    await using agent = await make();
+    await agent.backup();
+    const [key = ''] = [...(await contentOf(storeOf(agent, 'a').inner)).keys()].filter((one) =>
+      one.startsWith('packs/'),
+    );
+    const half = (await storeOf(agent, 'a').inner.get(key)).slice(0, 400);
+    await storeOf(agent, 'a').inner.put(key, half);
+    const result = await agent.backup();
+    expect(result.complete).toBe(false);
+    expect(result.warnings).toMatchObject([{ code: 'not_level', message: expect.stringContaining('backend a') }]);
+    expect((await storeOf(agent, 'a').inner.get(key)).length).toBe(400);
+    await storeOf(agent, 'b').inner.delete(key);
+    expect((await agent.backup()).warnings.map(({ code }) => code)).toContain('lost');
+    const target = join(agent.folder, 'out');
+    expect(await agent.restore(target)).toMatchObject({ complete: true, lost: [] });
+    expectSameTree(target, agent.state);
+  });
+});
+
+describe('sync', () => {
+  test('of level backends copies nothing', async () => {
+    await using agent = await make();
+    await agent.backup();
+    const result = await agent.sync();
+    expect(result).toMatchObject({
+      complete: true,
+      backends: [
+        { objects: 0, state: 'level' },
+        { objects: 0, state: 'level' },
+      ],
+    });
+  });
+
+  test('fills a backend that is new, without reading the source', async () => {
+    await using agent = await make({ backends: ['a'] });
+    await agent.backup();
+    change(agent, 'three');
+    await agent.backup();
+    renameSync(agent.state, `${agent.state}-away`);
+    const addresses = [...agent.addresses, { name: 'c', url: `file://${join(agent.folder, 'c')}` }];
+    const result = await agent.sync([], addresses);
+    renameSync(`${agent.state}-away`, agent.state);
+    const held = await contentOf(storeOf(agent, 'a').inner);
+    expect(result).toMatchObject({
+      complete: true,
+      backends: [
+        { name: 'a', state: 'level', objects: 0 },
+        { name: 'c', state: 'level', objects: held.size },
+      ],
+    });
+    await expectLevel(agent, 'a', 'c');
+    // From then on it counts.
+    expect((await agent.backup({ backends: addresses, require: 2 })).complete).toBe(true);
+  });
+
+  test('fills a new folder', async () => {
+    await using agent = await make({ storage: 'folders', backends: ['a'] });
+    await agent.backup();
+    const addresses = [...agent.addresses, { name: 'c', url: `file://${join(agent.folder, 'c')}` }];
+    expect((await agent.sync([], addresses)).complete).toBe(true);
+    rmSync(join(agent.folder, 'a', 'tmp'), { recursive: true });
+    rmSync(join(agent.folder, 'c', 'tmp'), { recursive: true });
+    expect(contentDifference(join(agent.folder, 'a'), join(agent.folder, 'c'))).toBe('');
+  });
+
+  test('fills no place that holds something else', async () => {
+    await using agent = await make({ backends: ['a'] });
+    await agent.backup();
+    const other = emptyStore('c');
+    await other.put('notes', Buffer.from('mine'));
+    agent.stores.set('c', other);
+    const addresses = [...agent.addresses, { name: 'c', url: 'file:///c' }];
+    const result = await agent.sync([], addresses);
+    expect(result).toMatchObject({
+      complete: false,
+      backends: [{ state: 'level' }, { state: 'failed', error: { code: 'exists' } }],
+    });
+    expect([...(await contentOf(other)).keys()]).toEqual(['notes']);
+  });
+
+  test('does not fill a backend that held the repository and is empty now, unless told to', async () => {
+    await using agent = await make();
+    await agent.backup();
+    agent.stores.set('b', emptyStore('b'));
+    const result = await agent.sync();
+    expect(result).toMatchObject({
+      complete: false,
+      backends: [{ state: 'level' }, { state: 'failed', error: { code: 'no_repository' } }],
+    });
+    expect(result.backends[1]?.error?.hint).toContain('--refill b');
+    expect((await contentOf(storeOf(agent, 'b').inner)).size).toBe(0);
+    // Nor does a backup.
+    expect((await agent.backup()).backends).toMatchObject([{ state: 'committed' }, { state: 'failed' }]);
+    expect((await contentOf(storeOf(agent, 'b').inner)).size).toBe(0);
+
+    expect(await agent.sync(['b'])).toMatchObject({ complete: true });
+    await expectLevel(agent);
+    await expectRestores(agent);
+  });
+
+  test('goes on where it was cut off', async () => {
+    await using agent = await make({ backends: ['a'] });
+    await agent.backup();
+    change(agent, 'three');
+    await agent.backup();
+    const addresses = [...agent.addresses, { name: 'c', url: 'file:///c' }];
+    const objects = (await contentOf(storeOf(agent, 'a').inner)).size;
+    const filled = emptyStore('c');
+    for (let n = 1; n <= objects; n++) {
+      const store = emptyStore('c');
+      agent.stores.set('c', store.dieAt(n, n % 2 ? 'fail' : 'fail-after'));
+      expect((await agent.sync([], addresses)).complete).toBe(false);
+      // A copy that was cut off is no repository yet: nothing restores half of it.
+      agent.stores.set('c', new FaultyBackend(store.inner, { name: 'c' }));
+      const backends = [{ name: 'c', url: 'file:///c' }];
+      if (n < objects) await failure(() => agent.restore(join(agent.folder, `o${n}`), { backends }), 'no_repository');
+      for (const [key, bytes] of await contentOf(store.inner)) await filled.inner.put(key, bytes);
+    }
+    agent.stores.set('c', filled);
+    expect((await agent.sync(['c'], addresses)).complete).toBe(true);
+    await expectLevel(agent, 'a', 'c');
+  });
+
+  test('names what it does not know', async () => {
+    await using agent = await make();
+    await failure(() => agent.sync(['x']), 'usage');
+  });
+
+  test('says so when something could not be copied', async () => {
+    await using agent = await make();
+    await agent.backup();
+    await storeOf(agent, 'a').put(`index/${'ab'.repeat(32)}.age`, Buffer.from('junk'));
+    const result = await agent.sync();
+    expect(result).toMatchObject({
+      complete: false,
+      backends: [{ state: 'level' }, { state: 'failed', error: { code: 'damaged' } }],
+    });
+  });
+});
+
+describe('storage that was rolled back', () => {
+  test('is noticed, loudly, and the numbers go on', async () => {
+    await using agent = await make({ storage: 'folders' });
+    await agent.backup();
+    for (const name of ['a', 'b'])
+      cpSync(join(agent.folder, name), join(agent.folder, `${name}-old`), { recursive: true });
+    change(agent, 'three');
+    const second = await agent.backup();
+    for (const name of ['a', 'b']) {
+      removeFolder(join(agent.folder, name));
+      renameSync(join(agent.folder, `${name}-old`), join(agent.folder, name));
+    }
+    change(agent, 'four');
+    const third = await agent.backup();
+    expect(third.complete).toBe(false);
+    expect(third.warnings).toMatchObject([
+      { code: 'rolled_back', incomplete: true, message: expect.stringContaining(second.snapshot.id.slice(0, 8)) },
+    ]);
+    expect(third.snapshot).toMatchObject({ seq: 2, parent: second.snapshot.id });
+    // The snapshot itself is whole, although the cache knew chunks that are gone.
+    const target = join(agent.folder, 'out');
+    expect(await agent.restore(target)).toMatchObject({ complete: true, lost: [] });
+    expectSameTree(target, agent.state);
+    // And the gap stays visible to everybody.
+    const { damaged } = await agent.verify('chunks');
+    expect(damaged.map(({ problem }) => problem)).toEqual(
+      Array.from({ length: 2 }, () => expect.stringContaining(`parent ${second.snapshot.id.slice(0, 8)} is missing`)),
+    );
+    const { warnings } = await listSnapshots({ backends: agent.addresses, access: agent.access.writer }, agent.seams());
+    expect(warnings).toMatchObject([{ code: 'chain', incomplete: true }]);
+    expect((await agent.backup()).warnings).toEqual([]);
+  });
+
+  test('on one backend is brought level from the other', async () => {
+    await using agent = await make();
+    await agent.backup();
+    const old = await contentOf(storeOf(agent, 'a').inner);
+    change(agent, 'three');
+    await agent.backup();
+    await putBack(agent, [['a', old]]);
+    expect((await agent.backup()).warnings).toMatchObject([
+      { code: 'levelled', message: expect.stringContaining('backend a') },
+    ]);
+    await expectLevel(agent);
+  });
+
+  test('is not claimed when the backend with the newest snapshot is only out of reach', async () => {
+    await using agent = await make();
+    const away = storeOf(agent, 'b');
+    agent.stores.delete('b');
+    await agent.backup();
+    const holder = storeOf(agent, 'a');
+    agent.stores.delete('a');
+    agent.stores.set('b', away);
+    const second = await agent.backup({ require: 1 });
+    expect(second.warnings.map(({ code }) => code)).toContain('newest_out_of_reach');
+    expect(second.snapshot.seq).toBe(1);
+    agent.stores.set('a', holder);
+    expect((await agent.backup()).snapshot.seq).toBe(2);
+    await expectLevel(agent);
+    expect((await agent.verify('chunks')).damaged).toEqual([]);
+  });
+
+  test('is not noticed by a host that has forgotten: its memory is what counts', async () => {
+    await using agent = await make();
+    await agent.backup();
+    const old = await contentsOf(agent);
+    change(agent, 'three');
+    await agent.backup();
+    await putBack(agent, old);
+    rmSync(agent.folders.state, { recursive: true });
+    expect(await agent.backup()).toMatchObject({ complete: true, snapshot: { seq: 1 } });
+  });
+});
+
+describe('one run at a time', () => {
+  test('a backup and a sync are refused while another runs', async () => {
+    await using agent = await make();
+    let within: unknown;
+    let busy: Promise<unknown> | undefined;
+    const progress = () => {
+      busy ??= Promise.all([failure(() => agent.backup(), 'busy'), failure(() => agent.sync(), 'busy')]).then(
+        ([error]) => (within = error),
+      );
+    };
+    expect((await agent.backup({}, { progress })).complete).toBe(true);
+    await busy;
+    expect(within).toMatchObject({ retryable: true, hint: expect.stringContaining('no lock to remove') });
+    expect((await agent.backup()).complete).toBe(true);
+  });
+
+  test('restoring and verifying need no lock', async () => {
+    await using agent = await make();
+    await agent.backup();
+    using _lock = takeLock(agent.folders.state, 'test');
+    await expectRestores(agent);
+    expect((await agent.verify('chunks')).damaged).toEqual([]);
+  });
+
+  test('the lock of a process that was killed is free', async () => {
+    await using agent = await make();
+    await agent.backup();
+    const program = fileURLToPath(new URL('lock-child.ts', import.meta.url));
+    const child = spawn(process.execPath, [program, agent.folders.state], { stdio: ['pipe', 'pipe', 'inherit'] });
+    await once(child.stdout, 'data');
+    await failure(() => agent.backup(), 'busy');
+    child.kill('SIGKILL');
+    await once(child, 'exit');
+    expect((await agent.backup()).complete).toBe(true);
+  });
+
+  test('a state folder that cannot be used says so', async () => {
+    await using agent = await make();
+    const blocked = join(agent.folder, 'blocked');
+    writeFileSync(blocked, '');
+    await failure(() => agent.backup({ folders: { state: join(blocked, 'x'), cache: agent.folders.cache } }), 'io');
+  });
+
+  test('a cache folder that cannot be used costs only time', async () => {
+    await using agent = await make();
+    const blocked = join(agent.folder, 'blocked');
+    symlinkSync('/nowhere/at/all', blocked);
+    const folders = { state: agent.folders.state, cache: join(blocked, 'x') };
+    expect(await agent.backup({ folders })).toMatchObject({ complete: true, warnings: [] });
+    expect(await agent.backup({ folders })).toMatchObject({ complete: true, files: { unmodified: 2 } });
+  });
+});

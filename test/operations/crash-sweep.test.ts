@@ -1,0 +1,463 @@
+/**
+ * A run dies at each of its changes in turn, before or after the change took effect: on all backends at once, as a process that is
+ * killed, or on one, as storage that goes away. What is left must be whole, and nothing of it may stand in the way of the next run.
+ */
+import { execFileSync } from 'node:child_process';
+import {
+  appendFileSync,
+  cpSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
+import { sha256Hex } from '../../src/crypto/hash.ts';
+import { isHoldfastError } from '../../src/errors.ts';
+import { parseAgentKey } from '../../src/identity/agent-key.ts';
+import { readSecretFile } from '../../src/identity/secret-file.ts';
+import { parseWriterKey } from '../../src/identity/writer-key.ts';
+import type { BackendAddress } from '../../src/operations/backends.ts';
+import { backup, type BackupResult } from '../../src/operations/backup.ts';
+import { init, type InitResult } from '../../src/operations/init.ts';
+import { restore } from '../../src/operations/restore.ts';
+import { sync, type SyncResult } from '../../src/operations/sync.ts';
+import { verify } from '../../src/operations/verify.ts';
+import { parseKey, REPOSITORY_KEY } from '../../src/repository/repository.ts';
+import { seededRandom } from '../crypto/support.ts';
+import { FaultyBackend } from '../faulty-backend.ts';
+import { inventory } from '../state/trees.ts';
+import { aheadClock, contentOf, contentsOf, emptyStore, makeAgent, putBack, type TestAgent } from './support.ts';
+
+// Small packs, and an index after every second one: a megabyte then fills as many of both as hundreds of megabytes do otherwise. No
+// threads: starting some hundreds of them would take longer than all the rest.
+vi.mock(import('../../src/limits.ts'), async (original) => ({
+  ...(await original()),
+  PACK_TAR_MAX_BYTES: 300 * 1024,
+  INDEX_FLUSH_PACKS: 2,
+  THREADS_MAX: 0,
+}));
+
+const EFFECTS = ['fail', 'fail-after'] as const;
+type Effect = (typeof EFFECTS)[number];
+type Contents = Map<string, Map<string, Uint8Array>>;
+
+/** Its time stands still, so that no index is due because a slow machine took a minute. */
+const clock = { ...aheadClock, monotonic: () => 0 };
+const noise = seededRandom('crash sweep');
+
+let agent: TestAgent;
+/** Both backends with two snapshots, and what the host remembered then. */
+let baseline: Contents;
+const at = (...names: string[]) => join(agent.folder, ...names);
+const store = (name: string): FaultyBackend => agent.stores.get(name) as FaultyBackend;
+/** A copy of the state as it was at each snapshot, by number. */
+const trees: string[] = [];
+
+function keepTree(): void {
+  const copy = at(`tree-${trees.length}`);
+  execFileSync('cp', ['-a', agent.state, copy]);
+  trees.push(copy);
+}
+
+beforeAll(async () => {
+  agent = await makeAgent({ seed: 'crash sweep' });
+  mkdirSync(join(agent.state, 'memory', 'empty'), { recursive: true });
+  for (let i = 0; i < 5; i++) writeFileSync(join(agent.state, 'memory', `${i}.md`), noise.bytes(20_000 + i));
+  await agent.backup({}, { clock });
+  keepTree();
+  appendFileSync(join(agent.state, 'memory', '0.md'), noise.bytes(20_000));
+  writeFileSync(join(agent.state, 'session.jsonl'), noise.bytes(300_000));
+  await agent.backup({}, { clock });
+  keepTree();
+  baseline = await contentsOf(agent);
+  for (const folder of Object.values(agent.folders)) cpSync(folder, `${folder}.kept`, { recursive: true });
+  // What the runs that die are about to save.
+  writeFileSync(join(agent.state, 'session.jsonl'), noise.bytes(700_000));
+  rmSync(join(agent.state, 'memory', '1.md'));
+  keepTree();
+});
+afterAll(() => agent[Symbol.asyncDispose]());
+
+/** Backends and host as they were after the second snapshot. */
+async function start(): Promise<void> {
+  await putBack(agent, baseline);
+  for (const folder of Object.values(agent.folders)) {
+    rmSync(folder, { recursive: true, force: true });
+    cpSync(`${folder}.kept`, folder, { recursive: true });
+  }
+}
+
+/** The storage works again, and holds what it held when it failed. */
+function heal(): void {
+  for (const [name, { inner }] of agent.stores) agent.stores.set(name, new FaultyBackend(inner, { name }));
+}
+
+const secret = () => ({ kind: 'root', root: agent.root }) as const;
+const address = (name: string) => agent.addresses.filter((one) => one.name === name);
+
+/** I1: what a backend holds is whole by itself: nothing that a snapshot or index there needs is missing or wrong. */
+async function expectWhole(name: string): Promise<void> {
+  const options = { backends: address(name), level: 'chunks', access: { kind: 'restore', secret: secret() } } as const;
+  const { damaged, complete } = await verify(options, agent.seams());
+  expect({ damaged, complete }, `backend ${name}`).toEqual({ damaged: [], complete: true });
+}
+
+/** Damage that is no more than this: one backend lacks what another has. */
+async function expectAtMostBehind(): Promise<void> {
+  const held = new Map<string, Set<string>>();
+  for (const [name, { inner }] of agent.stores) held.set(name, new Set((await contentOf(inner)).keys()));
+  for (const { backend, key, problem } of (await agent.verify('listing')).damaged) {
+    expect(held.get(backend)?.has(key), `${backend} ${key}: ${problem}`).toBe(false);
+    expect(
+      [...held.values()].some((keys) => keys.has(key)),
+      `${backend} ${key}: ${problem}`,
+    ).toBe(true);
+  }
+}
+
+const known = new Map<string, string[]>();
+/** All of a tree: what `find` says of it, and a hash of every file. Those in `trees` never change. */
+function treeOf(root: string): string[] {
+  const before = known.get(root);
+  if (before) return before;
+  const files = readdirSync(root, { recursive: true, withFileTypes: true }).filter((entry) => entry.isFile());
+  const hashes = files.map(({ parentPath, name }) => {
+    const path = join(parentPath, name);
+    return `${path.slice(root.length)} ${sha256Hex(readFileSync(path))}`;
+  });
+  const tree = [...inventory(root), ...hashes.sort()];
+  if (trees.includes(root)) known.set(root, tree);
+  return tree;
+}
+
+/** Restores these snapshots from these backends, and compares with the trees they were made of. */
+async function expectRestores(backends: readonly BackendAddress[], ids: readonly string[]): Promise<void> {
+  for (const snapshot of ids) {
+    const target = at('restored');
+    const result = await restore({ backends, secret: secret(), snapshot, target, paths: [] }, agent.seams());
+    expect(result).toMatchObject({ lost: [], complete: true });
+    const { seq } = result.snapshot;
+    expect(treeOf(target)).toEqual(treeOf(trees[Math.min(seq, 2)] as string));
+    rmSync(target, { recursive: true });
+  }
+}
+
+/** The ids of the snapshots on a backend, or on any. */
+async function snapshotIds(names?: readonly string[]): Promise<string[]> {
+  await using repository = await agent.open('restore', names);
+  const { snapshots, problems } = await repository.snapshots();
+  expect(problems).toEqual([]);
+  expect(snapshots.map(({ record }) => record.seq)).toEqual(snapshots.map((_, number) => number));
+  return snapshots.map(({ id }) => id);
+}
+
+/** Every chunk that an index names, with its length; none is in two packs. */
+async function indexedChunks(): Promise<Map<string, number>> {
+  const chunks = new Map<string, number>();
+  await using repository = await agent.open();
+  const packs = new Set<string>();
+  for await (const { key } of repository.mirror.list('index/')) {
+    const id = parseKey(key)?.kind === 'index' ? key.slice('index/'.length).replace(/\.age$/, '') : '';
+    for (const pack of await repository.checkIndex(id, await repository.mirror.get(key))) {
+      if (packs.has(pack.id)) continue;
+      packs.add(pack.id);
+      for (const chunk of pack.chunks) {
+        expect(chunks.has(chunk.id), `chunk ${chunk.id} is in two packs`).toBe(false);
+        chunks.set(chunk.id, chunk.length);
+      }
+    }
+  }
+  return chunks;
+}
+
+const sum = (numbers: Iterable<number>) => [...numbers].reduce((total, number) => total + number, 0);
+const kindsOf = (backend: FaultyBackend) =>
+  backend.operations.filter(({ operation }) => operation === 'put').map(({ key }) => parseKey(key)?.kind);
+
+describe('backup', () => {
+  /** What the run does when nothing fails. */
+  let whole: BackupResult;
+  let changes: number;
+  /** Chunks that are indexed before the run that dies. */
+  let before: Map<string, number>;
+
+  beforeAll(async () => {
+    await start();
+    before = await indexedChunks();
+    whole = await agent.backup({}, { clock });
+    const kinds = kindsOf(store('a'));
+    changes = store('a').count('mutating');
+    const packs = kinds.filter((kind) => kind === 'pack').length;
+    expect(packs).toBeGreaterThan(3);
+    expect(kinds.filter((kind) => kind === 'index')).toHaveLength(Math.ceil(packs / 2));
+    expect(kinds.at(-1)).toBe('snapshot');
+    expect(changes).toBe(packs + Math.ceil(packs / 2) + 1);
+    expect(store('b').count('mutating')).toBe(changes);
+    expect(whole).toMatchObject({
+      complete: true,
+      bytes: { added: sum((await indexedChunks()).values()) - sum(before.values()) },
+    });
+  });
+
+  async function backupThatDies(dying: readonly string[], n: number, effect: Effect): Promise<void> {
+    await start();
+    const earlier = await snapshotIds();
+    expect(earlier).toHaveLength(2);
+    heal(); // counts anew
+    const [first, ...others] = dying.map(store);
+    first?.dieAt(n, effect, others);
+    const result = await agent.backup({}, { clock }).catch((error: unknown) => {
+      if (!isHoldfastError(error, 'not_enough_backends')) throw error;
+      return undefined;
+    });
+    first?.assertAllFired();
+    if (dying.length === 1) expect(result).toBeDefined();
+    for (const name of dying) {
+      if (!result) break;
+      const outcome = result.backends.find((one) => one.name === name);
+      if (outcome?.state !== 'committed')
+        expect(outcome).toMatchObject({ state: 'behind', error: { code: 'backend_unavailable' } });
+    }
+    if (result) expect(result.complete).toBe(false);
+
+    heal();
+    for (const name of agent.stores.keys()) await expectWhole(name);
+    await expectAtMostBehind();
+    for (const name of agent.stores.keys()) {
+      const ids = await snapshotIds([name]);
+      expect(ids.slice(0, 2), `backend ${name}`).toEqual(earlier);
+      if (name === dying[0]) await expectRestores(address(name), ids);
+    }
+
+    const survived = await indexedChunks();
+    heal();
+    const next = await agent.backup({}, { clock });
+    expect(next).toMatchObject({ complete: true, backends: [{ state: 'committed' }, { state: 'committed' }] });
+    expect(next.warnings.filter(({ code }) => code !== 'levelled')).toEqual([]);
+    // I5: all that an index names is used again, and only that.
+    const kept = sum(survived.values()) - sum(before.values());
+    expect(next.bytes.added).toBe(whole.bytes.added - kept);
+    if (kept > 0) expect(next.bytes.stored).toBeLessThan(whole.bytes.stored - kept / 2);
+    await indexedChunks();
+    expect((await agent.verify('objects')).damaged).toEqual([]);
+    const ids = await snapshotIds();
+    for (const name of agent.stores.keys()) expect(await snapshotIds([name])).toEqual(ids);
+    expect(ids).toContain(next.snapshot.id);
+    await expectRestores(agent.addresses, ids.slice(-1));
+  }
+
+  describe.each(EFFECTS)('%s', (effect) => {
+    it('of the whole run: earlier snapshots are safe, and the next run goes on from there', async () => {
+      for (let n = 1; n <= 2 * changes; n++)
+        await step(`change ${n} of ${2 * changes}`, () => backupThatDies(['a', 'b'], n, effect));
+    });
+
+    it.each(['a', 'b'])('of backend %s: the other has the snapshot, and the next run brings it level', async (name) => {
+      for (let n = 1; n <= changes; n++)
+        await step(`change ${n} of ${changes}`, () => backupThatDies([name], n, effect));
+    });
+  });
+});
+
+/** Says at which of many the sweep failed. */
+async function step(what: string, work: () => Promise<void>): Promise<void> {
+  try {
+    await work();
+  } catch (error) {
+    if (error instanceof Error) error.message = `${what}: ${error.message}`;
+    throw error;
+  }
+}
+
+describe('sync that fills an empty backend', () => {
+  let changes: number;
+  let reads: number;
+
+  async function startEmpty(): Promise<void> {
+    await start();
+    agent.stores.set('b', emptyStore('b'));
+  }
+  const fill = (): Promise<SyncResult> => agent.sync(['b']);
+
+  beforeAll(async () => {
+    await startEmpty();
+    expect(await fill()).toMatchObject({ complete: true });
+    changes = store('b').count('mutating');
+    reads = store('a').count('any');
+    const kinds = kindsOf(store('b'));
+    expect(changes).toBeGreaterThan(5);
+    expect(new Set(kinds)).toEqual(new Set(['keys', 'secrets', 'identity', 'pack', 'index', 'snapshot', 'repository']));
+    expect(kinds.at(-1)).toBe('repository');
+    expect(reads).toBeGreaterThan(changes);
+  });
+
+  async function syncThatDies(plan: () => FaultyBackend): Promise<void> {
+    await startEmpty();
+    const earlier = await snapshotIds(['a']);
+    heal();
+    const dying = plan();
+    const result = await fill().catch((error: unknown) => {
+      if (!isHoldfastError(error)) throw error;
+      return undefined;
+    });
+    dying.assertAllFired();
+    if (result) expect(result.complete).toBe(false);
+
+    heal();
+    await expectWhole('a');
+    const isRepository = (await store('b').inner.head(REPOSITORY_KEY)) !== undefined;
+    if (isRepository) {
+      await expectWhole('b');
+      await expectRestores(address('b'), await snapshotIds(['b']));
+    }
+    await expectRestores(agent.addresses, earlier);
+
+    expect(await fill()).toMatchObject({ complete: true, backends: [{ state: 'level' }, { state: 'level' }] });
+    expect((await agent.verify('chunks')).damaged).toEqual([]);
+    expect(await snapshotIds(['b'])).toEqual(earlier);
+    heal();
+    expect(await agent.backup({}, { clock })).toMatchObject({ complete: true });
+  }
+
+  it.each(EFFECTS)('%s of the new backend: the next sync goes on', async (effect) => {
+    for (let n = 1; n <= changes; n++)
+      await step(`change ${n} of ${changes}`, () => syncThatDies(() => store('b').dieAt(n, effect)));
+  });
+
+  it.each(EFFECTS)('%s of the whole run: the next sync goes on', async (effect) => {
+    for (let n = 1; n <= changes; n++)
+      await step(`change ${n} of ${changes}`, () => syncThatDies(() => store('b').dieAt(n, effect, [store('a')])));
+  });
+
+  it('of the backend that is read: the new one is never taken for a whole repository when it is not', async () => {
+    for (let nth = 1; nth <= reads; nth++)
+      await step(`operation ${nth} of ${reads}`, () =>
+        syncThatDies(() => store('a').plan({ effect: 'fail', nth, times: Infinity })),
+      );
+  });
+});
+
+describe('init', () => {
+  let folder: string;
+  let count = 0;
+  const file = (name: string) => join(folder, name);
+  const files = () => ({
+    identity: file('id'),
+    writerKey: file('writer'),
+    config: file('config'),
+    words: file('words'),
+  });
+
+  function startNew(): void {
+    folder = at(`init-${count++}`);
+    mkdirSync(folder);
+    for (const name of ['a', 'b']) agent.stores.set(name, emptyStore(name));
+  }
+  const folders = { state: '', cache: '' };
+  const initialise = (): Promise<InitResult> => {
+    Object.assign(folders, { state: file('state'), cache: file('cache') });
+    return init(
+      {
+        handle: 'ada',
+        backends: agent.addresses,
+        stateRoot: agent.state,
+        kind: 'x25519',
+        files: files(),
+        foldersOf: () => folders,
+        configText: 'agent: {handle: ada}\n',
+      },
+      agent.seams(),
+    );
+  };
+  const host = async () => {
+    const text = async (path: string) => Buffer.from(await readSecretFile(path)).toString('utf8');
+    return {
+      writerKey: parseWriterKey(await text(files().writerKey)),
+      signer: parseAgentKey(await text(files().identity)),
+    };
+  };
+  const save = async (): Promise<BackupResult> =>
+    backup(
+      {
+        ...(await host()),
+        backends: agent.addresses,
+        state: { root: agent.state, exclude: [], keepOut: [] },
+        require: 2,
+        tags: [],
+        host: 'test-host',
+        tool: 'holdfast/test',
+        config: '',
+        folders,
+      },
+      agent.seams({ clock }),
+    );
+
+  async function initThatDies(dying: readonly string[], n: number, effect: Effect): Promise<void> {
+    startNew();
+    const [first, ...others] = dying.map(store);
+    first?.dieAt(n, effect, others);
+    const result = await initialise().catch((error: unknown) => {
+      if (!isHoldfastError(error)) throw error;
+      return undefined;
+    });
+    first?.assertAllFired();
+    heal();
+    const holding: string[] = [];
+    for (const [name, { inner }] of agent.stores) if (await inner.head(REPOSITORY_KEY)) holding.push(name);
+    if (result) {
+      // It goes on with the backends that answered, and names no other.
+      for (const name of result.backends) expect(holding).toContain(name);
+      expect(result.warnings.length).toBe(2 - result.backends.length);
+      const { writerKey } = await host();
+      const agentKey = Buffer.from(writerKey.agentPublicKey).toString('hex');
+      const access = {
+        kind: 'writer',
+        repository: writerKey.repositoryId,
+        agent: agentKey,
+        chunkIdKey: writerKey.chunkIdKey,
+        identity: writerKey.ageIdentity,
+      } as const;
+      const filled = await sync({ backends: agent.addresses, access, folders, refill: [] }, agent.seams());
+      expect(filled).toMatchObject({ complete: true });
+    } else {
+      for (const path of Object.values(files())) expect(existsSync(path), path).toBe(false);
+      if (holding.length > 0) {
+        // A repository whose keys are gone, and that nobody ever used: only a person may remove it, and is told so.
+        const error = await initialise().then(
+          () => undefined,
+          (reason: unknown) => reason,
+        );
+        expect(isHoldfastError(error, 'exists') && error.hint).toMatch(/holds no snapshot.*remove/s);
+        for (const path of Object.values(files())) expect(existsSync(path), path).toBe(false);
+        for (const name of holding) await store(name).inner.delete(REPOSITORY_KEY);
+      }
+      expect(await initialise()).toMatchObject({ backends: ['a', 'b'], warnings: [] });
+    }
+    const saved = await save();
+    expect(saved.complete).toBe(true);
+    // What the init that died left on one backend is copied to the other with all the rest: it is in nobody's way.
+    expect(saved.warnings.filter(({ code }) => code !== 'levelled')).toEqual([]);
+  }
+
+  it('has the changes that the sweep goes through', async () => {
+    startNew();
+    await initialise();
+    expect(kindsOf(store('a'))).toEqual(['secrets', 'identity', 'keys', 'repository']);
+    expect(store('a').count('mutating')).toBe(4);
+    expect(await save()).toMatchObject({ complete: true, warnings: [] });
+  });
+
+  describe.each(EFFECTS)('%s', (effect) => {
+    it('of the whole run: a new init on the same backends works, or says what to do', async () => {
+      for (let n = 1; n <= 8; n++) await step(`change ${n} of 8`, () => initThatDies(['a', 'b'], n, effect));
+    });
+
+    it.each(['a', 'b'])('of backend %s: init does not claim that it holds the repository', async (name) => {
+      for (let n = 1; n <= 4; n++) await step(`change ${n} of 4`, () => initThatDies([name], n, effect));
+    });
+  });
+});
