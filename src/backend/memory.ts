@@ -10,7 +10,7 @@ export function createMemory(name: string): Backend {
       checkObject(key, bytes);
       throwIfAborted(signal);
       if (ifAbsent && objects.has(key)) return 'exists';
-      objects.set(key, bytes.slice());
+      objects.set(key, new Uint8Array(bytes)); // a Buffer's `slice` would share memory
       return 'created';
     },
     async get(key, range, { signal } = {}) {

@@ -4,6 +4,7 @@ import { mkdir, mkdtemp, readdir, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { HoldfastError } from '../errors.ts';
+import { rawForDisplay, type RawPath } from '../raw-path.ts';
 import { sha256Hex } from '../crypto/hash.ts';
 import { sign, verify as verifySignature } from '../crypto/ed25519.ts';
 import { parseAgentKey } from '../identity/agent-key.ts';
@@ -149,7 +150,8 @@ async function run(
       await rm(join(folder, 'nas'), { recursive: true });
       return { agent: !existsSync(agentHome), backend: !existsSync(join(folder, 'nas')) };
     },
-    () => "the agent's folder with its keys is gone, and so is the backend nas",
+    ({ agent, backend }) =>
+      `the agent's folder with its keys is ${agent ? 'gone' : 'STILL THERE'}, the backend nas is ${backend ? 'gone' : 'STILL THERE'}`,
   );
 
   const newHome = join(folder, 'new-machine');
@@ -196,6 +198,8 @@ async function run(
     ok:
       checks.identity &&
       checks.state &&
+      made.warnings.length === 0 &&
+      [first, second, recovered].every(({ complete }) => complete) &&
       destroyed.agent &&
       destroyed.backend &&
       !left.includes('agent') &&
@@ -226,10 +230,21 @@ function digestTree(root: string): string {
     const common = [item.kind, item.path, item.mode, item.mtimeNs.toString()];
     if (item.kind === 'symlink') common.push(item.target);
     if (item.kind === 'file') {
-      const parts = [...readFile(root, item.path)].map((piece) => sha256Hex(piece));
-      common.push(item.size, ...parts);
+      common.push(item.size, ...digestFile(root, item.path));
     }
     lines.push(JSON.stringify(common));
   }
   return sha256Hex(Buffer.from(lines.join('\n')));
+}
+
+/** A hash of each piece. @throws `source_unreadable` when it is not read to its end: what is not compared does not count as equal. */
+function digestFile(root: string, path: RawPath): string[] {
+  const parts: string[] = [];
+  const reading = readFile(root, path);
+  for (;;) {
+    const step = reading.next();
+    if (!step.done) parts.push(sha256Hex(step.value));
+    else if (step.value.outcome === 'ok') return parts;
+    else throw new HoldfastError('source_unreadable', `${rawForDisplay(path)} ${step.value.reason}`);
+  }
 }

@@ -212,6 +212,13 @@ async function findParent(
     );
     return { parent: last, seq: last.seq + 1 };
   }
+  if (last && newest && newest.record.seq === last.seq && newest.id !== last.id) {
+    warnings.push({
+      code: 'forked',
+      message: `snapshot ${newest.id.slice(0, 8)} has the number ${last.seq} of this host's own last snapshot: another copy of the agent is writing`,
+      incomplete: true,
+    });
+  }
   return { parent: newest && { id: newest.id }, seq: newest ? newest.record.seq + 1 : 0 };
 }
 

@@ -165,9 +165,10 @@ async function checkBackends(mirror: Mirror, signal: AbortSignal | undefined): P
   for (const { name, backend } of mirror.live()) {
     for await (const { key } of backend.list('', { signal })) {
       if (key === REPOSITORY_KEY) {
-        throw new HoldfastError('exists', `backend ${name} already holds a repository`, {
-          hint: 'Nothing was changed. Choose another address, or recover the agent that it belongs to.',
-        });
+        const hint = (await isEmpty(backend.list('snapshots/', { signal })))
+          ? `Nothing was changed. It holds no snapshot: if an init that failed left it, remove ${REPOSITORY_KEY} there, and repeat; else choose another address.`
+          : 'Nothing was changed. Choose another address, or recover the agent that it belongs to.';
+        throw new HoldfastError('exists', `backend ${name} already holds a repository`, { hint });
       }
       const kind = parseKey(key)?.kind;
       if (kind === 'pack' || kind === 'index' || kind === 'snapshot') {
@@ -182,4 +183,9 @@ async function checkBackends(mirror: Mirror, signal: AbortSignal | undefined): P
       }
     }
   }
+}
+
+async function isEmpty(listing: AsyncIterable<unknown>): Promise<boolean> {
+  for await (const _ of listing) return false;
+  return true;
 }

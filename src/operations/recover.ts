@@ -69,7 +69,12 @@ export async function recover(options: RecoverOptions, seams: Seams): Promise<Re
       }),
     ),
   );
-  writeLocalState(options.foldersOf(repository.id), { last: null, backends: mirror.live().map(({ name }) => name) });
+  // From here on this host notices a roll-back, also one that happens before its first backup.
+  const latest = await repository.findSnapshot('latest', seams.signal);
+  writeLocalState(options.foldersOf(repository.id), {
+    last: { id: latest.id, seq: latest.record.seq },
+    backends: mirror.live().map(({ name }) => name),
+  });
   await writeSecretFile(files.config, Buffer.from(options.renderConfig(newest.record.config, handle)));
   return {
     ...restored,

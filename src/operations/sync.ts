@@ -66,7 +66,8 @@ export async function sync(options: SyncOptions, seams: Seams): Promise<SyncResu
       });
       fresh.push({ name, backend });
       for await (const { key } of backend.list('', { signal })) {
-        if (parseKey(key)) continue; // what an interrupted fill left
+        // What an interrupted fill left: packs, and what the others have too. Objects of another repository would mix with ours.
+        if (parseKey(key)?.kind === 'pack' || (await mirror.head(key, { signal }))) continue;
         throw new HoldfastError('exists', `backend ${name} is not empty: it holds ${key}`, {
           hint: 'Nothing was changed there. Choose a new or empty place.',
         });
@@ -78,6 +79,7 @@ export async function sync(options: SyncOptions, seams: Seams): Promise<SyncResu
     }
   }
   const levelling = await level(repository, { fresh, signal });
+  for (const { backend } of fresh) await backend[Symbol.asyncDispose]();
   const results = new Map(levelling.results.map((result) => [result.name, result]));
   const backends = options.backends.map(({ name }): SyncResult['backends'][number] => {
     const result = results.get(name);

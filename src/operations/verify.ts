@@ -1,6 +1,14 @@
 /** `verify`: is what the backends hold what was written? */
 import type { Warning } from '../entry.ts';
-import { openRepository, scrub, type Access, type Damage, type ScrubLevel } from '../repository/repository.ts';
+import { isHoldfastError } from '../errors.ts';
+import {
+  openRepository,
+  REPOSITORY_KEY,
+  scrub,
+  type Access,
+  type Damage,
+  type ScrubLevel,
+} from '../repository/repository.ts';
 import { openForRestore, type ExpectedRepository, type RestoreSecret } from './access.ts';
 import { openMirror, type BackendAddress } from './backends.ts';
 import { secondsSince, type Seams } from './seams.ts';
@@ -39,13 +47,23 @@ export async function verify(options: VerifyOptions, seams: Seams): Promise<Veri
     signal: seams.signal,
     onProgress: (done, total) => seams.progress({ type: 'progress', phase: 'verifying', done, total, unit: 'objects' }),
   });
-  const warnings: Warning[] = mirror
-    .states()
-    .flatMap(({ name, error }) =>
-      error
-        ? [{ code: 'backend_failed', message: `backend ${name} was not verified: ${error.message}`, incomplete: true }]
-        : [],
-    );
+  const warnings: Warning[] = [];
+  for (const { name, error } of mirror.states()) {
+    if (!error) continue;
+    // What it is is damaged: none of it was looked at, and none of it serves.
+    if (isHoldfastError(error, 'damaged', 'forged')) {
+      damaged.push({
+        backend: name,
+        key: REPOSITORY_KEY,
+        problem: error.message,
+        snapshots: [],
+        paths: [],
+        repaired: false,
+      });
+    }
+    const message = `backend ${name} was not verified: ${error.message}`;
+    warnings.push({ code: 'backend_failed', message, incomplete: true });
+  }
   return {
     level: options.level,
     objects,

@@ -143,8 +143,10 @@ async function fill(
   const missing = [...union].filter((key) => !member.objects.has(key)).toSorted();
   const ofKind = (...kinds: ObjectName['kind'][]) =>
     missing.filter((key) => kinds.includes(parseKey(key)?.kind ?? 'pack'));
-  for (const key of ofKind('keys', 'secrets', 'identity')) await copyIfGood(repository, member, key, signal);
-  let hasAll = true;
+  let hasKeys = true;
+  for (const key of ofKind('keys', 'secrets', 'identity'))
+    if (!(await copyIfGood(repository, member, key, signal))) hasKeys = false;
+  let hasAll = hasKeys;
   for (const { id, storedBytes } of indexed.values()) {
     const key = packKey(id);
     const size = member.objects.get(key);
@@ -156,9 +158,12 @@ async function fill(
     hasAll = false;
   }
   for (const key of ofKind('index')) {
-    if (await copyIfGood(repository, member, key, signal)) continue;
+    const packs = packsOf.get(key);
+    if (packs && (await copyIfGood(repository, member, key, signal))) continue;
+    // One that could not be read before may be readable by now, but the packs it names were not copied.
+    if (!packs) member.result.skipped.push(key);
     // The backend that had it went away meanwhile: without it, nobody would find these packs here.
-    for (const id of packsOf.get(key) ?? []) lost.add(id);
+    for (const id of packs ?? []) lost.add(id);
     hasAll = false;
   }
   // Which packs a snapshot needs only the restore key could tell: where anything is lacking, any old snapshot may be.
@@ -166,7 +171,9 @@ async function fill(
     if (hasAll) await copyIfGood(repository, member, key, signal);
     else member.result.skipped.push(key);
   }
-  for (const key of ofKind('repository')) await store(member, key, await readGood(repository, key, signal), signal);
+  // Without its keys it cannot be opened, and is none.
+  for (const key of ofKind('repository'))
+    if (hasKeys) await store(member, key, await readGood(repository, key, signal), signal);
 }
 
 /** Undefined when no backend has the object whole. */

@@ -129,8 +129,14 @@ export class Repository implements AsyncDisposable {
     return this.mirror.read(key, (bytes) => this.checkSnapshot(id, key, bytes), { signal });
   }
 
-  checkSnapshot(id: SnapshotId, key: string, bytes: Uint8Array): Promise<Snapshot> {
-    return openSnapshot(bytes, { id, key, agents: this.agents, repository: this.id }, this.identities);
+  async checkSnapshot(id: SnapshotId, key: string, bytes: Uint8Array): Promise<Snapshot> {
+    try {
+      return await openSnapshot(bytes, { id, key, agents: this.agents, repository: this.id }, this.identities);
+    } catch (error) {
+      // The key is right, or the repository would not be open: the header is damaged, or somebody else's. (The name is no hash of the bytes.)
+      if (!isHoldfastError(error, 'wrong_key')) throw error;
+      throw new HoldfastError('damaged', `${key} does not open with the keys of this repository`, { cause: error });
+    }
   }
 
   /**

@@ -150,6 +150,7 @@ export class ChunkReader {
       return await this.#whole(info, table, chunks, signal);
     } catch (error) {
       salvaged.error = survivable(error);
+      if (this.#options.mirror.live().length === 0) throw error; // out of reach is not lost
     }
     for (const frame of table) {
       const one = await unlessBad(

@@ -1,4 +1,4 @@
-import { writeFileSync } from 'node:fs';
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { zstdDecompressSync } from 'node:zlib';
 import { afterAll, describe, expect, test } from 'vitest';
@@ -112,4 +112,49 @@ test('a small file of a large pack is fetched without the rest', async () => {
   expectSame(await cat(agent, 'a-small'), SMALL);
   expect(fetched).toBeGreaterThan(0);
   expect(fetched).toBeLessThan(pack.length / 2);
+});
+
+describe('a bit turned in a pack of many files, on both backends,', () => {
+  test('costs the files it touches, and no others', async () => {
+    await using many = await makeAgent({
+      seed: 'many',
+      fill: (state) => {
+        for (let i = 0; i < 60; i++)
+          writeFileSync(
+            join(state, `file-${String(i).padStart(2, '0')}`),
+            noise.subarray(i * 70_000, i * 70_000 + 70_000),
+          );
+      },
+    });
+    await many.backup();
+    const [key = ''] = await packKeysOf(many, 'data');
+    const good = await many.stores.get('a')?.inner.get(key);
+    if (!good) throw new Error('no pack');
+    // A pack of four frames; a block of the encryption may lie in two of them.
+    for (const [where, most] of [
+      [good.length >> 1, 31],
+      [good.length - 40, 16],
+    ] as const) {
+      const harmed = Uint8Array.from(good);
+      harmed[where] = (harmed[where] ?? 0) ^ 1;
+      for (const store of many.stores.values()) await store.inner.put(key, Uint8Array.from(harmed));
+      const target = join(many.folder, `out-${where}`);
+      const { lost, files } = await many.restore(target);
+      expect(files + lost.length).toBe(60);
+      expect(lost.length).toBeLessThanOrEqual(most);
+      const names = readdirSync(target);
+      expect(names.length).toBe(files);
+      for (const name of names) expectSame(readFileSync(join(target, name)), readFileSync(join(many.state, name)));
+    }
+  });
+
+  test('costs nothing where the halves of each backend are whole', async () => {
+    await putBack(agent, pristine);
+    const ends = [1000, pack.length - 1000] as const;
+    for (const [i, store] of [...agent.stores.values()].entries())
+      await store.inner.put(packKey, flipped(ends[i] ?? 0));
+    const target = join(agent.folder, 'out of halves');
+    expect(await agent.restore(target)).toMatchObject({ lost: [], complete: true });
+    expectSameTree(target, agent.state);
+  });
 });

@@ -116,8 +116,7 @@ const flip = (where: number) => (bytes: Uint8Array) => {
 };
 type Harm = (bytes: Uint8Array, other: Uint8Array) => Uint8Array | undefined;
 const HARMS: Record<string, { harm: Harm; sizeKept?: boolean; costsNoPack?: boolean }> = {
-  'a bit turned at its beginning': { harm: flip(0.01), sizeKept: true },
-  'a bit turned in its header': { harm: flip(0.1), sizeKept: true },
+  'a bit turned in its header': { harm: flip(0.05), sizeKept: true },
   'a bit turned in its middle': { harm: flip(0.5), sizeKept: true },
   'a bit turned at its end': { harm: flip(1), sizeKept: true },
   truncated: { harm: (bytes) => bytes.slice(0, bytes.length - 100) },
@@ -187,17 +186,9 @@ describe.each(CASES)('%s %s', (kind, harmName) => {
     await apply(key, harmed, ['a']);
     const from = sizeKept || harmName.startsWith('swapped') ? flipsFoundAt : 'listing';
     const level = harmName === 'removed' ? 'listing' : from;
-    for (const higher of LEVELS.slice(LEVELS.indexOf(level))) {
-      const { damaged } = await touchingNothing(() => agent.verify(higher));
-      expect(
-        damaged.filter((one) => one.backend === 'a' && one.key === key),
-        higher,
-      ).not.toEqual([]);
-      expect(
-        damaged.filter(({ backend }) => backend === 'b'),
-        higher,
-      ).toEqual([]);
-    }
+    const { damaged } = await touchingNothing(() => agent.verify(level));
+    expect(damaged.filter((one) => one.backend === 'a' && one.key === key)).not.toEqual([]);
+    expect(damaged.filter(({ backend }) => backend === 'b')).toEqual([]);
   });
 
   test('on both: nothing wrong comes back, and what is lost is said', async () => {
