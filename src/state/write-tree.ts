@@ -15,6 +15,7 @@ import {
   chownSync,
   closeSync,
   constants,
+  existsSync,
   fchmodSync,
   fchownSync,
   fstatSync,
@@ -30,7 +31,7 @@ import {
   writeSync,
   type BigIntStats,
 } from 'node:fs';
-import { resolve } from 'node:path';
+import { dirname, resolve } from 'node:path';
 import type { FileEntry, SymlinkEntry, Warning } from '../entry.ts';
 import { HoldfastError, assert, systemErrorCode } from '../errors.ts';
 import { PATH_MAX_BYTES } from '../limits.ts';
@@ -70,7 +71,7 @@ export async function openTarget(folder: string, options: TargetOptions = {}): P
     const existing = namesIn(path);
     if (existing === undefined) {
       if (lstatSync(path, { throwIfNoEntry: false }) !== undefined) throw notAFolder();
-      mkdirSync(path, { recursive: true, mode: 0o700 });
+      makeFolders(path);
     } else if (existing.includes(RESTORE_MARKER)) {
       throw refuse('holds an unfinished restore', 'Remove that folder, or name another one, and restore again.');
     } else if (existing.length > 0) {
@@ -86,6 +87,18 @@ export async function openTarget(folder: string, options: TargetOptions = {}): P
     if (code === 'EEXIST') throw refuse('is being restored into by another run', 'Name another folder.');
     if (code === 'ENOTDIR') throw notAFolder();
     throw isSystemError(error) ? refusedBySystem(`the target ${shown} cannot be used`, error) : error;
+  }
+}
+
+/** By hand: Node's recursive form never ends where a parent is there and nothing can be made in it (`/proc`). */
+function makeFolders(path: string): void {
+  try {
+    mkdirSync(path, { mode: 0o700 });
+  } catch (error) {
+    const parent = dirname(path);
+    if (systemErrorCode(error) !== 'ENOENT' || existsSync(parent)) throw error;
+    makeFolders(parent);
+    mkdirSync(path, { mode: 0o700 });
   }
 }
 

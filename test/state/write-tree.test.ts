@@ -194,6 +194,10 @@ describe('a target that is refused', () => {
     expect(statSync(target).mode & 0o777).toBe(0o755);
   });
 
+  it('lies where nothing can be made, which is said and not tried for ever', async () => {
+    await expect(openTarget('/proc/none/of/these')).rejects.toMatchObject({ code: 'io' });
+  });
+
   it('is a file, lies below one, or is a link that leads nowhere', async () => {
     const parent = freshFolder();
     writeFileSync(join(parent, 'file'), 'mine');
