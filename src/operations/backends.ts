@@ -52,7 +52,10 @@ export function mishapWarnings(mirror: Mirror): Warning[] {
 export function failedBackendWarnings(mirror: Mirror): Warning[] {
   return mirror
     .states()
-    .flatMap(({ name, error }) =>
-      error ? [{ code: 'backend_failed', message: `backend ${name}: ${error.message}` }] : [],
-    );
+    .flatMap(({ name, error }) => (error ? [{ code: 'backend_failed', message: aboutBackend(name, error) }] : []));
+}
+
+/** The error's message, which names the backend once. */
+export function aboutBackend(name: string, { message }: HoldfastError): string {
+  return message.includes(`backend ${name}`) ? message : `backend ${name}: ${message}`;
 }

@@ -10,7 +10,7 @@ import {
   type ScrubLevel,
 } from '../repository/repository.ts';
 import { openForRestore, type ExpectedRepository, type RestoreSecret } from './access.ts';
-import { openMirror, type BackendAddress } from './backends.ts';
+import { aboutBackend, openMirror, type BackendAddress } from './backends.ts';
 import { secondsSince, type Seams } from './seams.ts';
 
 export interface VerifyOptions {
@@ -61,7 +61,7 @@ export async function verify(options: VerifyOptions, seams: Seams): Promise<Veri
         repaired: false,
       });
     }
-    const message = `backend ${name} was not verified: ${error.message}`;
+    const message = `not verified: ${aboutBackend(name, error)}`;
     warnings.push({ code: 'backend_failed', message, incomplete: true });
   }
   return {
