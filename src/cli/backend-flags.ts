@@ -24,3 +24,9 @@ function checked(url: string, flag: string): string {
   if (problem !== undefined) throw new HoldfastError('usage', `the address of ${flag} ${problem}`);
   return url;
 }
+
+/** True when two URLs differ in spelling at most. */
+export function samePlace(a: string, b: string): boolean {
+  const plain = (url: string) => new URL(url).href.replace(/\/+$/, '');
+  return plain(a) === plain(b);
+}

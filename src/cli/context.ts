@@ -23,6 +23,12 @@ export function localFolders(env: Environment, repository: string): LocalFolders
   };
 }
 
+/** The folders that hold those of every repository, and what Node compiled. Never part of a snapshot: they change with each run. */
+export function localRoots(env: Environment): string[] {
+  const { state, cache } = localFolders(env, '');
+  return [state, cache];
+}
+
 /** The keys of the agent's host. Throws `missing_key`, `insecure_permissions`, `wrong_key` when they are not of one agent. */
 export async function readHostKeys(
   agent: NonNullable<Config['agent']>,

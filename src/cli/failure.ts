@@ -64,9 +64,10 @@ function fromParser(error: Errors.CLIError): HoldfastError {
     const meant = nearest(flags[0]?.split('=')[0] ?? '', known);
     if (meant !== undefined) hint = `Did you mean ${meant}?`;
   } else if (args !== undefined) {
-    const names = args.map((arg) => (typeof arg === 'string' ? arg : arg.name.toUpperCase()));
-    const what = args.some((arg) => typeof arg === 'string') ? 'unexpected argument' : 'missing argument';
-    message = `${what}${names.length === 1 ? '' : 's'}: ${names.join(', ')}`;
+    const missing = args.flatMap((arg) => (typeof arg === 'string' ? [] : [arg.name.toUpperCase()]));
+    const many = args.length === 1 ? 'argument' : 'arguments';
+    // What was given too much is not repeated: it may be recovery words, typed in the wrong place.
+    message = missing.length > 0 ? `missing ${many}: ${missing.join(', ')}` : `${args.length} unexpected ${many}`;
   }
   const command = parse?.input?.context?.id?.replaceAll(':', ' ');
   hint ??= `See \`holdfast ${command === undefined ? '' : `${command} `}--help\`.`;

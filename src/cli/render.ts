@@ -55,7 +55,7 @@ export function wordGrid(words: readonly string[]): string {
 
 /** Each argument with a line feed after it. */
 export function lines(...texts: readonly string[]): string {
-  return texts.map((text) => `${text}\n`).join('');
+  return texts.map((text) => `${escapeForDisplay(text)}\n`).join('');
 }
 
 /** A time for people and for sorting: '2026-01-31T09:05:00Z'. */

@@ -42,6 +42,11 @@ export async function readRestoreSecret(
   terminal: SecretTerminal,
 ): Promise<RestoreSecret> {
   const wordsFile = flags['words-file'];
+  if (wordsFile !== undefined && wordsFile.trim().split(/\s+/).length >= WORDS / 2) {
+    throw new HoldfastError('usage', '--words-file takes the name of a file, not the words', {
+      hint: 'Everybody on this host could read them there. Put them into a file with mode 0600, or type them at the prompt.',
+    });
+  }
   if (wordsFile === '-') return { kind: 'words', text: await readAll(terminal.stdin, terminal.signal) };
   if (wordsFile !== undefined) return { kind: 'words', text: toText(await readSecretFile(wordsFile), wordsFile) };
   const identityFile = flags['identity-file'] ?? (env['HOLDFAST_RESTORE_IDENTITY_FILE'] || undefined);

@@ -3,6 +3,7 @@ import { existsSync } from 'node:fs';
 import { mkdir, mkdtemp, readdir, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { pathToFileURL } from 'node:url';
 import { HoldfastError } from '../errors.ts';
 import { rawForDisplay, type RawPath } from '../raw-path.ts';
 import { sha256Hex } from '../crypto/hash.ts';
@@ -87,7 +88,7 @@ async function run(
   };
   const backends = ['nas', 'cloud'].map((name) => ({
     name,
-    url: new URL(`file://${encodeURI(join(folder, name))}`).href,
+    url: pathToFileURL(join(folder, name)).href,
   }));
   const foldersIn = (home: string) => () => ({ state: join(home, '.state'), cache: join(home, '.cache') });
 

@@ -5,7 +5,7 @@ import { rawForDisplay } from '../raw-path.ts';
 import { checkChain, openRepository, type Access, type SnapshotId } from '../repository/repository.ts';
 import { openForRestore, type ExpectedRepository, type RestoreSecret } from './access.ts';
 import { failedBackendWarnings, mishapWarnings, openMirror, type BackendAddress } from './backends.ts';
-import { normalise } from './restore.ts';
+import { normalise, passedOverWarnings } from './restore.ts';
 import type { Seams } from './seams.ts';
 
 export interface SnapshotRow {
@@ -92,7 +92,12 @@ export async function listEntries(
     if (wanted === '' || entry.path === wanted || entry.path.startsWith(`${wanted}/`)) entries.push(listed(entry));
   }
   if (entries.length === 0) throw absent(options.path, snapshot.id);
-  return { snapshot: snapshot.id, entries, warnings: [...mishapWarnings(mirror), ...failedBackendWarnings(mirror)] };
+  const warnings = [
+    ...passedOverWarnings(snapshot.passedOver),
+    ...mishapWarnings(mirror),
+    ...failedBackendWarnings(mirror),
+  ];
+  return { snapshot: snapshot.id, entries, warnings };
 }
 
 function listed(entry: Entry): ListedEntry {
@@ -118,7 +123,7 @@ function formatNs(ns: bigint): string {
 export async function catFile(
   options: LookOptions & { path: string; write: (bytes: Uint8Array) => Promise<void> },
   seams: Seams,
-): Promise<{ bytes: number }> {
+): Promise<{ bytes: number; warnings: Warning[] }> {
   const wanted = normalise(options.path);
   await using mirror = await openMirror(options.backends, seams);
   await using repository = await openForRestore(mirror, options.secret, options.expected, seams.signal);
@@ -130,7 +135,12 @@ export async function catFile(
     if (entry.type !== 'file')
       throw new HoldfastError('usage', `${JSON.stringify(options.path)} is a ${entry.type}, not a file`);
     for await (const bytes of reader.inOrder(entry.chunks, seams.signal)) await options.write(bytes);
-    return { bytes: entry.size };
+    const warnings = [
+      ...passedOverWarnings(snapshot.passedOver),
+      ...mishapWarnings(mirror),
+      ...failedBackendWarnings(mirror),
+    ];
+    return { bytes: entry.size, warnings };
   }
   throw absent(options.path, snapshot.id);
 }

@@ -28,7 +28,7 @@ export interface RecoverOptions {
 export interface RecoverResult extends RestoreResult {
   repository: string;
   agent: { handle: string; publicKey: string; fingerprint: string };
-  /** True when the key that was recovered is the one whose signatures the repository carries. */
+  /** True when the words prove that the key is the one whose signatures the repository carries; age identities alone cannot. */
   identity: { continuous: boolean };
   configFile: string;
   identityFile: string;
@@ -76,11 +76,18 @@ export async function recover(options: RecoverOptions, seams: Seams): Promise<Re
     backends: mirror.live().map(({ name }) => name),
   });
   await writeSecretFile(files.config, Buffer.from(options.renderConfig(newest.record.config, handle)));
+  if (options.secret.kind === 'identities') {
+    restored.warnings.push({
+      code: 'identity_not_proved',
+      message: `the agent key ${fingerprint(key.publicKey)} was taken at the repository's word: compare it with the fingerprint on the paper`,
+    });
+  }
   return {
     ...restored,
     repository: repository.id,
     agent: { handle, publicKey: Buffer.from(key.publicKey).toString('hex'), fingerprint: fingerprint(key.publicKey) },
-    identity: { continuous: true },
+    // Age identities alone say nothing about who the agent is: then the repository is taken at its word.
+    identity: { continuous: options.secret.kind === 'root' },
     configFile: files.config,
     identityFile: files.identity,
     writerKeyFile: files.writerKey,

@@ -58,11 +58,7 @@ export async function restoreFrom(
   if (options.from !== undefined) repository.mirror.member(options.from);
   progress({ type: 'phase', name: 'looking at the snapshot' });
   const snapshot = await repository.findSnapshot(options.snapshot, signal);
-  const warnings: Warning[] = snapshot.passedOver.map(({ key, error }) => ({
-    code: 'snapshot_damaged',
-    message: `${key} seems to be newer than what is restored, and cannot be read: ${error.message}`,
-    incomplete: true,
-  }));
+  const warnings = passedOverWarnings(snapshot.passedOver);
   const { index, problems } = await repository.loadIndex(signal);
   for (const { key, error } of problems) warnings.push({ code: 'index_lost', message: `${key}: ${error.message}` });
   const reader = repository.reader(index, options.from);
@@ -278,4 +274,13 @@ export function normalise(path: string): RawPath {
 /** True for `ancestor` itself and for all below it. */
 function isBelow(path: RawPath, ancestor: RawPath): boolean {
   return ancestor === ROOT || path === ancestor || path.startsWith(`${ancestor}/`);
+}
+
+/** Snapshots that seem to be newer than the one that was taken for the latest, and cannot be read. */
+export function passedOverWarnings(passedOver: readonly { key: string; error: HoldfastError }[]): Warning[] {
+  return passedOver.map(({ key, error }) => ({
+    code: 'snapshot_damaged',
+    message: `${key} seems to be newer than what is taken, and cannot be read: ${error.message}`,
+    incomplete: true,
+  }));
 }

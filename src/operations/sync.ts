@@ -39,7 +39,9 @@ export async function sync(options: SyncOptions, seams: Seams): Promise<SyncResu
   const { signal } = seams;
   for (const name of options.refill) {
     if (!options.backends.some((backend) => backend.name === name))
-      throw new HoldfastError('usage', `no backend is called ${JSON.stringify(name)}`);
+      throw new HoldfastError('usage', `no backend is called ${JSON.stringify(name)}`, {
+        hint: `Backends are: ${options.backends.map((backend) => backend.name).join(', ')}.`,
+      });
   }
   using _lock = takeLock(options.folders.state, 'backup or sync');
   await using mirror = await openMirror(options.backends, seams);

@@ -105,6 +105,8 @@ class Scrub {
     }
     snapshots.sort((a, b) => a.record.seq - b.record.seq);
     for (const { snapshot, problem } of checkChain(snapshots)) this.#damage(name, snapshot.key, `chain: ${problem}`);
+    if (snapshots.length > 0 && packs.size === 0)
+      this.#damage(name, 'index/', 'no index is left that says where the chunks of the snapshots are');
     for (const snapshot of snapshots) this.#snapshots.set(snapshot.id, snapshot);
     for (const pack of packs.values()) this.#packs.set(pack.id, pack);
     for (const pack of packs.values()) await this.#pack(name, backend, listing, pack);

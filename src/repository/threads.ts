@@ -27,7 +27,7 @@ interface Thread {
 export class Threads implements AsyncDisposable {
   readonly #random: Random;
   readonly #size: number;
-  readonly #threads: Thread[] = [];
+  #threads: Thread[] = [];
   #asked = 0;
 
   /** @param random with any but the system's, everything is done here, so that a run can be repeated. */
@@ -93,6 +93,7 @@ export class Threads implements AsyncDisposable {
       for (const { reject } of thread.waiting.values())
         reject(new HoldfastError('bug', 'a worker thread ended', { cause }));
       thread.waiting.clear();
+      this.#threads = this.#threads.filter((one) => one !== thread);
     };
     worker.on('error', fail);
     worker.on('exit', fail);

@@ -226,6 +226,10 @@ describe('bad input gives one clear sentence, a hint and its exit code, and chan
     const other = `${'abandon '.repeat(23)}art`;
     expect((await refused(12, file('other', other))).message).toMatch(/fingerprint .* does not match/);
     expect((await refused(12, ['restore', '--target', 'never'])).code).toBe('missing_key');
+    for (const misplaced of [words, ['--words-file', words.join(' ')]]) {
+      const { message, hint } = await refused(2, ['restore', '--target', 'never', ...misplaced]);
+      for (const word of words.slice(0, 6)) expect(`${message} ${hint}`.split(/\W+/)).not.toContain(word);
+    }
     chmodSync(at('other'), 0o644);
     expect(await refused(12, ['restore', '--target', 'never', '--words-file', 'other'])).toMatchObject({
       code: 'insecure_permissions',

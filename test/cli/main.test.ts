@@ -65,7 +65,7 @@ describe('wrong usage is exit code 2, with a hint', () => {
     [['act', 'x', '--taget', 'y'], 'unknown flag --taget', 'Did you mean --target?'],
     [['act', 'x', '--taget=y'], 'unknown flag --taget=y', 'Did you mean --target?'],
     [['act'], 'missing argument: WHAT', 'See `holdfast act --help`.'],
-    [['topic', 'act', 'x', 'y'], 'unexpected argument: y', 'See `holdfast topic act --help`.'],
+    [['topic', 'act', 'x', 'y'], '1 unexpected argument', 'See `holdfast topic act --help`.'],
     [['act', 'x', '--target'], 'flag --target expects a value', 'See `holdfast --help`.'],
   ])('%j', async (args, message, hint) => {
     const [text, json] = await Promise.all([

@@ -5,7 +5,7 @@ import { backup, type BackupResult } from '../../operations/backup.ts';
 import { formatSize } from '../../units.ts';
 import { HoldfastCommand } from '../base-command.ts';
 import { requireSections } from '../config.ts';
-import { localFolders, ownPlaces, readHostKeys } from '../context.ts';
+import { localFolders, localRoots, ownPlaces, readHostKeys } from '../context.ts';
 import { EXIT } from '../exit-codes.ts';
 import { count, lines, warningLines } from '../render.ts';
 
@@ -18,18 +18,23 @@ export default class Backup extends HoldfastCommand<typeof Backup, BackupResult>
   protected override async work(): Promise<BackupResult> {
     const config = requireSections(await this.loadConfig(), 'agent', 'state', 'backends');
     const { writerKey, signer } = await readHostKeys(config.agent);
+    const folders = localFolders(process.env, writerKey.repositoryId);
     return backup(
       {
         backends: config.backends,
         writerKey,
         signer,
-        state: { root: config.state.root, exclude: config.state.exclude, keepOut: ownPlaces(config) },
+        state: {
+          root: config.state.root,
+          exclude: config.state.exclude,
+          keepOut: [...ownPlaces(config), ...localRoots(process.env)],
+        },
         require: config.commit.require,
         tags: this.flags.tag,
         host: hostname(),
         tool: this.tool,
         config: await readFile(config.path, 'utf8'),
-        folders: localFolders(process.env, writerKey.repositoryId),
+        folders,
       },
       this.seams,
     );

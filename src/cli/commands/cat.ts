@@ -4,6 +4,7 @@ import { catFile } from '../../operations/look.ts';
 import { HoldfastCommand } from '../base-command.ts';
 import { requireSections } from '../config.ts';
 import { expectedRepository, restoreSecret } from '../context.ts';
+import { EXIT } from '../exit-codes.ts';
 import { restoreSecretFlags } from '../secrets.ts';
 
 interface Content {
@@ -22,6 +23,7 @@ export default class Cat extends HoldfastCommand<typeof Cat, Content> {
     path: Args.string({ description: 'the file, relative to the root of the state', required: true }),
   };
   static override flags = restoreSecretFlags;
+  #complete = true;
 
   protected override async work(): Promise<Content> {
     const config = requireSections(await this.loadConfig(), 'backends');
@@ -36,7 +38,7 @@ export default class Cat extends HoldfastCommand<typeof Cat, Content> {
       pieces.push(bytes.slice());
       return Promise.resolve(true);
     };
-    const { bytes } = await catFile(
+    const { bytes, warnings } = await catFile(
       {
         backends: config.backends,
         secret: await restoreSecret(this.flags, this.signal),
@@ -49,11 +51,17 @@ export default class Cat extends HoldfastCommand<typeof Cat, Content> {
       },
       this.seams,
     );
+    this.warnAll(warnings);
+    this.#complete = !warnings.some(({ incomplete }) => incomplete);
     return {
       path: this.args.path,
       bytes,
       ...(this.flags.json ? { base64: Buffer.concat(pieces).toString('base64') } : {}),
     };
+  }
+
+  protected override exitCode() {
+    return this.#complete ? EXIT.done : EXIT.incomplete;
   }
 
   protected override text(): string {

@@ -3,6 +3,7 @@ import { listEntries, type ListedEntry } from '../../operations/look.ts';
 import { HoldfastCommand } from '../base-command.ts';
 import { requireSections } from '../config.ts';
 import { expectedRepository, restoreSecret } from '../context.ts';
+import { EXIT } from '../exit-codes.ts';
 import { table } from '../render.ts';
 import { restoreSecretFlags } from '../secrets.ts';
 
@@ -19,6 +20,7 @@ export default class Ls extends HoldfastCommand<typeof Ls, Listing> {
     path: Args.string({ description: 'only this path and what lies below it', default: '' }),
   };
   static override flags = restoreSecretFlags;
+  #complete = true;
 
   protected override async work(): Promise<Listing> {
     const config = requireSections(await this.loadConfig(), 'backends');
@@ -33,7 +35,12 @@ export default class Ls extends HoldfastCommand<typeof Ls, Listing> {
       this.seams,
     );
     this.warnAll(warnings);
+    this.#complete = !warnings.some(({ incomplete }) => incomplete);
     return listing;
+  }
+
+  protected override exitCode() {
+    return this.#complete ? EXIT.done : EXIT.incomplete;
   }
 
   protected override text({ entries }: Listing): string {

@@ -59,6 +59,7 @@ export default class Recover extends HoldfastCommand<typeof Recover, RecoverResu
 
   protected override text({
     agent,
+    identity,
     snapshot,
     target,
     files,
@@ -73,7 +74,7 @@ export default class Recover extends HoldfastCommand<typeof Recover, RecoverResu
     return (
       warningLines(warnings) +
       facts({
-        agent: `${agent.handle}, key ${agent.fingerprint}: the same identity as before`,
+        agent: `${agent.handle}, key ${agent.fingerprint}: ${identity.continuous ? 'the same identity as before' : 'NOT PROVED to be the same, see above'}`,
         state: `snapshot ${snapshot.id.slice(0, 8)} of ${snapshot.time}: ${count(files, 'file')}, ${formatSize(bytes)}, in ${target}`,
         config: configFile,
         identity: identityFile,
