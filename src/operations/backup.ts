@@ -108,7 +108,7 @@ export async function backup(options: BackupOptions, seams: Seams): Promise<Back
   for (const { key, error } of problems) {
     warnings.push({
       code: 'lost',
-      message: `${key}: ${error.message}; what it held is stored again where the state still has it`,
+      message: `${key}: ${error.message}; what a lost pack or index held is stored again where the state still has it`,
       incomplete: true,
     });
   }

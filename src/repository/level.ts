@@ -9,6 +9,7 @@ import {
   packKey,
   parseKey,
   REPOSITORY_KEY,
+  secretsKey,
   wrappedIdentityKey,
   type ObjectName,
   type PackId,
@@ -88,6 +89,11 @@ export async function level(
     if (!lost.has(pack.id)) index.addPack(pack);
     else
       problems.push({ key: packKey(pack.id), error: new HoldfastError('damaged', 'no backend has this pack whole') });
+  }
+  const isListed = (key: string) => members.some(({ objects }) => objects.has(key));
+  for (const key of [secretsKey(repository.keys.secrets), wrappedIdentityKey(repository.keys.agent.publicKey)]) {
+    if (!isListed(key))
+      problems.push({ key, error: new HoldfastError('damaged', 'it is on no backend, and a recovery needs it') });
   }
   return { results: members.map(({ result }) => result), index, problems };
 }
