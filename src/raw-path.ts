@@ -53,7 +53,6 @@ export function rawForDisplay(raw: RawPath): string {
 
 /** Text with control characters and bidirectional overrides replaced by visible escapes. */
 export function escapeForDisplay(text: string): string {
-  // eslint-disable-next-line no-control-regex -- control characters are the point
   return text.replace(/[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]/g, (c) => {
     if (c === '\n') return '\\n';
     if (c === '\t') return '\\t';

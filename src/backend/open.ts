@@ -43,7 +43,6 @@ function folderOf(name: string, url: string): string {
   if (!rest.startsWith('/')) throw refuse('its URL names a host; a file: URL begins with three slashes');
   if (/[?#]/.test(rest)) throw refuse('its URL has a query or a fragment', 'In a path ? is written as %3F, # as %23.');
   const folder = decodePath(rest);
-  // eslint-disable-next-line no-control-regex -- control characters are the point
   if (folder === undefined || /[\x00-\x1f\x7f]/.test(folder)) throw refuse('its URL is not a valid path');
   if (resolve(folder) === '/')
     throw refuse('its URL names the root of the file system', 'Give the backend a folder of its own.');

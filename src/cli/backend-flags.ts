@@ -25,8 +25,14 @@ function checked(url: string, flag: string): string {
   return url;
 }
 
-/** True when two URLs differ in spelling at most. */
-export function samePlace(a: string, b: string): boolean {
+/** Two backends with one name, or one place spelt alike, would count one copy twice. @throws `usage` */
+export function checkDistinct(backends: readonly BackendAddress[]): void {
   const plain = (url: string) => new URL(url).href.replace(/\/+$/, '');
-  return plain(a) === plain(b);
+  for (const [i, { name, url }] of backends.entries()) {
+    const twin = backends.slice(0, i).find((other) => other.name === name || plain(other.url) === plain(url));
+    if (!twin) continue;
+    throw new HoldfastError('usage', `--backend ${twin.name} and --backend ${name} are the same`, {
+      hint: 'Give each backend a name and a place of its own.',
+    });
+  }
 }

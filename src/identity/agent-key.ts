@@ -221,7 +221,6 @@ function derReader(bytes: Buffer) {
 }
 
 function oneLine(comment: string): string {
-  // eslint-disable-next-line no-control-regex -- control characters are the point
   return comment.replace(/[\x00-\x1f\x7f]+/g, ' ').trim();
 }
 

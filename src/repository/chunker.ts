@@ -52,7 +52,7 @@ export function makeCut(gear: Uint32Array, parameters: ChunkerParameters): Cut {
     const maskShifted = mask << 1;
     let i = from;
     for (; i + 1 < to; i += 2) {
-      // eslint-disable-next-line @typescript-eslint/no-non-null-assertion -- indexes are within bounds; checks would halve the speed
+      // Indexes are within bounds; checks would halve the speed
       hash = ((hash << 2) + shifted[bytes[i]!]!) | 0;
       if ((hash & maskShifted) === 0) return i + 1;
       hash = (hash + table[bytes[i + 1]!]!) | 0;

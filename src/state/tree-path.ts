@@ -34,7 +34,6 @@ export function checkEntryPath(path: RawPath): void {
 
 /** True when each character is a byte other than NUL, as in everything the kernel takes for a path. */
 export function isRaw(text: string): boolean {
-  // eslint-disable-next-line no-control-regex -- exactly the bytes a path may consist of
   return !/[^\x01-\xff]/.test(text);
 }
 

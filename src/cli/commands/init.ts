@@ -4,7 +4,7 @@ import { HoldfastError } from '../../errors.ts';
 import { parseAgentKey } from '../../identity/agent-key.ts';
 import { readSecretFile } from '../../identity/secret-file.ts';
 import { init, type InitResult } from '../../operations/init.ts';
-import { parseBackendFlag, samePlace } from '../backend-flags.ts';
+import { checkDistinct, parseBackendFlag } from '../backend-flags.ts';
 import { HoldfastCommand } from '../base-command.ts';
 import { defaultKeyPaths, newConfigPath, renderConfig } from '../config.ts';
 import { localFolders } from '../context.ts';
@@ -45,13 +45,7 @@ export default class Init extends HoldfastCommand<typeof Init, InitResult> {
     }
     const config = newConfigPath(flags.config, process.env, process.cwd());
     const backends = flags.backend.map(parseBackendFlag);
-    for (const [i, { name, url }] of backends.entries()) {
-      const twin = backends.slice(0, i).find((other) => other.name === name || samePlace(other.url, url));
-      if (twin)
-        throw new HoldfastError('usage', `--backend ${twin.name} and --backend ${name} are the same`, {
-          hint: 'Give each backend a name and a place of its own.',
-        });
-    }
+    checkDistinct(backends);
     if (
       flags['words-file'] !== undefined &&
       !relative(resolve(flags.state), resolve(flags['words-file'])).startsWith('..')
