@@ -1,8 +1,11 @@
-// Makes what the package ships from src/: dist/, holdfast.schema.json, oclif.manifest.json. Run as `npm run build`.
+// Makes what the package ships from src/: dist/ (the library, module by module), dist/program/ (the command line in few files),
+// holdfast.schema.json, oclif.manifest.json. Run as `npm run build`.
 import { spawnSync } from 'node:child_process';
-import { rmSync, writeFileSync } from 'node:fs';
+import { readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { Plugin } from '@oclif/core';
+import { rolldown } from 'rolldown';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 process.chdir(root);
@@ -12,17 +15,56 @@ const tsc = fileURLToPath(new URL('bin/tsc', import.meta.resolve('typescript/pac
 const run = spawnSync(process.execPath, [tsc, '-p', 'tsconfig.build.json'], { stdio: ['ignore', 2, 2] });
 if (run.status !== 0) process.exit(run.status ?? 1);
 
+await bundleProgram();
+
 const { configJsonSchema } = await import('../dist/cli/config-schema.js');
 writeJson('holdfast.schema.json', configJsonSchema());
 
 // The manifest lets the published program show help and find commands without loading every one of them.
-const { loadCommands, COMMANDS } = await import('../dist/cli/commands/index.js');
+const { loadCommands, COMMANDS } = await import('../dist/program/commands.js');
 await loadCommands();
 const plugin = new Plugin({ root, type: 'core', ignoreManifest: true, errorOnManifestCreate: true });
 await plugin.load();
 if (Object.keys(plugin.manifest.commands).length !== Object.keys(COMMANDS).length)
   throw new Error('a command is missing');
 writeJson('oclif.manifest.json', plugin.manifest);
+
+/**
+ * One file for what every command needs and one for each command, with the packages they use: finding and reading some two hundred
+ * modules takes as long as the rest of a short command. The files lie side by side, as a worker thread is named relative to its starter.
+ */
+async function bundleProgram() {
+  const program = {
+    main: 'dist/cli/main.js',
+    commands: 'dist/cli/commands/index.js',
+    thread: 'dist/repository/thread.js',
+  };
+  // koffi is a native addon. oclif asks for the other two, if they are there, to run plugins written in TypeScript.
+  const external = [/^node:/, 'koffi', 'typescript', 'ts-node'];
+  const bundle = await rolldown({ input: program, platform: 'node', external, logLevel: 'silent' });
+  const { output } = await bundle.write({ dir: 'dist/program', format: 'esm', chunkFileNames: '[name]-[hash].js' });
+  await bundle.close();
+  const packages = new Set(
+    output.flatMap(({ moduleIds = [] }) =>
+      moduleIds.flatMap((id) => /^.*\/node_modules\/(?:@[^/]+\/)?[^/]+/.exec(id)?.[0] ?? []),
+    ),
+  );
+  writeFileSync(
+    'dist/program/LICENSES.txt',
+    [...packages]
+      .map(notice)
+      .toSorted((a, b) => (a < b ? -1 : 1))
+      .join('\n'),
+  );
+}
+
+/** Name, version and licence of a package that is part of the program's files. */
+function notice(folder) {
+  const { name, version, license } = JSON.parse(readFileSync(join(folder, 'package.json'), 'utf8'));
+  const files = readdirSync(folder).filter((file) => /^(licen[cs]e|notice|copying)/i.test(file));
+  const texts = files.map((file) => readFileSync(join(folder, file), 'utf8').trim());
+  return [`${name} ${version} (${license})`, '', ...texts, ''].join('\n');
+}
 
 function writeJson(path, value) {
   writeFileSync(path, `${JSON.stringify(value, null, 2)}\n`);

@@ -1,14 +1,14 @@
 #!/usr/bin/env node
-// The published program: runs the compiled sources in dist/.
+// The published program: runs what `npm run build` makes in dist/program/.
 import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { preflight } from './preflight.js';
 
 preflight(join(process.env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'holdfast', 'compiled'));
-const { main } = await import('../dist/cli/main.js');
+const { main } = await import('../dist/program/main.js');
 await main({
   root: fileURLToPath(new URL('..', import.meta.url)),
-  commands: 'dist/cli/commands/index.js',
+  commands: 'dist/program/commands.js',
   manifest: true,
 });

@@ -5,7 +5,8 @@ declare const brand: unique symbol;
 /** Chunk id: 64 lower-case hex digits, HMAC-SHA-256 of the plaintext. Made only by the chunk-id function and by parsers. */
 export type ChunkId = string & { readonly [brand]: 'ChunkId' };
 
-interface EntryCommon {
+/** What every kind of entry has. */
+export interface EntryCommon {
   path: RawPath;
   /** Permission bits with setuid, setgid and sticky: 0 to 0o7777. */
   mode: number;

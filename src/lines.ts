@@ -8,25 +8,45 @@ const LINE_FEED = 0x0a;
  * @throws `damaged` when a line is longer than `maxBytes` or the last has no line feed.
  */
 export async function* splitLines(pieces: AsyncIterable<Uint8Array>, maxBytes: number): AsyncGenerator<string> {
-  let rest: Uint8Array[] = [];
-  let restBytes = 0;
-  for await (const piece of pieces) {
-    let start = 0;
-    for (let end = piece.indexOf(LINE_FEED); end >= 0; end = piece.indexOf(LINE_FEED, start)) {
-      const tail = piece.subarray(start, end);
-      yield decode(rest.length === 0 ? tail : Buffer.concat([...rest, tail]));
-      rest = [];
-      restBytes = 0;
-      start = end + 1;
-    }
-    if (start < piece.length) {
-      const tail = piece.slice(start);
-      restBytes += tail.length;
-      if (restBytes > maxBytes) throw new HoldfastError('damaged', `a line is longer than ${maxBytes} bytes`);
-      rest.push(tail);
-    }
+  const splitter = new LineSplitter(maxBytes);
+  for await (const piece of pieces) yield* splitter.push(piece);
+  splitter.end();
+}
+
+/** As `splitLines`, for whoever has the pieces in hand. */
+export class LineSplitter {
+  readonly #maxBytes: number;
+  #rest: Uint8Array[] = [];
+  #restBytes = 0;
+
+  constructor(maxBytes: number) {
+    this.#maxBytes = maxBytes;
   }
-  if (rest.length > 0) throw new HoldfastError('damaged', 'the last line is cut off');
+
+  /** The lines that end in this piece. The piece is not kept. */
+  push(piece: Uint8Array): string[] {
+    const end = piece.lastIndexOf(LINE_FEED);
+    const tail = new Uint8Array(piece.subarray(end + 1)); // a copy; Buffer's own `slice` is none
+    let lines: string[] = [];
+    if (end >= 0) {
+      const whole = piece.subarray(0, end);
+      lines = decode(this.#rest.length === 0 ? whole : Buffer.concat([...this.#rest, whole])).split('\n');
+      this.#rest = [];
+      this.#restBytes = 0;
+    }
+    if (tail.length > 0) {
+      this.#restBytes += tail.length;
+      if (this.#restBytes > this.#maxBytes)
+        throw new HoldfastError('damaged', `a line is longer than ${this.#maxBytes} bytes`);
+      this.#rest.push(tail);
+    }
+    return lines;
+  }
+
+  /** @throws `damaged` when something came after the last line feed. */
+  end(): void {
+    if (this.#rest.length > 0) throw new HoldfastError('damaged', 'the last line is cut off');
+  }
 }
 
 function decode(bytes: Uint8Array): string {

@@ -6,7 +6,7 @@
 import { createSecretKey, type KeyObject } from 'node:crypto';
 import type { Random } from '../clock.ts';
 import { assert, HoldfastError, messageOf } from '../errors.ts';
-import { headerHolds, makeHeader, openHeader, x25519Identity } from './age-header.ts';
+import { headerHolds, makeHeader, openHeader, x25519Identity, type X25519Identity } from './age-header.ts';
 import { x25519RecipientBytes, x25519SecretOf } from './age-keys.ts';
 import { BLOCK_PLAIN_BYTES, BLOCK_STORED_BYTES, openStream, sealStream, shapeOf, storedSizeOf } from './age-stream.ts';
 import { hkdfSha256 } from './hash.ts';
@@ -135,17 +135,28 @@ export function blocksFor(
  * Throws `wrong_key`, `damaged`.
  */
 async function fileKeyOf(header: Uint8Array, identities: readonly string[]): Promise<Uint8Array> {
-  const own = identities.map((identity) => x25519SecretOf(identity));
-  const fileKey = openHeader(
-    header,
-    own.flatMap((secret) => (secret ? [x25519Identity(secret)] : [])),
-  );
-  const others = identities.filter((_, i) => own[i] === undefined);
+  const { own, others } = sorted(identities);
+  const fileKey = openHeader(header, own);
   const found = fileKey ?? (others.length > 0 ? await packageFileKey(header, others) : undefined);
   if (found) return found;
   throw new HoldfastError('wrong_key', 'the key does not open this encrypted file', {
     hint: 'It was encrypted to other recipients: check that the words, key file and repository belong together.',
   });
+}
+
+/** Identities made ready, by the list they came in: one list opens many files. */
+const ready = new WeakMap<readonly string[], { own: X25519Identity[]; others: string[] }>();
+
+function sorted(identities: readonly string[]): { own: X25519Identity[]; others: string[] } {
+  const known = ready.get(identities);
+  if (known) return known;
+  const secrets = identities.map((identity) => x25519SecretOf(identity));
+  const made = {
+    own: secrets.flatMap((secret) => (secret ? [x25519Identity(secret)] : [])),
+    others: identities.filter((_, i) => secrets[i] === undefined),
+  };
+  ready.set(identities, made);
+  return made;
 }
 
 /** As the package reads it; undefined when none of the identities matches. */

@@ -1,5 +1,5 @@
 /** `backup`: one snapshot of the state to all backends. */
-import type { ChunkId, Entry, FileEntry, Warning } from '../entry.ts';
+import type { ChunkId, FileEntry, Warning } from '../entry.ts';
 import type { Mirror } from '../backend/mirror.ts';
 import { FILE_MAX_CHUNKS, READ_BUFFER_BYTES } from '../limits.ts';
 import { rawForDisplay } from '../raw-path.ts';
@@ -7,7 +7,9 @@ import type { SigningKey } from '../identity/agent-key.ts';
 import type { WriterKey } from '../identity/writer-key.ts';
 import {
   ChunkStream,
+  chunksInLine,
   entryLine,
+  fileLineHead,
   FORMAT_VERSION,
   level,
   openRepository,
@@ -18,13 +20,15 @@ import {
   type SnapshotWriter,
 } from '../repository/repository.ts';
 import { readFile, type ReadResult } from '../state/read-file.ts';
-import { scan, type ScannedFile, type ScanItem } from '../state/scan.ts';
+import { scan, type ScannedFile, type ScanItem, type ScanProblem } from '../state/scan.ts';
 import { failedBackendWarnings, mishapWarnings, openMirror, type BackendAddress } from './backends.ts';
 import {
   ManifestCache,
   ManifestCacheWriter,
   readLocalState,
+  stampOf,
   writeLocalState,
+  type CachedLine,
   type LocalFolders,
 } from './local-state.ts';
 import { takeLock } from './lock.ts';
@@ -222,6 +226,8 @@ async function findParent(
   return { parent: newest && { id: newest.id }, seq: newest ? newest.record.seq + 1 : 0 };
 }
 
+type ScannedItem = Exclude<ScanItem, ScanProblem>;
+
 /** The part of a backup that goes through the tree. */
 class Run {
   readonly files = { total: 0, new: 0, changed: 0, unmodified: 0, removed: 0 };
@@ -254,21 +260,30 @@ class Run {
     parent: { id: SnapshotId } | undefined,
   ): Promise<{ chunks: ChunkId[]; bytes: number; entries: number }> {
     const { state, folders } = this.#options;
-    await using cache = parent && (await ManifestCache.open(folders, parent.id));
+    using cache = parent && ManifestCache.open(folders, parent.id);
     const manifest = new ManifestStream(this.#repository, this.#writer);
     for (const item of scan(state.root, {
       exclude: state.exclude,
       keepOut: state.keepOut,
       signal: this.#seams.signal,
     })) {
-      const entry = await this.#entry(item, cache, parent !== undefined);
-      if (!entry) continue;
-      const line = entryLine(entry);
+      if (item.kind === 'problem') {
+        this.#warnings.push(item.warning);
+        continue;
+      }
+      const before = cache?.at(item.path);
+      const stamp = stampOf(item);
+      const isKnown = before?.stamp === stamp && item.ctimeNs < (cache?.trustedBeforeNs ?? 0n);
+      const line =
+        (isKnown ? this.#untouched(item, before.line) : undefined) ??
+        (await this.#lineOf(item, before, parent !== undefined && (!cache || cache.isDamaged)));
+      if (line === undefined) continue;
       manifest.add(line);
-      if (item.kind !== 'problem') this.#cacheOut.add(line, item);
-      await this.#writer.ready();
+      this.#cacheOut.add(line, stamp);
+      const full = this.#writer.ready();
+      if (full) await full;
     }
-    await cache?.end();
+    cache?.end();
     this.files.total = this.counts.files;
     this.files.removed = cache?.removedFiles ?? 0;
     return manifest.end();
@@ -282,62 +297,54 @@ class Run {
     this.#cacheOut.discard();
   }
 
-  async #entry(item: ScanItem, cache: ManifestCache | undefined, hasParent: boolean): Promise<Entry | undefined> {
-    if (item.kind === 'problem') {
-      this.#warnings.push(item.warning);
-      return undefined;
-    }
+  /** The line of a file whose size, times and inode are as at the last snapshot, when every chunk is still known to the repository. */
+  #untouched(item: ScannedItem, before: string): string | undefined {
+    if (item.kind !== 'file') return undefined; // as cheap to make anew
+    const head = fileLineHead(item);
+    const chunks = before.startsWith(head) ? chunksInLine(before, head) : undefined;
+    let size = 0;
+    for (const id of chunks ?? []) size += this.#writer.lengthOf(id) ?? Number.NaN;
+    if (!chunks || size !== item.size) return undefined;
+    this.files.unmodified++;
+    this.#counted(item);
+    return before;
+  }
+
+  /** @param blind that nothing is known about what was there before. */
+  async #lineOf(item: ScannedItem, before: CachedLine | undefined, blind: boolean): Promise<string | undefined> {
     const { path, mode, mtimeNs, uid, gid } = item;
     const common = { path, mode, mtimeNs, uid, gid };
-    const before = await cache?.at(path);
     switch (item.kind) {
       case 'folder':
         this.counts.folders++;
-        return { ...common, type: 'folder' };
+        return entryLine({ ...common, type: 'folder' });
       case 'symlink':
         this.counts.symlinks++;
-        return { ...common, type: 'symlink', target: item.target };
+        return entryLine({ ...common, type: 'symlink', target: item.target });
       case 'file': {
-        const old = before?.entry.type === 'file' ? before.entry : undefined;
-        const untouched = old && before && cache && this.#isUntouched(item, old, before, cache.trustedBeforeNs);
-        const entry = untouched
-          ? { ...common, type: 'file' as const, size: old.size, chunks: old.chunks }
-          : await this.#save(item);
+        const entry = await this.#save(item);
         if (!entry) return undefined;
-        this.counts.files++;
-        this.counts.bytes += entry.size;
-        this.#count(entry, old, hasParent && !old && (!cache || cache.isDamaged));
-        this.#seams.progress({ type: 'progress', phase: 'saving', done: this.counts.bytes, unit: 'bytes' });
-        return entry;
+        const line = entryLine(entry);
+        this.#compare(line, before, blind);
+        this.#counted(entry);
+        return line;
       }
     }
   }
 
-  /** Size, times and inode as at the last snapshot, and every chunk still known to the repository. */
-  #isUntouched(
-    item: ScannedFile,
-    old: FileEntry,
-    before: { ctimeNs: bigint; ino: bigint },
-    trustedBeforeNs: bigint,
-  ): boolean {
-    return (
-      item.size === old.size &&
-      item.mtimeNs === old.mtimeNs &&
-      item.ctimeNs === before.ctimeNs &&
-      item.ino === before.ino &&
-      item.ctimeNs < trustedBeforeNs &&
-      old.chunks.every((id) => this.#writer.has(id))
-    );
+  #counted({ size }: { size: number }): void {
+    this.counts.files++;
+    this.counts.bytes += size;
+    this.#seams.progress({ type: 'progress', phase: 'saving', done: this.counts.bytes, unit: 'bytes' });
   }
 
   #lastFileWasNew = false;
 
   /** Without a cache what was there before is unknown: then a file counts as unmodified when all its chunks were known. */
-  #count(entry: FileEntry, old: FileEntry | undefined, blind: boolean): void {
-    if (blind) this.files[this.#lastFileWasNew ? 'changed' : 'unmodified']++;
-    else if (!old) this.files.new++;
-    else if (sameFile(entry, old)) this.files.unmodified++;
-    else this.files.changed++;
+  #compare(line: string, before: CachedLine | undefined, blind: boolean): void {
+    if (before?.isFile) this.files[before.line === line ? 'unmodified' : 'changed']++;
+    else if (blind) this.files[this.#lastFileWasNew ? 'changed' : 'unmodified']++;
+    else this.files.new++;
   }
 
   async #save(item: ScannedFile): Promise<FileEntry | undefined> {
@@ -408,18 +415,6 @@ class Run {
       await this.#writer.ready();
     }
   }
-}
-
-function sameFile(a: FileEntry, b: FileEntry): boolean {
-  return (
-    a.size === b.size &&
-    a.mode === b.mode &&
-    a.mtimeNs === b.mtimeNs &&
-    a.uid === b.uid &&
-    a.gid === b.gid &&
-    a.chunks.length === b.chunks.length &&
-    a.chunks.every((id, i) => id === b.chunks[i])
-  );
 }
 
 /** The manifest on its way into chunks. */

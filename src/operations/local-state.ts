@@ -4,22 +4,21 @@
  */
 import {
   closeSync,
-  createReadStream,
   fsyncSync,
   mkdirSync,
   openSync,
   readdirSync,
   readFileSync,
+  readSync,
   renameSync,
   rmSync,
   writeFileSync,
 } from 'node:fs';
 import { join } from 'node:path';
-import type { Entry } from '../entry.ts';
 import { MANIFEST_LINE_MAX_BYTES } from '../limits.ts';
-import { splitLines } from '../lines.ts';
+import { LineSplitter } from '../lines.ts';
 import { comparePaths, type RawPath } from '../raw-path.ts';
-import { parseEntryLine, type SnapshotId } from '../repository/repository.ts';
+import { glanceAtLine, type SnapshotId } from '../repository/repository.ts';
 
 /** Where a repository's local files lie; both folders are of this repository alone. */
 export interface LocalFolders {
@@ -74,92 +73,108 @@ function replaceFile(path: string, text: string): void {
   renameSync(temporary, path);
 }
 
-/** An entry of the last manifest with what tells whether the file was touched since. */
-export interface CachedEntry {
-  entry: Entry;
-  ctimeNs: bigint;
-  ino: bigint;
+/** A line of the last manifest with what tells whether the file was touched since. */
+export interface CachedLine {
+  path: RawPath;
+  isFile: boolean;
+  /** As in the manifest. */
+  line: string;
+  /** See `stampOf`. */
+  stamp: string;
+}
+
+/** What changes with every change of a file, besides what the manifest has. */
+export function stampOf({ ctimeNs, ino }: { ctimeNs: bigint; ino: bigint }): string {
+  return `${ctimeNs}\t${ino}`;
 }
 
 const CACHE_HEAD = /^holdfast-cache 1 (\d+)$/;
 const CACHE_END = 'end';
+const CACHE_PIECE_BYTES = 256 * 1024;
 /** Longer than the tick of any kernel's file times, with room for a clock that was set back a little. */
 const CLOCK_TICK_NS = 2_000_000_000n;
 
 const cachePath = (folders: LocalFolders, id: SnapshotId): string => join(folders.cache, `manifest-${id}`);
 
 /**
- * The last manifest, read in step with a scan: both are in the same order, so one pass with one line in memory serves.
+ * The last manifest, read in step with a scan: both are in the same order, so one pass with one piece in memory serves.
  */
-export class ManifestCache implements AsyncDisposable {
-  readonly #lines: AsyncGenerator<string>;
+export class ManifestCache implements Disposable {
+  readonly #fd: number;
+  readonly #splitter = new LineSplitter(MANIFEST_LINE_MAX_BYTES);
+  readonly #buffer = Buffer.allocUnsafe(CACHE_PIECE_BYTES);
+  #lines: string[] = [];
+  #at = 0;
+  #next: CachedLine | undefined;
   /** Files touched at or after this moment are read again: a change within the clock's tick would not show in their times. */
   readonly trustedBeforeNs: bigint;
-  #next: CachedEntry | undefined;
   /** Files of the last manifest that the scan has passed without meeting them. */
   removedFiles = 0;
   /** True once something was met that no backup writes: of what would follow nothing is known. */
   isDamaged = false;
 
-  private constructor(lines: AsyncGenerator<string>, trustedBeforeNs: bigint) {
-    this.#lines = lines;
-    this.trustedBeforeNs = trustedBeforeNs;
+  private constructor(fd: number) {
+    this.#fd = fd;
+    this.trustedBeforeNs = BigInt(CACHE_HEAD.exec(this.#line())?.[1] ?? 0);
+    this.#advance();
   }
 
   /** Undefined when there is none of this snapshot. */
-  static async open(folders: LocalFolders, of: SnapshotId): Promise<ManifestCache | undefined> {
-    const stream = createReadStream(cachePath(folders, of), { highWaterMark: 1024 * 1024 });
-    const lines = splitLines(stream, MANIFEST_LINE_MAX_BYTES);
-    const head = await lines.next().catch(() => undefined);
-    const match = head?.done === false ? CACHE_HEAD.exec(head.value) : null;
-    if (!match) {
-      stream.destroy();
+  static open(folders: LocalFolders, of: SnapshotId): ManifestCache | undefined {
+    let fd: number | undefined;
+    try {
+      fd = openSync(cachePath(folders, of), 'r');
+      return new ManifestCache(fd);
+    } catch {
+      if (fd !== undefined) closeSync(fd);
       return undefined;
     }
-    const cache = new ManifestCache(lines, BigInt(match[1] ?? 0));
-    await cache.#advance();
-    return cache;
   }
 
-  /** The entry at `path`, or undefined. Paths must be asked for in ascending order. */
-  async at(path: RawPath): Promise<CachedEntry | undefined> {
-    while (this.#next && comparePaths(this.#next.entry.path, path) < 0) await this.#skip();
-    if (this.#next?.entry.path !== path) return undefined;
+  /** The line of `path`, or undefined. Paths must be asked for in ascending order. */
+  at(path: RawPath): CachedLine | undefined {
+    while (this.#next && comparePaths(this.#next.path, path) < 0) this.#skip();
+    if (this.#next?.path !== path) return undefined;
     const found = this.#next;
-    await this.#advance();
+    this.#advance();
     return found;
   }
 
   /** Counts what is left as removed. */
-  async end(): Promise<void> {
-    while (this.#next) await this.#skip();
+  end(): void {
+    while (this.#next) this.#skip();
   }
 
-  async #skip(): Promise<void> {
-    if (this.#next?.entry.type === 'file') this.removedFiles++;
-    await this.#advance();
+  #skip(): void {
+    if (this.#next?.isFile) this.removedFiles++;
+    this.#advance();
   }
 
-  async #advance(): Promise<void> {
+  #advance(): void {
     this.#next = undefined;
     try {
-      const line = await this.#lines.next();
-      if (!line.done && line.value === CACHE_END) return;
-      if (line.done) throw new Error('no end');
-      const first = line.value.indexOf('\t');
-      const second = line.value.indexOf('\t', first + 1);
-      this.#next = {
-        ctimeNs: BigInt(line.value.slice(0, first)),
-        ino: BigInt(line.value.slice(first + 1, second)),
-        entry: parseEntryLine(line.value.slice(second + 1)),
-      };
+      const cached = this.#line();
+      if (cached === CACHE_END) return;
+      const second = cached.indexOf('\t', cached.indexOf('\t') + 1);
+      const line = cached.slice(second + 1);
+      this.#next = { ...glanceAtLine(line), line, stamp: cached.slice(0, second) };
     } catch {
       this.isDamaged = true; // the rest is read anew
     }
   }
 
-  async [Symbol.asyncDispose](): Promise<void> {
-    await this.#lines.return(undefined);
+  #line(): string {
+    while (this.#at >= this.#lines.length) {
+      const length = readSync(this.#fd, this.#buffer);
+      if (length === 0) throw new Error('no end');
+      this.#lines = this.#splitter.push(this.#buffer.subarray(0, length));
+      this.#at = 0;
+    }
+    return this.#lines[this.#at++] ?? '';
+  }
+
+  [Symbol.dispose](): void {
+    closeSync(this.#fd);
   }
 }
 
@@ -185,8 +200,8 @@ export class ManifestCacheWriter {
     this.#write(`holdfast-cache 1 ${BigInt(Math.trunc(startedMs)) * 1_000_000n - CLOCK_TICK_NS}\n`);
   }
 
-  add(line: string, item: { ctimeNs: bigint; ino: bigint }): void {
-    this.#write(`${item.ctimeNs}\t${item.ino}\t${line}\n`);
+  add(line: string, stamp: string): void {
+    this.#write(`${stamp}\t${line}\n`);
   }
 
   commit(id: SnapshotId): void {

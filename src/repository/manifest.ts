@@ -3,7 +3,7 @@
  * stretches without change cost nothing, and it is named by its chunk ids in the signed snapshot record.
  */
 import { HoldfastError } from '../errors.ts';
-import type { ChunkId, Entry } from '../entry.ts';
+import type { ChunkId, Entry, EntryCommon, FileEntry } from '../entry.ts';
 import { splitLines } from '../lines.ts';
 import { MANIFEST_LINE_MAX_BYTES, NAME_MAX_BYTES, PATH_MAX_BYTES } from '../limits.ts';
 import {
@@ -20,34 +20,70 @@ import {
 
 /** An entry as its line, without the line feed. */
 export function entryLine(entry: Entry): string {
-  const common = {
-    ...named('path', entry.path),
-    type: entry.type,
-    mode: entry.mode.toString(8).padStart(4, '0'),
-    mtime: formatTime(entry.mtimeNs),
-    uid: entry.uid,
-    gid: entry.gid,
-  };
   switch (entry.type) {
     case 'file':
-      return JSON.stringify({ ...common, size: entry.size, chunks: entry.chunks });
+      return `${fileLineHead(entry)}${entry.chunks.map((id) => `"${id}"`).join()}]}`;
     case 'folder':
-      return JSON.stringify(common);
+      return `${lineHead(entry, 'folder')}}`;
     case 'symlink':
-      return JSON.stringify({ ...common, ...named('target', entry.target) });
+      return `${lineHead(entry, 'symlink')},${named('target', entry.target)}}`;
   }
 }
 
+/** The line of a file up to its first chunk: by this a file is known to be as it was, without parsing anything. */
+export function fileLineHead(file: Omit<FileEntry, 'type' | 'chunks'>): string {
+  return `${lineHead(file, 'file')},"size":${file.size},"chunks":[`;
+}
+
+/** The chunks in a line of a file that begins with `head`; undefined when the rest is no list of chunks. */
+export function chunksInLine(line: string, head: string): ChunkId[] | undefined {
+  const chunks: ChunkId[] = [];
+  let at = head.length;
+  if (line.length !== at + 2) {
+    for (; at < line.length - 2; at += 67) {
+      const id = line.slice(at + 1, at + 65);
+      if (line[at] !== '"' || line[at + 65] !== '"' || !HEX64.test(id)) return undefined;
+      chunks.push(id as ChunkId);
+      if (line[at + 66] !== ',') break;
+    }
+    at += 66;
+  }
+  return at + 2 === line.length && line.endsWith(']}') ? chunks : undefined;
+}
+
+/** What `parseEntryLine` would say of path and type, at a hundredth of the cost for the usual path. @throws `damaged` */
+export function glanceAtLine(line: string): { path: RawPath; isFile: boolean } {
+  if (line.includes('\0')) throw malformed('not JSON'); // as a power loss leaves files that were not flushed
+  const end = line.indexOf(TYPE_FOLLOWS);
+  const text = line.slice(PATH_FIRST.length, end);
+  if (end < 0 || !line.startsWith(PATH_FIRST) || text.includes('\\')) {
+    const { path, type } = parseEntryLine(line);
+    return { path, isFile: type === 'file' };
+  }
+  return { path: rawFromText(text), isFile: line.startsWith('file"', end + TYPE_FOLLOWS.length) };
+}
+
+const PATH_FIRST = '{"path":"';
+const TYPE_FOLLOWS = '","type":"';
+
+/** By hand, not by `JSON.stringify`: there is one for each file. */
+function lineHead({ path, mode, mtimeNs, uid, gid }: EntryCommon, type: Entry['type']): string {
+  const octal = mode.toString(8).padStart(4, '0');
+  return `{${named('path', path)},"type":"${type}","mode":"${octal}","mtime":"${formatTime(mtimeNs)}","uid":${uid},"gid":${gid}`;
+}
+
 /** A name as text where it is UTF-8, else its bytes in base64 under `<key>Base64`. */
-function named(key: string, raw: RawPath): Record<string, string> {
+function named(key: string, raw: RawPath): string {
   const text = rawToText(raw);
-  return text === undefined ? { [`${key}Base64`]: Buffer.from(rawToBytes(raw)).toString('base64') } : { [key]: text };
+  return text === undefined
+    ? `"${key}Base64":"${Buffer.from(rawToBytes(raw)).toString('base64')}"`
+    : `"${key}":${JSON.stringify(text)}`;
 }
 
 /** Seconds with nine decimals, as `touch -d @…` reads it. */
 function formatTime(ns: bigint): string {
-  const magnitude = ns < 0n ? -ns : ns;
-  return `${ns < 0n ? '-' : ''}${magnitude / 1_000_000_000n}.${(magnitude % 1_000_000_000n).toString().padStart(9, '0')}`;
+  const digits = (ns < 0n ? -ns : ns).toString().padStart(10, '0');
+  return `${ns < 0n ? '-' : ''}${digits.slice(0, -9)}.${digits.slice(-9)}`;
 }
 
 /** Some file systems keep any 64 bits of seconds, and programs that take milliseconds for seconds use them. */

@@ -116,7 +116,7 @@ export class PackIndex {
   }
 
   #find(id: ChunkId): number {
-    this.#probe.write(id, 0, 'hex');
+    if (this.#probe.write(id, 0, 'hex') !== ID_BYTES) return -1;
     const mask = this.#slots.length - 1;
     for (let slot = this.#probe.readUInt32LE(0) & mask; ; slot = (slot + 1) & mask) {
       const found = this.#slots[slot];

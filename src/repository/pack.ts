@@ -73,11 +73,7 @@ export class PackBuilder {
     assert(this.fits(bytes.length), 'a chunk goes only into a pack with room for it');
     const frame = (this.#frame ??= this.#buffers.take());
     const data = this.#used + BLOCK_BYTES;
-    frame.fill(0, this.#used, data); // `encode` leaves fields without a value as they are: bytes of an earlier use, or of anything
-    new Header({ path: id, size: bytes.length, mode: 0o600, type: 'File', mtime: EPOCH, uid: 0, gid: 0 }).encode(
-      frame,
-      this.#used,
-    );
+    writeHeader(frame, this.#used, id, bytes.length);
     frame.set(bytes, data);
     const end = this.#used + memberBytes(bytes.length);
     frame.fill(0, data + bytes.length, end);
@@ -117,9 +113,33 @@ export class PackBuilder {
   }
 }
 
-const EPOCH = new Date(0);
+const NAME_AT = 0;
+const SIZE_AT = 124;
+const SIZE_DIGITS = 10;
+const SUM_AT = 148;
+const SUM_DIGITS = 6;
 
-/** Frame-sized buffers that go to the threads and come back, so that memory stays flat however much is packed. */
+/** The header of a member without a name or data, as the tar package writes it, and the sum of its bytes. */
+const blank = (() => {
+  const block = Buffer.alloc(BLOCK_BYTES);
+  new Header({ path: '', size: 0, mode: 0o600, type: 'File', mtime: new Date(0), uid: 0, gid: 0 }).encode(block);
+  const sum = Number.parseInt(block.toString('latin1', SUM_AT, SUM_AT + SUM_DIGITS), 8);
+  return { block, sum };
+})();
+
+/** Fills in what differs from member to member: the package takes 20 µs for each header, this takes one. */
+function writeHeader(block: Buffer, at: number, id: ChunkId, length: number): void {
+  block.set(blank.block, at);
+  block.write(id, at + NAME_AT, 'latin1');
+  const size = length.toString(8).padStart(SIZE_DIGITS, '0');
+  block.write(size, at + SIZE_AT, 'latin1');
+  let sum = blank.sum - SIZE_DIGITS * 0x30;
+  for (let i = 0; i < id.length; i++) sum += id.charCodeAt(i);
+  for (let i = 0; i < SIZE_DIGITS; i++) sum += size.charCodeAt(i);
+  block.write(sum.toString(8).padStart(SUM_DIGITS, '0'), at + SUM_AT, 'latin1');
+}
+
+/** Frame-sized buffers that the threads share and give back, so that nothing is copied and memory stays flat however much is packed. */
 export class FrameBuffers {
   readonly #threads: Threads;
   readonly #free: Buffer[] = [];
@@ -137,14 +157,14 @@ export class FrameBuffers {
 
   take(): Buffer {
     this.#inUse++;
-    return this.#free.pop() ?? Buffer.allocUnsafeSlow(BUFFER_BYTES);
+    return this.#free.pop() ?? Buffer.from(new SharedArrayBuffer(BUFFER_BYTES));
   }
 
-  /** Compresses the first `tarBytes` of a buffer that was taken; the buffer is gone from here on. */
+  /** Compresses the first `tarBytes` of a buffer that was taken; the buffer is not the caller's from here on. */
   async compress(buffer: Buffer, tarBytes: number): Promise<Uint8Array> {
     try {
-      const { packed, tar } = await this.#threads.run('compress', { tar: buffer.subarray(0, tarBytes) }, [buffer]);
-      this.#free.push(Buffer.from(tar.buffer));
+      const packed = await this.#threads.run('compress', { tar: buffer.subarray(0, tarBytes) });
+      this.#free.push(buffer);
       return packed;
     } finally {
       this.#inUse--;

@@ -8,7 +8,7 @@ export { HANDLE, parseKey, REPOSITORY_KEY, timestamp, FORMAT_VERSION } from './f
 export type { KeysRecord, PackId, RepositoryRecord, Signer, SnapshotId, SnapshotRecord } from './format.ts';
 export { checkChain, type Snapshot } from './snapshot.ts';
 export { ChunkStream, type ChunkerParameters } from './chunker.ts';
-export { entryLine, parseEntryLine } from './manifest.ts';
+export { chunksInLine, entryLine, fileLineHead, glanceAtLine, parseEntryLine } from './manifest.ts';
 export type { PackIndex } from './pack-index.ts';
 export type { ChunkReader, WantedChunk } from './reader.ts';
 export type { SnapshotWriter, WriterTotals } from './writer.ts';

@@ -16,8 +16,8 @@ const ZSTD_LEVEL = 3;
 
 /** What can be asked for, and what comes back. */
 export interface Tasks {
-  /** `tar` comes back too: its memory is used again. */
-  compress: { ask: { tar: Uint8Array }; answer: { packed: Uint8Array; tar: Uint8Array } };
+  /** `tar` lies in shared memory, and must not change until the answer is there. */
+  compress: { ask: { tar: Uint8Array }; answer: Uint8Array };
   seal: { ask: { frames: readonly Uint8Array[]; recipients: readonly string[] }; answer: SealedPack };
   open: { ask: PackToOpen; answer: OpenedPack };
 }
@@ -54,7 +54,7 @@ export interface OpenedPack {
 
 /** Does a task here and now. */
 export const perform: { [K in keyof Tasks]: (ask: Tasks[K]['ask'], random: Random) => Promise<Tasks[K]['answer']> } = {
-  compress: ({ tar }) => Promise.resolve({ packed: compressFrame(tar), tar }),
+  compress: ({ tar }) => Promise.resolve(compressFrame(tar)),
   async seal({ frames, recipients }, random) {
     const { bytes, payloadOffset } = await sealAge(frames, recipients, random);
     return { bytes, payloadOffset, id: sha256Hex(bytes) };
@@ -81,7 +81,7 @@ export const perform: { [K in keyof Tasks]: (ask: Tasks[K]['ask'], random: Rando
 /** The memory of an answer, which moves to the thread that asked. All of it belongs to the answer alone. */
 export function memoryOf(answer: Tasks[keyof Tasks]['answer']): ArrayBuffer[] {
   const arrays =
-    'packed' in answer ? [answer.packed, answer.tar] : 'bytes' in answer ? [answer.bytes] : [...answer.frames.values()];
+    answer instanceof Uint8Array ? [answer] : 'bytes' in answer ? [answer.bytes] : [...answer.frames.values()];
   return arrays.map((bytes) => bytes.buffer as ArrayBuffer);
 }
 
@@ -89,7 +89,7 @@ export function memoryOf(answer: Tasks[keyof Tasks]['answer']): ArrayBuffer[] {
 export function compressFrame(tar: Uint8Array): Uint8Array {
   const packed = zstdCompressSync(tar, {
     params: { [constants.ZSTD_c_compressionLevel]: ZSTD_LEVEL },
-    chunkSize: Math.max(MIN_CHUNK_SIZE, tar.length),
+    chunkSize: Math.max(MIN_CHUNK_SIZE, Math.ceil(tar.length / 4)),
   });
   if (Buffer.compare(openFrame(packed, tar.length), tar) !== 0) {
     throw new HoldfastError('bug', 'compressed data did not decompress to what it was made from', {
@@ -99,7 +99,7 @@ export function compressFrame(tar: Uint8Array): Uint8Array {
   return new Uint8Array(packed); // its own memory, no larger than need be
 }
 
-/** zlib's least. Output comes in pieces of this option's size: one piece is the fastest. */
+/** zlib's least. Output comes in pieces of this option's size, each allocated whole: one piece that is not much too large is the fastest. */
 const MIN_CHUNK_SIZE = 64;
 
 /**

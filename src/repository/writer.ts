@@ -55,9 +55,9 @@ export class SnapshotWriter implements AsyncDisposable {
     this.#lastIndexAt = options.clock.monotonic();
   }
 
-  /** True when the repository (or this run) has the chunk already. */
-  has(id: ChunkId): boolean {
-    return this.#options.index.has(id);
+  /** Bytes of a chunk that the repository (or this run) has already, or undefined. */
+  lengthOf(id: ChunkId): number | undefined {
+    return this.#options.index.lengthOf(id);
   }
 
   /** Stores a chunk unless it is there. The bytes are copied; await `ready()` now and then. */

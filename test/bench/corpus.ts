@@ -1,10 +1,10 @@
 /** The trees that the benchmark works on: made from a seed, the same on every machine. */
-import { appendFileSync, mkdirSync, openSync, closeSync, writeFileSync, writeSync } from 'node:fs';
+import { appendFileSync, closeSync, mkdirSync, openSync, writeFileSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 
 /** xoshiro128**: small, fast, good enough for test data. */
-export class Seeded {
+class Seeded {
   #a: number;
   #b: number;
   #c: number;
@@ -56,7 +56,7 @@ const SYLLABLES =
  * Text with the statistics of notes and messages: words of which a few are common, in phrases of which many come again, with numbers
  * and names in between. zstd at level 3 makes about a quarter of it, as of real agents' notes and logs.
  */
-export class Writer {
+class Writer {
   readonly #random: Seeded;
   readonly #phrases: string[];
 
@@ -90,7 +90,7 @@ export class Writer {
   }
 }
 
-export interface AgentsShape {
+interface AgentsShape {
   agents: number;
   days: number;
   sessions: number;
@@ -99,10 +99,10 @@ export interface AgentsShape {
 }
 
 /** About 9,000 files and 400 MB. */
-export const AGENTS: AgentsShape = { agents: 60, days: 125, sessions: 20, sessionBytes: 180_000, rows: 5000 };
+const AGENTS: AgentsShape = { agents: 60, days: 125, sessions: 20, sessionBytes: 180_000, rows: 5000 };
 
 /** Agents' folders: markdown, session logs, a database each. */
-export function makeAgents(root: string, shape: AgentsShape = AGENTS): void {
+function makeAgents(root: string, shape: AgentsShape): void {
   for (let agent = 0; agent < shape.agents; agent++) {
     const writer = new Writer(new Seeded(1000 + agent));
     const home = join(root, `agent-${String(agent).padStart(2, '0')}`);
@@ -128,6 +128,9 @@ export function makeAgents(root: string, shape: AgentsShape = AGENTS): void {
   }
 }
 
+/** What a row and its place in the index take, on average. */
+const ROW_BYTES = 480;
+
 function makeDatabase(path: string, rows: number, writer: Writer): void {
   const database = new DatabaseSync(path);
   database.exec(
@@ -141,24 +144,26 @@ function makeDatabase(path: string, rows: number, writer: Writer): void {
   database.close();
 }
 
+function changeRow(path: string, id: number, writer: Writer): void {
+  const database = new DatabaseSync(path);
+  database.exec('PRAGMA synchronous = OFF');
+  database.prepare('UPDATE events SET body = ? WHERE id = ?').run(writer.text(200), id);
+  database.close();
+}
+
 /** A day's work of the agents: a line appended to a log, a row of the database changed, a file more, for each. */
-export function changeAgents(root: string, round: number, shape: AgentsShape = AGENTS): void {
+function changeAgents(root: string, round: number, shape: AgentsShape): void {
   for (let agent = 0; agent < shape.agents; agent++) {
     const writer = new Writer(new Seeded(5_000_000 + round * 1000 + agent));
     const home = join(root, `agent-${String(agent).padStart(2, '0')}`);
     appendFileSync(join(home, 'sessions', `session-${agent % shape.sessions}.jsonl`), writer.message(round));
-    const database = new DatabaseSync(join(home, 'agent.sqlite'));
-    database.exec('PRAGMA synchronous = OFF');
-    database
-      .prepare('UPDATE events SET body = ? WHERE id = ?')
-      .run(writer.text(200), 1 + ((agent * 31 + round * 7) % shape.rows));
-    database.close();
+    changeRow(join(home, 'agent.sqlite'), 1 + ((agent * 31 + round * 7) % shape.rows), writer);
     writeFileSync(join(home, 'memory', `round-${round}.md`), writer.text(3000));
   }
 }
 
 /** Many small files, in folders of 100. */
-export function makeSmallFiles(root: string, files: number): void {
+function makeSmallFiles(root: string, files: number): void {
   const writer = new Writer(new Seeded(77));
   for (let i = 0; i < files; i++) {
     const folder = join(root, `f${String(Math.floor(i / 10_000))}`, String(Math.floor(i / 100) % 100));
@@ -168,12 +173,14 @@ export function makeSmallFiles(root: string, files: number): void {
 }
 
 /** One database file of about `bytes`. */
-export function makeLargeDatabase(path: string, bytes: number): void {
-  makeDatabase(path, Math.ceil(bytes / 480), new Writer(new Seeded(99)));
+function makeLargeDatabase(path: string, bytes: number): void {
+  makeDatabase(path, rowsOf(bytes), new Writer(new Seeded(99)));
 }
 
+const rowsOf = (bytes: number): number => Math.ceil(bytes / ROW_BYTES);
+
 /** Data that no compressor shrinks. */
-export function makeIncompressible(root: string, bytes: number): void {
+function makeIncompressible(root: string, bytes: number): void {
   mkdirSync(root, { recursive: true });
   const random = new Seeded(11);
   const pieceBytes = 4 * 1024 * 1024;
@@ -183,3 +190,93 @@ export function makeIncompressible(root: string, bytes: number): void {
     closeSync(fd);
   }
 }
+
+const PIECE_BYTES = 4096;
+const LARGE_FILE_BYTES = 32 * 1024 * 1024;
+
+/**
+ * Cheap to make in any number: files of `fileBytes`, in folders of 1000, cut anywhere from one long text, each with a number of its
+ * own every `PIECE_BYTES`. No two chunks are the same.
+ */
+export function makePieces(root: string, files: number, fileBytes: number): void {
+  const random = new Seeded(33);
+  const text = Buffer.from(new Writer(random).text(16 * 1024 * 1024), 'latin1');
+  const file = Buffer.alloc(fileBytes);
+  for (let i = 0; i < files; i++) {
+    const folder = join(root, String(Math.floor(i / 1000)));
+    if (i % 1000 === 0) mkdirSync(folder, { recursive: true });
+    for (let at = 0; at < fileBytes; at += PIECE_BYTES) {
+      const from = random.below(text.length - PIECE_BYTES);
+      text.copy(file, at, from, from + PIECE_BYTES);
+      file.write(`${i} ${at} ${random.next()}\n`, at, 'latin1');
+    }
+    writeFileSync(join(folder, `piece-${i}.md`), file);
+  }
+}
+
+/** One tree of about `bytes`, of large files that compress as text does. */
+export function makeLargeTree(root: string, bytes: number): void {
+  const files = Math.max(1, Math.round(bytes / LARGE_FILE_BYTES));
+  makePieces(root, files, Math.round(bytes / files));
+}
+
+/** A tree and what is done to it. `scale` makes it smaller; the same scale makes the same tree. */
+export interface Corpus {
+  title: string;
+  make: (root: string, scale: number) => void;
+  /** The small change of one round; none: not measured. */
+  change?: (root: string, round: number, scale: number) => void;
+  /** The file that is restored alone; none: not measured. */
+  oneFile?: (scale: number) => string;
+  unchanged: boolean;
+  check: boolean;
+}
+
+const agentsShape = (scale: number): AgentsShape => ({
+  ...AGENTS,
+  agents: Math.max(1, Math.round(AGENTS.agents * scale)),
+});
+const DATABASE = 'agent.sqlite';
+const DATABASE_BYTES = 2 * 1024 ** 3;
+
+export const CORPORA = {
+  agents: {
+    title: '60 agents: markdown, JSONL, SQLite',
+    make: (root, scale) => makeAgents(root, agentsShape(scale)),
+    change: (root, round, scale) => changeAgents(root, round, agentsShape(scale)),
+    oneFile: (scale) => {
+      const middle = Math.floor(agentsShape(scale).agents / 2);
+      return `agent-${String(middle).padStart(2, '0')}/sessions/session-10.jsonl`;
+    },
+    unchanged: true,
+    check: true,
+  },
+  small: {
+    title: '50,000 small files',
+    make: (root, scale) => makeSmallFiles(root, Math.ceil(50_000 * scale)),
+    unchanged: true,
+    check: false,
+  },
+  database: {
+    title: 'one database of 2 GiB',
+    make: (root, scale) => {
+      mkdirSync(root, { recursive: true });
+      makeLargeDatabase(join(root, DATABASE), DATABASE_BYTES * scale);
+    },
+    change: (root, round, scale) =>
+      changeRow(
+        join(root, DATABASE),
+        1 + ((round * 7_654_321) % rowsOf(DATABASE_BYTES * scale)),
+        new Writer(new Seeded(88_000 + round)),
+      ),
+    unchanged: true,
+    check: false,
+  },
+  incompressible: {
+    title: 'incompressible data, 512 MiB',
+    make: (root, scale) => makeIncompressible(root, 512 * 1024 ** 2 * scale),
+    unchanged: false,
+    check: false,
+  },
+} as const satisfies Record<string, Corpus>;
+export type CorpusName = keyof typeof CORPORA;
