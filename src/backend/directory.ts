@@ -21,7 +21,7 @@ import {
   open as openCallback,
   renameSync,
 } from 'node:fs';
-import { link, lstat, mkdir, open, opendir, rename, stat, unlink } from 'node:fs/promises';
+import { link, lstat, mkdir, open, opendir, readdir, rename, stat, unlink } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import { getSystemErrorMessage, promisify } from 'node:util';
 import type { Clock, Random } from '../clock.ts';
@@ -52,8 +52,8 @@ const { O_RDONLY, O_DIRECTORY, O_NOFOLLOW, O_NONBLOCK } = constants;
 const TEMP_FOLDER = 'tmp';
 const TEMP_NAME = /^[0-9a-f]{32}$/;
 const TEMP_MAX_AGE_MS = 24 * 3600 * 1000;
-/** Files whose sizes `list` asks for at once: on a network share each answer takes a round trip. */
-const LIST_BATCH_FILES = 64;
+const LIST_FOLDERS_AT_ONCE = 64;
+const LIST_FILES_AT_ONCE = 256;
 /** What a file system without hard links answers to `link`. */
 const NO_LINKS = new Set(['EPERM', 'ENOTSUP', 'EOPNOTSUPP', 'EMLINK', 'ENOSYS']);
 /** What a file system that cannot sync a folder answers; there is nothing more to be done on it. */
@@ -193,7 +193,7 @@ class DirectoryBackend implements Backend {
       const stats = await absentAsUndefined(lstat(this.#path(folder)));
       if (stats === undefined) return;
       if (folder !== '' && !stats.isDirectory()) throw this.#inTheWay(folder, 'folder');
-      yield* this.#walk(folder, prefix, signal);
+      yield* this.#walk([folder], prefix, signal);
     } catch (error) {
       throw unavailable(this.#name, this.#root, 'list objects in', error);
     }
@@ -305,23 +305,32 @@ class DirectoryBackend implements Backend {
     await syncFolder(this.#path(parentKey(folder)));
   }
 
-  async *#walk(folder: string, prefix: string, signal: AbortSignal | undefined): AsyncGenerator<ObjectInfo> {
-    const entries = await absentAsUndefined(opendir(this.#path(folder), { bufferSize: LIST_BATCH_FILES }));
-    if (entries === undefined) return;
-    const folders: string[] = [];
-    let files: string[] = [];
-    for await (const entry of entries) {
+  /** Folders are read many at once, files asked for their sizes many at once: on a network share each answer takes a round trip. */
+  async *#walk(
+    folders: readonly string[],
+    prefix: string,
+    signal: AbortSignal | undefined,
+  ): AsyncGenerator<ObjectInfo> {
+    for (let at = 0; at < folders.length; at += LIST_FOLDERS_AT_ONCE) {
+      const batch = folders.slice(at, at + LIST_FOLDERS_AT_ONCE);
+      const listings = await Promise.all(
+        batch.map((folder) => absentAsUndefined(readdir(this.#path(folder), { withFileTypes: true }))),
+      );
       throwIfAborted(signal);
-      const key = folder === '' ? entry.name : `${folder}/${entry.name}`;
-      if (!key.startsWith(prefix) || !isKey(key)) continue;
-      if (entry.isDirectory()) folders.push(key);
-      else if (entry.isFile() && files.push(key) === LIST_BATCH_FILES) {
-        yield* this.#sizes(files, signal);
-        files = [];
+      const below: string[] = [];
+      const files: string[] = [];
+      for (const [i, folder] of batch.entries()) {
+        for (const entry of listings[i] ?? []) {
+          const key = folder === '' ? entry.name : `${folder}/${entry.name}`;
+          if (!key.startsWith(prefix) || !isKey(key)) continue;
+          if (entry.isDirectory()) below.push(key);
+          else if (entry.isFile()) files.push(key);
+        }
       }
+      for (let file = 0; file < files.length; file += LIST_FILES_AT_ONCE)
+        yield* this.#sizes(files.slice(file, file + LIST_FILES_AT_ONCE), signal);
+      yield* this.#walk(below, prefix, signal);
     }
-    yield* this.#sizes(files, signal);
-    for (const key of folders) yield* this.#walk(key, prefix, signal);
   }
 
   async *#sizes(keys: readonly string[], signal: AbortSignal | undefined): AsyncGenerator<ObjectInfo> {

@@ -25,8 +25,10 @@ import { failedBackendWarnings, mishapWarnings, openMirror, type BackendAddress 
 import {
   ManifestCache,
   ManifestCacheWriter,
+  readKnownSnapshots,
   readLocalState,
   stampOf,
+  writeKnownSnapshots,
   writeLocalState,
   type CachedLine,
   type LocalFolders,
@@ -197,10 +199,10 @@ async function findParent(
   warnings: Warning[],
   signal: AbortSignal | undefined,
 ): Promise<{ parent: { id: SnapshotId } | undefined; seq: number }> {
-  const { snapshots, problems } = await repository.snapshots(signal);
+  const { newest, numbers, problems } = await repository.newestSnapshot(readKnownSnapshots(folders), signal);
+  writeKnownSnapshots(folders, numbers);
   for (const { key, error } of problems)
     warnings.push({ code: 'snapshot_damaged', message: `${key}: ${error.message}`, incomplete: true });
-  const newest = snapshots.at(-1);
   const last = readLocalState(folders)?.last;
   if (last && (!newest || newest.record.seq < last.seq)) {
     const what = `this host made snapshot ${last.id.slice(0, 8)} (number ${last.seq})`;

@@ -4,7 +4,6 @@
  */
 import {
   closeSync,
-  fsyncSync,
   mkdirSync,
   openSync,
   readdirSync,
@@ -57,20 +56,40 @@ export function readLocalState(folders: LocalFolders): LocalState | undefined {
 export function writeLocalState(folders: LocalFolders, state: LocalState): boolean {
   try {
     mkdirSync(folders.state, { recursive: true, mode: 0o700 });
-    replaceFile(join(folders.state, 'state.json'), `${JSON.stringify(state)}\n`);
+    replaceFile(join(folders.state, 'state.json'), `${JSON.stringify(state)}\n`, { durable: true });
     return true;
   } catch {
     return false;
   }
 }
 
-function replaceFile(path: string, text: string): void {
+function replaceFile(path: string, text: string, { durable }: { durable: boolean }): void {
   const temporary = `${path}.new`;
-  writeFileSync(temporary, text, { mode: 0o600 });
-  const fd = openSync(temporary, 'r');
-  fsyncSync(fd);
-  closeSync(fd);
+  writeFileSync(temporary, text, { mode: 0o600, flush: durable });
   renameSync(temporary, path);
+}
+
+const knownPath = (folders: LocalFolders): string => join(folders.cache, 'snapshots.json');
+
+/** The numbers of snapshots that this host has opened and verified, by id. */
+export function readKnownSnapshots(folders: LocalFolders): Map<string, number> {
+  try {
+    const value: unknown = JSON.parse(readFileSync(knownPath(folders), 'utf8'));
+    const known = Object.entries(typeof value === 'object' && value !== null ? value : {});
+    return new Map(known.filter((entry): entry is [string, number] => Number.isSafeInteger(entry[1])));
+  } catch {
+    return new Map();
+  }
+}
+
+/** Where it cannot be written, the next run opens them all again. */
+export function writeKnownSnapshots(folders: LocalFolders, known: ReadonlyMap<string, number>): void {
+  try {
+    mkdirSync(folders.cache, { recursive: true, mode: 0o700 });
+    replaceFile(knownPath(folders), JSON.stringify(Object.fromEntries(known)), { durable: false });
+  } catch {
+    // only time is lost
+  }
 }
 
 /** A line of the last manifest with what tells whether the file was touched since. */

@@ -8,18 +8,15 @@ import { DEFAULT_CHUNKER, type ChunkerParameters } from './chunker.ts';
 import {
   FORMAT_VERSION,
   KEYS_TYPE,
-  keysRecordKey,
-  REPOSITORY_KEY,
   REPOSITORY_TYPE,
-  secretsKey,
   signRecord,
   timestamp,
-  wrappedIdentityKey,
   type KeysRecord,
   type RepositoryRecord,
   type SecretsRecord,
   type Signer,
 } from './format.ts';
+import { keysRecordKey, REPOSITORY_KEY, secretsKey, wrappedIdentityKey } from './object-name.ts';
 
 export interface NewRepository {
   /** 32 hex digits, and 32 secret bytes: fresh ones. */

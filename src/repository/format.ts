@@ -1,83 +1,15 @@
 /**
- * The names and records of a repository, version 1. docs/format.md is the specification; the identifiers here are its nouns.
+ * The records of a repository, version 1; their names are in object-name.ts. docs/format.md is the specification; the identifiers here are its nouns.
  */
 import { z } from 'zod';
-import { assert, HoldfastError, isHoldfastError, messageOf } from '../errors.ts';
+import { assert, HoldfastError, messageOf } from '../errors.ts';
 import type { ChunkId } from '../entry.ts';
-import { sha256Hex } from '../crypto/hash.ts';
 import { pae } from '../crypto/dsse.ts';
 import { sign, verify } from '../crypto/ed25519.ts';
 import { RECORD_MAX_BYTES } from '../limits.ts';
+import type { SnapshotId } from './object-name.ts';
 
 export const FORMAT_VERSION = 1;
-
-declare const brand: unique symbol;
-/** SHA-256 of a pack as stored, 64 hex digits. */
-export type PackId = string & { readonly [brand]: 'PackId' };
-/** SHA-256 of the snapshot record (the payload of its envelope), 64 hex digits. */
-export type SnapshotId = string & { readonly [brand]: 'SnapshotId' };
-
-// ---- object keys ----
-
-export const REPOSITORY_KEY = 'holdfast.json';
-export const packKey = (id: PackId): string => `packs/${id.slice(0, 2)}/${id}.tar.zst.age`;
-export const indexKey = (id: string): string => `index/${id}.age`;
-export const keysRecordKey = (seq: number, id: string): string => `keys/${String(seq).padStart(8, '0')}-${id}.json`;
-export const secretsKey = (id: string): string => `keys/${id}.age`;
-/** The fingerprint is the SHA-256 of the raw public key, 64 hex digits. */
-export const wrappedIdentityKey = (publicKeyHex: string): string =>
-  `identity/${sha256Hex(Buffer.from(publicKeyHex, 'hex'))}.age`;
-export const snapshotKey = (timeMs: number, id: SnapshotId): string => `snapshots/${stampOf(timeMs)}-${id}.age`;
-
-/** `20260131T235959Z`: sorts by time. */
-function stampOf(timeMs: number): string {
-  return new Date(timeMs).toISOString().replace(/[-:]/g, '').replace(/\.\d+/, '');
-}
-
-/** The time in the key of a snapshot object, for comparison. Nothing vouches for it before the snapshot is opened. */
-export const stampIn = (key: string): string => key.slice('snapshots/'.length, 'snapshots/20260131T235959Z'.length);
-
-/** What kind of object a key names, with the id in its name; undefined for a name that no version 1 repository has. */
-export type ObjectName =
-  | { kind: 'repository' }
-  | { kind: 'keys'; seq: number; id: string }
-  | { kind: 'secrets'; id: string }
-  | { kind: 'identity'; fingerprint: string }
-  | { kind: 'pack'; id: PackId }
-  | { kind: 'index'; id: string }
-  | { kind: 'snapshot'; id: SnapshotId };
-
-export function parseKey(key: string): ObjectName | undefined {
-  if (key === REPOSITORY_KEY) return { kind: 'repository' };
-  const match =
-    /^(keys|identity|packs|index|snapshots)\/(?:([0-9a-f]{2})\/)?(?:(\d{8}|\d{8}T\d{6}Z)-)?([0-9a-f]{64})(\.json|\.tar\.zst\.age|\.age)$/.exec(
-      key,
-    );
-  if (!match) return undefined;
-  const [, folder, shard, prefix, id = '', suffix] = match;
-  switch (folder) {
-    case 'keys':
-      if (shard) return undefined;
-      if (suffix === '.json' && prefix?.length === 8) return { kind: 'keys', seq: Number(prefix), id };
-      return suffix === '.age' && !prefix ? { kind: 'secrets', id } : undefined;
-    case 'identity':
-      return suffix === '.age' && !prefix && !shard ? { kind: 'identity', fingerprint: id } : undefined;
-    case 'packs':
-      return suffix === '.tar.zst.age' && !prefix && shard === id.slice(0, 2)
-        ? { kind: 'pack', id: id as PackId }
-        : undefined;
-    case 'index':
-      return suffix === '.age' && !prefix && !shard ? { kind: 'index', id } : undefined;
-    case 'snapshots':
-      return suffix === '.age' && !shard && prefix?.length === 16
-        ? { kind: 'snapshot', id: id as SnapshotId }
-        : undefined;
-    default:
-      return undefined;
-  }
-}
-
-// ---- records ----
 
 /** An agent's name: for people and logs, without white space and control characters. */
 export const HANDLE = /^[^\s\p{C}]{1,64}$/u;
@@ -269,20 +201,6 @@ export function parseSignedRecord<T>(
 
 export const REPOSITORY_TYPE = 'application/vnd.holdfast.repository.v1+json';
 export const KEYS_TYPE = 'application/vnd.holdfast.keys.v1+json';
-
-/** @throws `damaged` when the stored bytes do not hash to the id in their name. */
-export function checkContentName(bytes: Uint8Array, id: string, what: string): void {
-  if (sha256Hex(bytes) !== id) throw damaged(`the bytes of ${what} do not match its name`);
-}
-
-/** For reads of objects that others name: one that is on no backend is not merely absent, it is lost. */
-export function lostIfAbsent(error: unknown): never {
-  if (!isHoldfastError(error, 'not_found')) throw error;
-  throw new HoldfastError('damaged', `${error.message}, though the repository needs it`, {
-    hint: 'Run `holdfast verify --level listing` to see what is missing where.',
-    cause: error,
-  });
-}
 
 /** RFC 3339 with milliseconds, UTC. */
 export function timestamp(timeMs: number): string {

@@ -7,7 +7,8 @@ import { openAge, sealAge } from '../crypto/age.ts';
 import { chunkIdFunction } from '../crypto/chunk-id.ts';
 import { equalBytes, hkdf } from '../crypto/hash.ts';
 import { INDEX_PLAIN_MAX_BYTES } from '../limits.ts';
-import { checkContentName, FORMAT_VERSION } from './format.ts';
+import { FORMAT_VERSION } from './format.ts';
+import { checkContentName } from './object-name.ts';
 import { indexLine, parseIndexLine, type IndexedPack } from './pack-index.ts';
 
 const compress = promisify(zstdCompress);

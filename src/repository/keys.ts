@@ -3,21 +3,17 @@ import { HoldfastError, isHoldfastError } from '../errors.ts';
 import { openAge } from '../crypto/age.ts';
 import { Mirror } from '../backend/mirror.ts';
 import {
-  checkContentName,
   KEYS_TYPE,
   keysSchema,
-  lostIfAbsent,
-  parseKey,
   parseRecord,
   parseSignedRecord,
-  REPOSITORY_KEY,
   REPOSITORY_TYPE,
   repositorySchema,
-  secretsKey,
   secretsSchema,
   type KeysRecord,
   type RepositoryRecord,
 } from './format.ts';
+import { checkContentName, lostIfAbsent, parseKey, REPOSITORY_KEY, secretsKey } from './object-name.ts';
 
 /** With which keys a repository is opened, and so what can be done. */
 export type Access =

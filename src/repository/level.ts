@@ -13,7 +13,7 @@ import {
   wrappedIdentityKey,
   type ObjectName,
   type PackId,
-} from './format.ts';
+} from './object-name.ts';
 import { PackIndex, type IndexedPack } from './pack-index.ts';
 import type { Repository } from './open.ts';
 

@@ -7,16 +7,15 @@ import { openAge } from '../crypto/age.ts';
 import { chunkIdFunction, gearTable } from '../crypto/chunk-id.ts';
 import { CHUNK_MAX_BYTES } from '../limits.ts';
 import { makeCut, type Cut } from './chunker.ts';
+import { type KeysRecord, type RepositoryRecord } from './format.ts';
 import {
   checkContentName,
   lostIfAbsent,
   parseKey,
   stampIn,
   wrappedIdentityKey,
-  type KeysRecord,
-  type RepositoryRecord,
   type SnapshotId,
-} from './format.ts';
+} from './object-name.ts';
 import { openIndex } from './index-object.ts';
 import { openKeys, type Access, type OpenedKeys } from './keys.ts';
 import { readEntries } from './manifest.ts';
@@ -44,6 +43,12 @@ export async function openRepository(mirror: Mirror, access: Access, signal?: Ab
     );
   }
   return new Repository(mirror, opened);
+}
+
+/** An object that cannot be read from any backend. */
+export interface RepositoryProblem {
+  key: string;
+  error: HoldfastError;
 }
 
 export class Repository implements AsyncDisposable {
@@ -109,10 +114,10 @@ export class Repository implements AsyncDisposable {
    */
   async snapshots(signal?: AbortSignal): Promise<{
     snapshots: (Snapshot & { backends: string[] })[];
-    problems: { key: string; error: HoldfastError }[];
+    problems: RepositoryProblem[];
   }> {
     const snapshots: (Snapshot & { backends: string[] })[] = [];
-    const problems: { key: string; error: HoldfastError }[] = [];
+    const problems: RepositoryProblem[] = [];
     for (const [key, { id, backends }] of await this.listSnapshots(signal)) {
       try {
         snapshots.push({ ...(await this.readSnapshot(id, key, signal)), backends });
@@ -123,6 +128,47 @@ export class Repository implements AsyncDisposable {
     }
     snapshots.sort((a, b) => a.record.seq - b.record.seq || (a.record.time < b.record.time ? -1 : 1));
     return { snapshots, problems };
+  }
+
+  /**
+   * The snapshot with the highest number, without opening those whose numbers the caller knows from an earlier look. (An id is the hash of
+   * a signed record: what was right once stays right.) The newest itself is opened again.
+   * @returns also the numbers of all that could be opened, by id.
+   */
+  async newestSnapshot(
+    known: ReadonlyMap<string, number>,
+    signal?: AbortSignal,
+  ): Promise<{ newest: Snapshot | undefined; numbers: Map<string, number>; problems: RepositoryProblem[] }> {
+    const problems: RepositoryProblem[] = [];
+    const opened = new Map<string, Snapshot>();
+    const numbers = new Map<string, number>();
+    const listed = await this.listSnapshots(signal);
+    const open = async (id: SnapshotId, key: string) => {
+      try {
+        const snapshot = await this.readSnapshot(id, key, signal);
+        opened.set(key, snapshot);
+        numbers.set(id, snapshot.record.seq);
+      } catch (error) {
+        if (!(error instanceof HoldfastError) || error.code === 'interrupted' || error.code === 'bug') throw error;
+        numbers.delete(id);
+        problems.push({ key, error });
+      }
+    };
+    for (const [key, { id }] of listed) {
+      const number = known.get(id);
+      if (number === undefined) await open(id, key);
+      else numbers.set(id, number);
+    }
+    for (;;) {
+      const candidates = [...listed].flatMap(([key, { id }]) => ({ key, id, number: numbers.get(id) ?? -1 }));
+      const [first] = candidates
+        .filter(({ number }) => number >= 0)
+        .sort((a, b) => b.number - a.number || (stampIn(a.key) < stampIn(b.key) ? 1 : -1));
+      if (!first) return { newest: undefined, numbers, problems };
+      if (!opened.has(first.key)) await open(first.id, first.key);
+      const newest = opened.get(first.key);
+      if (newest) return { newest, numbers, problems };
+    }
   }
 
   readSnapshot(id: SnapshotId, key: string, signal?: AbortSignal): Promise<Snapshot> {
@@ -178,11 +224,9 @@ export class Repository implements AsyncDisposable {
   }
 
   /** Reads every index object into memory. An index that cannot be read from any backend is skipped and reported. */
-  async loadIndex(
-    signal?: AbortSignal,
-  ): Promise<{ index: PackIndex; problems: { key: string; error: HoldfastError }[] }> {
+  async loadIndex(signal?: AbortSignal): Promise<{ index: PackIndex; problems: RepositoryProblem[] }> {
     const index = new PackIndex();
-    const problems: { key: string; error: HoldfastError }[] = [];
+    const problems: RepositoryProblem[] = [];
     for await (const { key } of this.mirror.list('index/', { signal })) {
       const parsed = parseKey(key);
       if (parsed?.kind !== 'index') continue;

@@ -4,7 +4,7 @@
 import { assert, HoldfastError } from '../errors.ts';
 import type { ChunkId } from '../entry.ts';
 import type { Frame, PackedChunk, PackKind } from './pack.ts';
-import type { PackId } from './format.ts';
+import type { PackId } from './object-name.ts';
 
 /** A pack as an index object describes it. */
 export interface IndexedPack {

@@ -3,7 +3,7 @@ import { HoldfastError, isHoldfastError } from '../errors.ts';
 import type { ChunkId } from '../entry.ts';
 import { blocksFor, openAgeHeader } from '../crypto/age.ts';
 import type { Mirror } from '../backend/mirror.ts';
-import { lostIfAbsent, packKey } from './format.ts';
+import { lostIfAbsent, packKey } from './object-name.ts';
 import type { ChunkLocation, PackIndex, PackInfo } from './pack-index.ts';
 import { openFrame } from './tasks.ts';
 import type { Threads } from './threads.ts';

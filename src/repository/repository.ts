@@ -4,8 +4,10 @@
 export { createRepository, type NewRepository } from './create.ts';
 export { openRepository, type Repository } from './open.ts';
 export type { Access } from './keys.ts';
-export { HANDLE, parseKey, REPOSITORY_KEY, timestamp, FORMAT_VERSION } from './format.ts';
-export type { KeysRecord, PackId, RepositoryRecord, Signer, SnapshotId, SnapshotRecord } from './format.ts';
+export { HANDLE, timestamp, FORMAT_VERSION } from './format.ts';
+export { parseKey, REPOSITORY_KEY } from './object-name.ts';
+export type { KeysRecord, RepositoryRecord, Signer, SnapshotRecord } from './format.ts';
+export type { PackId, SnapshotId } from './object-name.ts';
 export { checkChain, type Snapshot } from './snapshot.ts';
 export { ChunkStream, type ChunkerParameters } from './chunker.ts';
 export { chunksInLine, entryLine, fileLineHead, glanceAtLine, parseEntryLine } from './manifest.ts';

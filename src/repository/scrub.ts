@@ -2,7 +2,7 @@
 import { HoldfastError, isHoldfastError } from '../errors.ts';
 import type { Backend } from '../backend/backend.ts';
 import { rawForDisplay } from '../raw-path.ts';
-import { packKey, parseKey, secretsKey, wrappedIdentityKey, type PackId } from './format.ts';
+import { packKey, parseKey, secretsKey, wrappedIdentityKey, type PackId } from './object-name.ts';
 import { checkStored } from './level.ts';
 import { PackIndex, type IndexedPack } from './pack-index.ts';
 import type { Repository } from './open.ts';

@@ -4,15 +4,8 @@ import { openAge, sealAge } from '../crypto/age.ts';
 import { parseEnvelope, signedBy, signEnvelope } from '../crypto/dsse.ts';
 import { sha256Hex } from '../crypto/hash.ts';
 import type { Random } from '../clock.ts';
-import {
-  parseRecord,
-  SNAPSHOT_PAYLOAD_TYPE,
-  snapshotKey,
-  snapshotSchema,
-  type Signer,
-  type SnapshotId,
-  type SnapshotRecord,
-} from './format.ts';
+import { parseRecord, SNAPSHOT_PAYLOAD_TYPE, snapshotSchema, type Signer, type SnapshotRecord } from './format.ts';
+import { snapshotKey, type SnapshotId } from './object-name.ts';
 
 /** A snapshot whose signature and name were checked. */
 export interface Snapshot {

@@ -10,7 +10,7 @@ import { chunkIdFunction } from '../crypto/chunk-id.ts';
 import { sha256Hex } from '../crypto/hash.ts';
 import { HoldfastError } from '../errors.ts';
 import { FRAME_TAR_MAX_BYTES } from '../limits.ts';
-import { checkContentName } from './format.ts';
+import { checkContentName } from './object-name.ts';
 
 const ZSTD_LEVEL = 3;
 
@@ -99,7 +99,7 @@ export function compressFrame(tar: Uint8Array): Uint8Array {
   return new Uint8Array(packed); // its own memory, no larger than need be
 }
 
-/** zlib's least. Output comes in pieces of this option's size, each allocated whole: one piece that is not much too large is the fastest. */
+/** zlib's least. Output comes in pieces of this option's size, each allocated whole, and another after a full one: one piece with a little room is the fastest. */
 const MIN_CHUNK_SIZE = 64;
 
 /**
@@ -114,7 +114,7 @@ export function openFrame(compressed: Uint8Array, tarBytes: number): Uint8Array 
   try {
     tar = zstdDecompressSync(compressed, {
       maxOutputLength: Math.max(1, tarBytes),
-      chunkSize: Math.max(MIN_CHUNK_SIZE, tarBytes),
+      chunkSize: tarBytes + MIN_CHUNK_SIZE,
     });
   } catch (cause) {
     throw new HoldfastError('damaged', 'a frame of the pack does not decompress', { cause });
@@ -122,5 +122,5 @@ export function openFrame(compressed: Uint8Array, tarBytes: number): Uint8Array 
   if (tar.length !== tarBytes) {
     throw new HoldfastError('damaged', `a frame has ${tar.length} bytes where the index says ${tarBytes}`);
   }
-  return tar.buffer.byteLength === tar.length ? tar : new Uint8Array(tar);
+  return tar.buffer.byteLength === tarBytes + MIN_CHUNK_SIZE ? tar : new Uint8Array(tar);
 }

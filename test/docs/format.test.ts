@@ -19,27 +19,29 @@ import { systemClock, systemRandom } from '../../src/clock.ts';
 import { comparePaths, rawFromText } from '../../src/raw-path.ts';
 import { ChunkStream, DEFAULT_CHUNKER, makeCut } from '../../src/repository/chunker.ts';
 import {
-  indexKey,
   KEYS_TYPE,
-  keysRecordKey,
   keysSchema,
-  packKey,
-  parseKey,
   parseRecord,
   parseSignedRecord,
-  REPOSITORY_KEY,
   REPOSITORY_TYPE,
   repositorySchema,
-  secretsKey,
   secretsSchema,
   signRecord,
   SNAPSHOT_PAYLOAD_TYPE,
-  snapshotKey,
   snapshotSchema,
+} from '../../src/repository/format.ts';
+import {
+  indexKey,
+  keysRecordKey,
+  packKey,
+  parseKey,
+  REPOSITORY_KEY,
+  secretsKey,
+  snapshotKey,
   wrappedIdentityKey,
   type PackId,
   type SnapshotId,
-} from '../../src/repository/format.ts';
+} from '../../src/repository/object-name.ts';
 import { openIndex, sealIndex } from '../../src/repository/index-object.ts';
 import { entryLine, parseEntryLine, readEntries } from '../../src/repository/manifest.ts';
 import { parseIndexLine } from '../../src/repository/pack-index.ts';

@@ -6,7 +6,7 @@ import { ageRecipientOf, sealAge } from '../../src/crypto/age.ts';
 import { publicKeyOf } from '../../src/crypto/ed25519.ts';
 import { parseAgentKey } from '../../src/identity/agent-key.ts';
 import { parseWriterKey } from '../../src/identity/writer-key.ts';
-import { wrappedIdentityKey } from '../../src/repository/format.ts';
+import { wrappedIdentityKey } from '../../src/repository/object-name.ts';
 import { failure, seededRandom } from '../crypto/support.ts';
 import { FaultyBackend } from '../faulty-backend.ts';
 import { contentOf, expectSameTree, makeAgent, packKeysOf, type AgentOptions, type TestAgent } from './support.ts';

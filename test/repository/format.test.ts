@@ -5,28 +5,30 @@ import { isKey } from '../../src/backend/backend.ts';
 import { sha256Hex } from '../../src/crypto/hash.ts';
 import { isHoldfastError } from '../../src/errors.ts';
 import {
+  keysSchema,
+  parseRecord,
+  parseSignedRecord,
+  REPOSITORY_TYPE,
+  repositorySchema,
+  secretsSchema,
+  signRecord,
+  snapshotSchema,
+  timestamp,
+  type RepositoryRecord,
+} from '../../src/repository/format.ts';
+import {
   checkContentName,
   indexKey,
   keysRecordKey,
-  keysSchema,
   packKey,
   parseKey,
-  parseRecord,
-  parseSignedRecord,
   REPOSITORY_KEY,
-  REPOSITORY_TYPE,
-  repositorySchema,
   secretsKey,
-  secretsSchema,
-  signRecord,
   snapshotKey,
-  snapshotSchema,
-  timestamp,
   wrappedIdentityKey,
   type PackId,
-  type RepositoryRecord,
   type SnapshotId,
-} from '../../src/repository/format.ts';
+} from '../../src/repository/object-name.ts';
 import { failure } from '../crypto/support.ts';
 
 const anyId = fc.uint8Array({ minLength: 32, maxLength: 32 }).map((bytes) => Buffer.from(bytes).toString('hex'));

@@ -3,7 +3,7 @@ import { describe, expect, test } from 'vitest';
 import { ageRecipientOf, newAgeIdentity, openAge, sealAge } from '../../src/crypto/age.ts';
 import { sha256Hex } from '../../src/crypto/hash.ts';
 import type { ChunkId } from '../../src/entry.ts';
-import type { PackId } from '../../src/repository/format.ts';
+import type { PackId } from '../../src/repository/object-name.ts';
 import { openIndex, sealIndex } from '../../src/repository/index-object.ts';
 import { indexLine, type IndexedPack } from '../../src/repository/pack-index.ts';
 import { failure, seededRandom } from '../crypto/support.ts';

@@ -9,14 +9,12 @@ import { sha256Hex } from '../../src/crypto/hash.ts';
 import { createRepository } from '../../src/repository/create.ts';
 import {
   KEYS_TYPE,
-  keysRecordKey,
-  REPOSITORY_KEY,
   REPOSITORY_TYPE,
-  secretsKey,
   signRecord,
   type KeysRecord,
   type RepositoryRecord,
 } from '../../src/repository/format.ts';
+import { keysRecordKey, REPOSITORY_KEY, secretsKey } from '../../src/repository/object-name.ts';
 import type { Access } from '../../src/repository/keys.ts';
 import { openRepository } from '../../src/repository/open.ts';
 import { failure, seededRandom } from '../crypto/support.ts';

@@ -3,7 +3,7 @@ import { describe, expect, test } from 'vitest';
 import type { ChunkId } from '../../src/entry.ts';
 import { sha256Hex } from '../../src/crypto/hash.ts';
 import { isHoldfastError } from '../../src/errors.ts';
-import type { PackId } from '../../src/repository/format.ts';
+import type { PackId } from '../../src/repository/object-name.ts';
 import {
   indexLine,
   PackIndex,

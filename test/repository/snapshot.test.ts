@@ -3,12 +3,8 @@ import { ageRecipientOf, newAgeIdentity, sealAge } from '../../src/crypto/age.ts
 import { signEnvelope } from '../../src/crypto/dsse.ts';
 import { publicKeyOf } from '../../src/crypto/ed25519.ts';
 import { sha256Hex } from '../../src/crypto/hash.ts';
-import {
-  snapshotKey,
-  SNAPSHOT_PAYLOAD_TYPE,
-  type SnapshotId,
-  type SnapshotRecord,
-} from '../../src/repository/format.ts';
+import { SNAPSHOT_PAYLOAD_TYPE, type SnapshotRecord } from '../../src/repository/format.ts';
+import { snapshotKey, type SnapshotId } from '../../src/repository/object-name.ts';
 import { checkChain, openSnapshot, sealSnapshot, type Snapshot } from '../../src/repository/snapshot.ts';
 import { failure, seededRandom } from '../crypto/support.ts';
 
