@@ -31,14 +31,10 @@ writeJson('oclif.manifest.json', plugin.manifest);
 
 /**
  * One file for what every command needs and one for each command, with the packages they use: finding and reading some two hundred
- * modules takes as long as the rest of a short command. The files lie side by side, as a worker thread is named relative to its starter.
+ * modules takes as long as the rest of a short command.
  */
 async function bundleProgram() {
-  const program = {
-    main: 'dist/cli/main.js',
-    commands: 'dist/cli/commands/index.js',
-    thread: 'dist/repository/thread.js',
-  };
+  const program = { main: 'dist/cli/main.js', commands: 'dist/cli/commands/index.js' };
   // koffi is a native addon. oclif asks for the other two, if they are there, to run plugins written in TypeScript.
   const external = [/^node:/, 'koffi', 'typescript', 'ts-node'];
   const bundle = await rolldown({ input: program, platform: 'node', external, logLevel: 'silent' });

@@ -29,10 +29,10 @@ export const INDEX_FLUSH_PACKS = 16;
 export const INDEX_FLUSH_MS = 60_000;
 /** Packs being sealed or uploaded at once. */
 export const UPLOADS_IN_FLIGHT = 3;
-/** Packs being fetched at once by a restore. */
-export const RESTORE_PACKS_IN_FLIGHT = 3;
-/** Worker threads of one run, however many cores there are: memory grows with them. */
-export const THREADS_MAX = 8;
+/** Packs being fetched and opened at once by a restore or a verification. */
+export const PACKS_IN_FLIGHT = 3;
+/** Frames being compressed at once, however many cores there are: memory grows with them. */
+export const FRAMES_IN_FLIGHT_MAX = 8;
 
 /** Bytes read from a file at once. */
 export const READ_BUFFER_BYTES = 4 * MiB;

@@ -1,5 +1,7 @@
 /** What all commands share: the global flags, one result rendered as text or JSON, progress, interruption. */
-import { Command, Flags, type Interfaces } from '@oclif/core';
+import { Command } from '@oclif/core/command';
+import * as Flags from '@oclif/core/flags';
+import type { Interfaces } from '@oclif/core';
 import { systemClock, systemRandom } from '../clock.ts';
 import { HoldfastError } from '../errors.ts';
 import type { Warning } from '../entry.ts';

@@ -1,5 +1,5 @@
 /** Every way a run can fail, told in one form: `Error: …` and `Hint: …` on stderr, or with --json one document on stdout. */
-import { Errors } from '@oclif/core';
+import * as Errors from '@oclif/core/errors';
 import { stripVTControlCharacters, styleText } from 'node:util';
 import { HoldfastError, messageOf, systemErrorCode } from '../errors.ts';
 import { escapeForDisplay } from '../raw-path.ts';

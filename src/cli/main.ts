@@ -1,5 +1,7 @@
 /** Finds the command that the arguments name, runs it, and reports what went wrong. */
-import { Config, loadHelpClass, settings } from '@oclif/core';
+import '@oclif/core/command';
+import { Config } from '@oclif/core/config';
+import { settings } from '@oclif/core/settings';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
@@ -26,6 +28,7 @@ export async function main(program: Program): Promise<void> {
   process.exitCode = EXIT.failed; // until a command has ended: a run that just stops is no success
   let ended = false;
   process.on('uncaughtException', (error) => {
+    if (ended) process.exit(); // told already, or the telling itself failed
     ended = true;
     void reportFailure(error, { json }).finally(() => process.exit());
   });
@@ -33,7 +36,8 @@ export async function main(program: Program): Promise<void> {
     if (ended || code !== EXIT.failed) return;
     void reportFailure(new HoldfastError('bug', 'internal error: the run stopped before it was done'), { json });
   });
-  // A failed write is told to whoever wrote (see output.ts). oclif's listener would throw it once more, out of everything.
+  // A failed write is told to whoever wrote (see output.ts). oclif's listener, which comes with its Command (hence the import), would throw
+  // it once more, out of everything.
   process.stdout.removeAllListeners('error').on('error', () => {});
   process.stderr.on('error', () => {}); // nobody reads the progress any more: no reason to stop
   try {
@@ -67,6 +71,7 @@ async function run(program: Program, argv: string[]): Promise<void> {
   if (asksForVersion) {
     await writeStdout(`${config.userAgent}\n`);
   } else {
+    const { loadHelpClass } = await import('@oclif/core/help');
     const Help = await loadHelpClass(config);
     await new Help(config).showHelp([...(command?.id.split(':') ?? wordsOf(argv)), '--help']);
   }

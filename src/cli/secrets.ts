@@ -2,7 +2,7 @@
  * How the secret that restores comes in: from files or a prompt, never as an argument, which every process on the host
  * could read.
  */
-import { Flags } from '@oclif/core';
+import * as Flags from '@oclif/core/flags';
 import { createInterface } from 'node:readline';
 import { addAbortSignal, type Readable } from 'node:stream';
 import { parseAgeIdentityFile } from '../crypto/age.ts';

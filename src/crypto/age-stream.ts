@@ -6,6 +6,7 @@
  */
 import { createCipheriv, createDecipheriv, type CipherKey } from 'node:crypto';
 import { assert, HoldfastError } from '../errors.ts';
+import { release } from '../memory.ts';
 
 const CIPHER = 'chacha20-poly1305';
 const TAG_BYTES = 16;
@@ -44,7 +45,9 @@ export function sealStream(key: CipherKey, parts: readonly Uint8Array[], target:
   for (const plain of plainBlocks(parts)) {
     const cipher = createCipheriv(CIPHER, key, nonceOf(sealed, sealed === blocks - 1), { authTagLength: TAG_BYTES });
     const start = sealed * BLOCK_STORED_BYTES;
-    target.set(cipher.update(plain), start);
+    const stored = cipher.update(plain);
+    target.set(stored, start);
+    release(stored);
     cipher.final();
     target.set(cipher.getAuthTag(), start + plain.length);
     sealed++;
@@ -52,10 +55,9 @@ export function sealStream(key: CipherKey, parts: readonly Uint8Array[], target:
   let checked = 0;
   for (const plain of plainBlocks(parts)) {
     const opened = openBlock(key, storedBlock(target, checked), checked, checked === blocks - 1);
-    assert(
-      opened !== undefined && Buffer.compare(opened, plain) === 0,
-      'an encrypted file does not open to what went into it',
-    );
+    const isSame = opened !== undefined && Buffer.compare(opened, plain) === 0;
+    assert(isSame, 'an encrypted file does not open to what went into it');
+    release(opened);
     checked++;
   }
   assert(sealed === blocks && checked === blocks, 'an encrypted file has another number of blocks than its plaintext');
@@ -78,6 +80,7 @@ export function openStream(key: CipherKey, stored: Uint8Array, firstBlock: numbe
       );
     }
     plain.set(opened, i * BLOCK_PLAIN_BYTES);
+    release(opened);
   }
   return plain;
 }

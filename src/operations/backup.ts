@@ -83,7 +83,7 @@ export async function backup(options: BackupOptions, seams: Seams): Promise<Back
   using _lock = takeLock(options.folders.state, 'backup');
   await using mirror = await openMirror(options.backends, seams);
   const { writerKey } = options;
-  await using repository = await openRepository(
+  const repository = await openRepository(
     mirror,
     {
       kind: 'writer',
@@ -120,7 +120,7 @@ export async function backup(options: BackupOptions, seams: Seams): Promise<Back
   }
   const { parent, seq } = await findParent(repository, options.folders, warnings, signal);
 
-  await using writer = repository.writer(index, seams);
+  const writer = repository.writer(index, seams);
   const run = new Run(options, seams, repository, writer, warnings);
   let snapshot: Snapshot;
   try {

@@ -1,7 +1,7 @@
 /** `restore`: a snapshot, or some paths of it, into a new or empty folder. Plan first, then fetch each pack once. */
 import type { ChunkId, FileEntry, FolderEntry, SymlinkEntry, Warning } from '../entry.ts';
 import { HoldfastError, isHoldfastError } from '../errors.ts';
-import { RESTORE_PACKS_IN_FLIGHT } from '../limits.ts';
+import { PACKS_IN_FLIGHT } from '../limits.ts';
 import { rawForDisplay, rawFromText, ROOT, type RawPath } from '../raw-path.ts';
 import type { ChunkReader, Repository, Snapshot, SnapshotId, WantedChunk } from '../repository/repository.ts';
 import { RESTORE_MARKER } from '../state/tree-path.ts';
@@ -43,7 +43,7 @@ export interface RestoreResult {
  */
 export async function restore(options: RestoreOptions, seams: Seams): Promise<RestoreResult> {
   await using mirror = await openMirror(options.backends, seams);
-  await using repository = await openForRestore(mirror, options.secret, options.expected, seams.signal);
+  const repository = await openForRestore(mirror, options.secret, options.expected, seams.signal);
   return await restoreFrom(repository, options, seams);
 }
 
@@ -207,7 +207,7 @@ async function execute(plan: Plan, reader: ChunkReader, target: TreeWriter, seam
     }
   };
   // None may still be writing when the target is given up.
-  for (const end of await Promise.allSettled(Array.from({ length: RESTORE_PACKS_IN_FLIGHT }, work)))
+  for (const end of await Promise.allSettled(Array.from({ length: PACKS_IN_FLIGHT }, work)))
     if (end.status === 'rejected') throw end.reason;
 
   const lost = plan.files.filter((file) => file.lost);

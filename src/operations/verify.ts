@@ -37,7 +37,7 @@ export async function verify(options: VerifyOptions, seams: Seams): Promise<Veri
   const started = seams.clock.monotonic();
   await using mirror = await openMirror(options.backends, seams);
   const { access } = options;
-  await using repository =
+  const repository =
     access.kind === 'writer'
       ? await openRepository(mirror, access.access, seams.signal)
       : await openForRestore(mirror, access.secret, access.expected, seams.signal);

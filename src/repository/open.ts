@@ -1,6 +1,6 @@
 /** An opened repository: what is read through it is verified, and what is written follows the order that keeps every earlier snapshot safe. */
 import { HoldfastError, isHoldfastError } from '../errors.ts';
-import { systemRandom, type Clock, type Random } from '../clock.ts';
+import type { Clock, Random } from '../clock.ts';
 import type { ChunkId, Entry } from '../entry.ts';
 import type { Mirror } from '../backend/mirror.ts';
 import { openAge } from '../crypto/age.ts';
@@ -22,7 +22,6 @@ import { readEntries } from './manifest.ts';
 import { PackIndex } from './pack-index.ts';
 import { ChunkReader } from './reader.ts';
 import { openSnapshot, type Snapshot } from './snapshot.ts';
-import { Threads } from './threads.ts';
 import { SnapshotWriter } from './writer.ts';
 
 /** Opens the repository that the backends of the mirror hold; see `openKeys` for what happens to those that hold none or another. */
@@ -51,7 +50,7 @@ export interface RepositoryProblem {
   error: HoldfastError;
 }
 
-export class Repository implements AsyncDisposable {
+export class Repository {
   readonly mirror: Mirror;
   readonly record: RepositoryRecord;
   /** The bytes of `holdfast.json`. */
@@ -67,8 +66,6 @@ export class Repository implements AsyncDisposable {
   readonly idOf: (bytes: Uint8Array) => ChunkId;
   readonly cut: Cut;
   readonly identities: readonly string[];
-  /** For opening packs; idle until then. */
-  readonly threads = new Threads(systemRandom);
 
   constructor(mirror: Mirror, opened: OpenedKeys) {
     this.mirror = mirror;
@@ -247,8 +244,8 @@ export class Repository implements AsyncDisposable {
 
   /** @param prefer name of the backend to read from first. */
   reader(index: PackIndex, prefer?: string): ChunkReader {
-    const { mirror, identities, chunkIdKey, idOf, threads } = this;
-    return new ChunkReader({ mirror, index, identities, chunkIdKey, idOf, threads, prefer });
+    const { mirror, identities, idOf } = this;
+    return new ChunkReader({ mirror, index, identities, idOf, prefer });
   }
 
   writer(index: PackIndex, seams: { clock: Clock; random: Random; signal?: AbortSignal | undefined }): SnapshotWriter {
@@ -276,10 +273,5 @@ export class Repository implements AsyncDisposable {
       return openAge(bytes, this.identities);
     };
     return this.mirror.read(key, open, { signal }).catch(lostIfAbsent);
-  }
-
-  /** Ends the threads; the mirror is the caller's. */
-  async [Symbol.asyncDispose](): Promise<void> {
-    await this.threads[Symbol.asyncDispose]();
   }
 }

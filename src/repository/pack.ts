@@ -6,7 +6,7 @@ import { Header } from 'tar/header';
 import { assert } from '../errors.ts';
 import type { ChunkId } from '../entry.ts';
 import { CHUNK_MAX_BYTES, FRAME_TAR_TARGET_BYTES, PACK_TAR_MAX_BYTES } from '../limits.ts';
-import type { Threads } from './threads.ts';
+import { compressFrame } from './frame.ts';
 
 const BLOCK_BYTES = 512;
 const END_OF_ARCHIVE_BYTES = 2 * BLOCK_BYTES;
@@ -43,7 +43,7 @@ function memberBytes(length: number): number {
   return BLOCK_BYTES + Math.ceil(length / BLOCK_BYTES) * BLOCK_BYTES;
 }
 
-/** Collects chunks into one pack. Full frames are compressed at once, on other threads. */
+/** Collects chunks into one pack. Full frames are compressed at once, in other threads. */
 export class PackBuilder {
   readonly kind: PackKind;
   readonly #buffers: FrameBuffers;
@@ -139,16 +139,11 @@ function writeHeader(block: Buffer, at: number, id: ChunkId, length: number): vo
   block.write(sum.toString(8).padStart(SUM_DIGITS, '0'), at + SUM_AT, 'latin1');
 }
 
-/** Frame-sized buffers that the threads share and give back, so that nothing is copied and memory stays flat however much is packed. */
+/** Frame-sized buffers that are used again and again, so that memory stays flat however much is packed. */
 export class FrameBuffers {
-  readonly #threads: Threads;
   readonly #free: Buffer[] = [];
   #inUse = 0;
   #waiting: (() => void)[] = [];
-
-  constructor(threads: Threads) {
-    this.#threads = threads;
-  }
 
   /** Buffers being filled or compressed. */
   get inUse(): number {
@@ -157,13 +152,13 @@ export class FrameBuffers {
 
   take(): Buffer {
     this.#inUse++;
-    return this.#free.pop() ?? Buffer.from(new SharedArrayBuffer(BUFFER_BYTES));
+    return this.#free.pop() ?? Buffer.allocUnsafeSlow(BUFFER_BYTES);
   }
 
   /** Compresses the first `tarBytes` of a buffer that was taken; the buffer is not the caller's from here on. */
   async compress(buffer: Buffer, tarBytes: number): Promise<Uint8Array> {
     try {
-      const packed = await this.#threads.run('compress', { tar: buffer.subarray(0, tarBytes) });
+      const packed = await compressFrame(buffer.subarray(0, tarBytes));
       this.#free.push(buffer);
       return packed;
     } finally {

@@ -1,12 +1,13 @@
 /** Reading chunks back: whole packs or ranges of them, every chunk held against its id before it is handed out. */
 import { HoldfastError, isHoldfastError } from '../errors.ts';
 import type { ChunkId } from '../entry.ts';
-import { blocksFor, openAgeHeader } from '../crypto/age.ts';
+import { blocksFor, openAge, openAgeHeader } from '../crypto/age.ts';
 import type { Mirror } from '../backend/mirror.ts';
-import { lostIfAbsent, packKey } from './object-name.ts';
+import { checkContentName, lostIfAbsent, packKey } from './object-name.ts';
+import type { Frame } from './pack.ts';
 import type { ChunkLocation, PackIndex, PackInfo } from './pack-index.ts';
-import { openFrame } from './tasks.ts';
-import type { Threads } from './threads.ts';
+import { release } from '../memory.ts';
+import { openFrame } from './frame.ts';
 
 /** From this share of a pack on, one request for the whole is cheaper than ranges. */
 const WHOLE_PACK_SHARE = 0.5;
@@ -24,19 +25,43 @@ export interface ReaderOptions {
   mirror: Mirror;
   index: PackIndex;
   identities: readonly string[];
-  chunkIdKey: Uint8Array;
   idOf: (bytes: Uint8Array) => ChunkId;
-  threads: Threads;
   /** Name of the backend to read from first. */
   prefer?: string | undefined;
 }
 
-/** Decompressed frames by number, and the chunks that are not what their id says. */
-interface Fetched {
-  frames: Map<number, Uint8Array>;
-  wrong: Set<ChunkId>;
-  /** Why the whole could not be had, where only a part or nothing was. */
-  error?: HoldfastError;
+/** Called with each frame that could be had, decompressed, which is its own from then on. The chunks are still to be held against their ids. */
+type TakeFrame = (frame: number, tar: Uint8Array) => void;
+
+interface NumberedFrame extends Frame {
+  frame: number;
+}
+
+/**
+ * The frames of a pack that is at hand, one after the other, the next being opened while one is looked at; undefined for one that does not open.
+ * They are the caller's own.
+ * @throws `damaged`, `wrong_key`
+ */
+export async function* openPack(
+  bytes: Uint8Array,
+  {
+    key,
+    id,
+    identities,
+    frames,
+  }: { key: string; id: string; identities: readonly string[]; frames: readonly NumberedFrame[] },
+): AsyncGenerator<{ frame: number; tar: Uint8Array | undefined }> {
+  checkContentName(bytes, id, key);
+  const plain = await openAge(bytes, identities);
+  const open = (entry: NumberedFrame | undefined) =>
+    entry && unlessBad(openFrame(plain.subarray(entry.offset, entry.offset + entry.length), entry.tarBytes));
+  let next = open(frames[0]);
+  for (const [i, { frame }] of frames.entries()) {
+    const tar = await next;
+    next = open(frames[i + 1]);
+    yield { frame, tar };
+  }
+  release(plain);
 }
 
 export class ChunkReader {
@@ -78,13 +103,14 @@ export class ChunkReader {
           wantedFrames.add(there.frame);
           wanted.push({ id: next, location: there });
         }
-        const { frames: loaded, error } = await this.#fetch(location.pack, wanted, signal);
-        if (isHoldfastError(error, 'wrong_key')) throw error;
         for (const old of frames.keys()) {
-          if (frames.size + loaded.size <= FRAMES_KEPT) break;
+          if (frames.size + wantedFrames.size <= FRAMES_KEPT) break;
           frames.delete(old);
         }
-        for (const [frame, tar] of loaded) frames.set(frameName({ pack: location.pack, frame }), tar);
+        const error = await this.#fetch(location.pack, wanted, signal, (frame, opened) =>
+          frames.set(frameName({ pack: location.pack, frame }), opened),
+        );
+        if (isHoldfastError(error, 'wrong_key')) throw error;
       }
       const tar = frames.get(name);
       const bytes = (tar && this.#take(id, location, tar)) ?? (await this.#fromElsewhere(id, signal));
@@ -104,24 +130,31 @@ export class ChunkReader {
     emit: (chunk: T, bytes: Uint8Array) => void,
     signal?: AbortSignal,
   ): Promise<T[]> {
-    const { frames, wrong } = await this.#fetch(pack, wanted, signal);
-    const failed: T[] = [];
-    for (const chunk of wanted.toSorted(
-      (a, b) => a.location.frame - b.location.frame || a.location.offset - b.location.offset,
-    )) {
-      const { frame, offset, length } = chunk.location;
-      const tar = frames.get(frame);
-      if (tar && !wrong.has(chunk.id)) emit(chunk, tar.subarray(offset, offset + length));
-      else failed.push(chunk);
+    const missing = new Map<number, T[]>();
+    for (const chunk of wanted.toSorted((a, b) => a.location.offset - b.location.offset)) {
+      const inFrame = missing.get(chunk.location.frame);
+      if (inFrame) inFrame.push(chunk);
+      else missing.set(chunk.location.frame, [chunk]);
     }
-    return failed;
+    const failed: T[] = [];
+    await this.#fetch(pack, wanted, signal, (frame, tar) => {
+      for (const chunk of missing.get(frame) ?? []) {
+        const bytes = this.#take(chunk.id, chunk.location, tar);
+        if (bytes) emit(chunk, bytes);
+        else failed.push(chunk);
+      }
+      missing.delete(frame);
+      release(tar);
+    });
+    return [...failed, ...[...missing.values()].flat()];
   }
 
   async #fromElsewhere(id: ChunkId, signal: AbortSignal | undefined): Promise<Uint8Array | undefined> {
     for (const location of this.elsewhere(id)) {
-      const { frames } = await this.#fetch(location.pack, [{ id, location }], signal);
-      const tar = frames.get(location.frame);
-      const bytes = tar && this.#take(id, location, tar);
+      let bytes: Uint8Array | undefined;
+      await this.#fetch(location.pack, [{ id, location }], signal, (_, tar) => {
+        bytes = this.#take(id, location, tar);
+      });
       if (bytes) return bytes;
     }
     return undefined;
@@ -130,59 +163,49 @@ export class ChunkReader {
   /**
    * The frames that hold the chunks. A range of a pack is taken at first when little of it is needed; where that shows anything wrong, and for most
    * of a pack, the whole is taken from a backend that has it as its name says; where none has, frame by frame what can still be had.
+   * @returns why the whole could not be had, where only a part or nothing was.
    */
-  async #fetch(pack: number, chunks: readonly WantedChunk[], signal: AbortSignal | undefined): Promise<Fetched> {
-    const info = this.#options.index.packs[pack];
+  async #fetch(
+    pack: number,
+    chunks: readonly WantedChunk[],
+    signal: AbortSignal | undefined,
+    take: TakeFrame,
+  ): Promise<HoldfastError | undefined> {
+    const { index, mirror, identities, prefer } = this.#options;
+    const info = index.packs[pack];
     if (!info) throw new HoldfastError('bug', 'a pack number out of range');
     const numbers = [...new Set(chunks.map(({ location }) => location.frame))].toSorted((a, b) => a - b);
-    const table = numbers.map((frame) => ({ frame, ...info.frames[frame] })) as (PackInfo['frames'][number] & {
-      frame: number;
-    })[];
+    const table = numbers.map((frame) => ({ frame, ...info.frames[frame] })) as NumberedFrame[];
     const [first, last] = [table[0], table.at(-1)];
-    if (!first || !last) return { frames: new Map(), wrong: new Set() };
+    if (!first || !last) return undefined;
     const span = last.offset + last.length - first.offset;
     if (span < info.storedBytes * WHOLE_PACK_SHARE) {
       const range = await unlessBad(this.#range(info, table, chunks, signal));
-      if (range) return range;
+      for (const [frame, tar] of range ?? []) take(frame, tar);
+      if (range) return undefined;
     }
-    const salvaged: Fetched = { frames: new Map(), wrong: new Set() };
-    try {
-      return await this.#whole(info, table, chunks, signal);
-    } catch (error) {
-      salvaged.error = survivable(error);
-      if (this.#options.mirror.live().length === 0) throw error; // out of reach is not lost
-    }
-    for (const frame of table) {
-      const one = await unlessBad(
-        this.#range(
-          info,
-          [frame],
-          chunks.filter(({ location }) => location.frame === frame.frame),
-          signal,
-        ),
-      );
-      for (const [number, tar] of one?.frames ?? []) salvaged.frames.set(number, tar);
-    }
-    return salvaged;
-  }
-
-  async #whole(
-    info: PackInfo,
-    table: readonly (PackInfo['frames'][number] & { frame: number })[],
-    chunks: readonly WantedChunk[],
-    signal: AbortSignal | undefined,
-  ): Promise<Fetched> {
-    const { mirror, threads, identities, chunkIdKey, prefer } = this.#options;
     const key = packKey(info.id);
-    const wanted = chunks.map(({ id, location: { frame, offset, length } }) => ({ id, frame, offset, length }));
-    const accept = (bytes: Uint8Array) =>
-      threads.run(
-        'open',
-        { key, id: info.id, bytes, identities, frames: table, chunks: wanted, chunkIdKey, keep: true },
-        [bytes],
-      );
-    const { frames, wrong } = await mirror.read(key, accept, { signal, prefer }).catch(lostIfAbsent);
-    return { frames, wrong: new Set(wrong) };
+    const check = (bytes: Uint8Array): Uint8Array => {
+      checkContentName(bytes, info.id, key);
+      return bytes;
+    };
+    try {
+      const bytes = await mirror.read(key, check, { signal, prefer }).catch(lostIfAbsent);
+      // Bytes that are what their name says are the same everywhere: what does not open now opens nowhere.
+      for await (const { frame, tar } of openPack(bytes, { key, id: info.id, identities, frames: table }))
+        if (tar) take(frame, tar);
+      release(bytes);
+      return undefined;
+    } catch (error) {
+      if (mirror.live().length === 0) throw error; // out of reach is not lost
+      const failure = survivable(error);
+      for (const frame of table) {
+        const inFrame = chunks.filter(({ location }) => location.frame === frame.frame);
+        const one = await unlessBad(this.#range(info, [frame], inFrame, signal));
+        for (const [number, tar] of one ?? []) take(number, tar);
+      }
+      return failure;
+    }
   }
 
   /**
@@ -191,10 +214,10 @@ export class ChunkReader {
    */
   async #range(
     info: PackInfo,
-    table: readonly (PackInfo['frames'][number] & { frame: number })[],
+    table: readonly NumberedFrame[],
     chunks: readonly WantedChunk[],
     signal: AbortSignal | undefined,
-  ): Promise<Fetched> {
+  ): Promise<Map<number, Uint8Array>> {
     const { mirror, identities, prefer } = this.#options;
     const key = packKey(info.id);
     const [first, last] = [table[0], table.at(-1)];
@@ -207,7 +230,7 @@ export class ChunkReader {
       throw new HoldfastError('damaged', `${key} is not laid out as its index says`);
     const length = last.offset + last.length - first.offset;
     const blocks = blocksFor({ offset: first.offset, length }, info.payloadOffset, info.storedBytes);
-    const accept = (bytes: Uint8Array): Fetched => {
+    const accept = async (bytes: Uint8Array): Promise<Map<number, Uint8Array>> => {
       if (bytes.length !== blocks.range.length) throw new HoldfastError('damaged', `${key} is truncated`);
       const plain = payload
         .open(bytes, blocks.firstBlock, info.storedBytes)
@@ -215,13 +238,13 @@ export class ChunkReader {
       const frames = new Map<number, Uint8Array>();
       for (const { frame, offset, length: stored, tarBytes } of table) {
         const at = offset - first.offset;
-        frames.set(frame, openFrame(plain.subarray(at, at + stored), tarBytes));
+        frames.set(frame, await openFrame(plain.subarray(at, at + stored), tarBytes));
       }
       for (const { id, location } of chunks) {
         const tar = frames.get(location.frame);
         if (!tar || !this.#take(id, location, tar)) throw mismatch(id);
       }
-      return { frames, wrong: new Set() };
+      return frames;
     };
     return mirror.read(key, accept, { range: blocks.range, signal, prefer });
   }

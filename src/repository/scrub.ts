@@ -1,11 +1,14 @@
 /** Verification: looking at every backend on its own, and saying what a damaged object means for snapshots and paths. */
 import { HoldfastError, isHoldfastError } from '../errors.ts';
 import type { Backend } from '../backend/backend.ts';
+import { PACKS_IN_FLIGHT } from '../limits.ts';
+import { release } from '../memory.ts';
 import { rawForDisplay } from '../raw-path.ts';
 import { packKey, parseKey, secretsKey, wrappedIdentityKey, type PackId } from './object-name.ts';
 import { checkStored } from './level.ts';
 import { PackIndex, type IndexedPack } from './pack-index.ts';
 import type { Repository } from './open.ts';
+import { openPack } from './reader.ts';
 import { checkChain, type Snapshot } from './snapshot.ts';
 
 /**
@@ -109,7 +112,11 @@ class Scrub {
       this.#damage(name, 'index/', 'no index is left that says where the chunks of the snapshots are');
     for (const snapshot of snapshots) this.#snapshots.set(snapshot.id, snapshot);
     for (const pack of packs.values()) this.#packs.set(pack.id, pack);
-    for (const pack of packs.values()) await this.#pack(name, backend, listing, pack);
+    const queue = [...packs.values()];
+    const work = async () => {
+      for (let pack = queue.shift(); pack; pack = queue.shift()) await this.#pack(name, backend, listing, pack);
+    };
+    await Promise.all(Array.from({ length: PACKS_IN_FLIGHT }, work));
     if (this.#options.level === 'chunks') await this.#chunksAccountedFor(name, packs, snapshots);
   }
 
@@ -126,11 +133,17 @@ class Scrub {
     await this.#attempt(name, key, async () => {
       const bytes = await this.#read(backend, key);
       if (this.#options.level !== 'chunks') return checkStored(this.#repository, key, bytes);
-      const { identities, chunkIdKey, threads } = this.#repository;
+      const { identities, idOf } = this.#repository;
       const frames = pack.frames.map((entry, frame) => ({ frame, ...entry }));
-      const ask = { key, id: pack.id, bytes, identities, frames, chunks: pack.chunks, chunkIdKey, keep: false };
-      const { wrong } = await threads.run('open', ask, [bytes]);
-      if (wrong.length > 0) throw new HoldfastError('damaged', `${wrong.length} chunks of it do not match their ids`);
+      const byFrame = Map.groupBy(pack.chunks, ({ frame }) => frame);
+      let wrong = 0;
+      for await (const { frame, tar } of openPack(bytes, { key, id: pack.id, identities, frames })) {
+        if (!tar) throw new HoldfastError('damaged', `frame ${frame} of it does not decompress`);
+        for (const { id, offset, length } of byFrame.get(frame) ?? [])
+          if (idOf(tar.subarray(offset, offset + length)) !== id) wrong++;
+        release(tar);
+      }
+      if (wrong > 0) throw new HoldfastError('damaged', `${wrong} chunks of it do not match their ids`);
     });
   }
 

@@ -5,14 +5,16 @@
 import { HoldfastError, throwIfAborted } from '../errors.ts';
 import type { Clock, Random } from '../clock.ts';
 import type { ChunkId } from '../entry.ts';
+import { sealAge } from '../crypto/age.ts';
 import { sha256Hex } from '../crypto/hash.ts';
 import type { Mirror } from '../backend/mirror.ts';
 import { INDEX_FLUSH_MS, INDEX_FLUSH_PACKS, PACK_STORED_MAX_BYTES, UPLOADS_IN_FLIGHT } from '../limits.ts';
 import { type Signer, type SnapshotRecord } from './format.ts';
+import { release } from '../memory.ts';
 import { indexKey, packKey, snapshotKey, type PackId } from './object-name.ts';
 import { sealIndex } from './index-object.ts';
 import { FrameBuffers, PackBuilder, type PackKind } from './pack.ts';
-import { Threads } from './threads.ts';
+import { FRAMES_IN_FLIGHT } from './frame.ts';
 import type { IndexedPack, PackIndex } from './pack-index.ts';
 import { sealSnapshot, type Snapshot } from './snapshot.ts';
 
@@ -37,13 +39,13 @@ export interface WriterTotals {
   storedBytes: number;
 }
 
-export class SnapshotWriter implements AsyncDisposable {
+export class SnapshotWriter {
   readonly totals: WriterTotals = { packs: 0, addedBytes: 0, storedBytes: 0 };
   readonly #options: WriterOptions;
-  readonly #threads: Threads;
-  readonly #buffers: FrameBuffers;
+  readonly #buffers = new FrameBuffers();
   readonly #builders = new Map<PackKind, PackBuilder>();
   readonly #jobs = new Set<Promise<void>>();
+  #sealed: Promise<unknown> = Promise.resolve();
   #unindexed: IndexedPack[] = [];
   #indexing: Promise<void> = Promise.resolve();
   #lastIndexAt: number;
@@ -51,8 +53,6 @@ export class SnapshotWriter implements AsyncDisposable {
 
   constructor(options: WriterOptions) {
     this.#options = options;
-    this.#threads = new Threads(options.random);
-    this.#buffers = new FrameBuffers(this.#threads);
     this.#lastIndexAt = options.clock.monotonic();
   }
 
@@ -82,7 +82,7 @@ export class SnapshotWriter implements AsyncDisposable {
   ready(): Promise<void> | undefined {
     if (this.#failure !== undefined) throw this.#failure;
     throwIfAborted(this.#options.signal);
-    if (this.#jobs.size < UPLOADS_IN_FLIGHT && this.#buffers.inUse < this.#threads.capacity) return undefined;
+    if (this.#jobs.size < UPLOADS_IN_FLIGHT && this.#buffers.inUse <= FRAMES_IN_FLIGHT) return undefined;
     return this.#settle();
   }
 
@@ -114,10 +114,6 @@ export class SnapshotWriter implements AsyncDisposable {
     return { id, record, key };
   }
 
-  async [Symbol.asyncDispose](): Promise<void> {
-    await this.#threads[Symbol.asyncDispose]();
-  }
-
   #close(builder: PackBuilder): void {
     this.#builders.delete(builder.kind);
     if (builder.isEmpty) return;
@@ -130,28 +126,40 @@ export class SnapshotWriter implements AsyncDisposable {
   }
 
   async #store(builder: PackBuilder): Promise<void> {
-    const { mirror, recipients, signal, index, clock } = this.#options;
-    const plain = await builder.finish();
-    const ask = { frames: plain.frames, recipients: recipients.restore };
-    const { bytes, payloadOffset, id: name } = await this.#threads.run('seal', ask, plain.frames);
+    const { mirror, signal, index, clock } = this.#options;
+    const sealing = this.#seal(builder, this.#sealed);
+    this.#sealed = sealing.catch(() => undefined);
+    const { plain, bytes, payloadOffset } = await sealing;
     if (bytes.length > PACK_STORED_MAX_BYTES)
       throw new HoldfastError('bug', `a pack came out as ${bytes.length} bytes`);
-    const id = name as PackId;
+    const id = sha256Hex(bytes) as PackId;
+    const storedBytes = bytes.length;
     await mirror.put(packKey(id), bytes, { ifAbsent: true, signal });
+    release(bytes);
     const pack: IndexedPack = {
       id,
       kind: builder.kind,
-      storedBytes: bytes.length,
+      storedBytes,
       payloadOffset,
       frames: plain.table,
       chunks: plain.chunks,
     };
     index.addPack(pack);
     this.totals.packs++;
-    this.totals.storedBytes += bytes.length;
+    this.totals.storedBytes += storedBytes;
     this.#unindexed.push(pack);
     const due = clock.monotonic() - this.#lastIndexAt >= INDEX_FLUSH_MS;
     if (this.#unindexed.length >= INDEX_FLUSH_PACKS || due) this.#flushIndex();
+  }
+
+  /** Packs are sealed in the order in which they were closed: what is drawn at random does not depend on which thread was faster. */
+  async #seal(builder: PackBuilder, before: Promise<unknown>) {
+    const plain = await builder.finish();
+    await before;
+    const { recipients, random } = this.#options;
+    const sealed = await sealAge(plain.frames, recipients.restore, random);
+    for (const frame of plain.frames) release(frame);
+    return { plain, ...sealed };
   }
 
   #takeUnindexed(): IndexedPack[] {
@@ -187,7 +195,7 @@ export class SnapshotWriter implements AsyncDisposable {
   async #settle(): Promise<void> {
     while (
       this.#failure === undefined &&
-      (this.#jobs.size >= UPLOADS_IN_FLIGHT || this.#buffers.inUse >= this.#threads.capacity)
+      (this.#jobs.size >= UPLOADS_IN_FLIGHT || this.#buffers.inUse > FRAMES_IN_FLIGHT)
     ) {
       throwIfAborted(this.#options.signal);
       await Promise.race([...this.#jobs, this.#buffers.given()]);

@@ -65,7 +65,7 @@ describe('a backup', () => {
     expect(countsOf(first)).toMatchObject({ total: 10, new: 10, changed: 0, unmodified: 0, removed: 0, read: 10_000 });
     const second = await agent.backup();
     expect(second.snapshot).toMatchObject({ seq: 1, parent: first.snapshot.id });
-    await using repository = await agent.open();
+    const repository = await agent.open();
     const { snapshots } = await repository.snapshots();
     expect(snapshots.map(({ id, backends }) => ({ id, backends }))).toEqual([
       { id: first.snapshot.id, backends: ['a', 'b'] },

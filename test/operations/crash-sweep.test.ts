@@ -175,7 +175,7 @@ async function snapshotIds(name: string): Promise<string[]> {
 /** Every chunk that an index names, with its length; none is in two packs. */
 async function indexedChunks(): Promise<Map<string, number>> {
   const chunks = new Map<string, number>();
-  await using repository = await agent.open();
+  const repository = await agent.open();
   const packs = new Set<string>();
   for await (const { key } of repository.mirror.list('index/')) {
     const id = parseKey(key)?.kind === 'index' ? key.slice('index/'.length).replace(/\.age$/, '') : '';

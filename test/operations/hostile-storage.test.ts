@@ -142,7 +142,7 @@ describe('the newest snapshot', () => {
   });
 
   test('that somebody without the agent key wrote is not taken for one', async () => {
-    await using repository = await agent.open();
+    const repository = await agent.open();
     const recipients = [...repository.keys.recipients.restore, ...repository.keys.recipients.writer];
     const forged = (await sealAge(Buffer.from('{}'), recipients, random)).bytes;
     const junk = `snapshots/99990101T000000Z-${'ab'.repeat(32)}.age`;
@@ -187,7 +187,7 @@ describe('a snapshot object', () => {
 
   test('copied twice is one snapshot', async () => {
     await everywhere(renamed, bytes);
-    await using repository = await agent.open();
+    const repository = await agent.open();
     const ids = (await repository.snapshots()).snapshots.map(({ id }) => id);
     expect(new Set(ids).size).toBe(ids.length);
   });

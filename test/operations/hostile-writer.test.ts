@@ -63,7 +63,7 @@ async function unchanged<T>(work: () => Promise<T>, of: TestAgent = agent): Prom
 
 /** A snapshot that somebody with all keys of the host signed, with a manifest of his own. */
 async function commit(lines: readonly object[]): Promise<void> {
-  await using repository = await agent.open('writer');
+  const repository = await agent.open('writer');
   const { index } = await repository.loadIndex();
   const writer = repository.writer(index, { clock: aheadClock, random });
   const bytes = Buffer.from(lines.map((line) => `${JSON.stringify(line)}\n`).join(''));
@@ -92,7 +92,7 @@ async function commit(lines: readonly object[]): Promise<void> {
 
 /** The chunk of a file of the first snapshot, to put something real into hostile files. */
 const realChunk = await (async (): Promise<ChunkId> => {
-  await using repository = await agent.open();
+  const repository = await agent.open();
   const { index } = await repository.loadIndex();
   for await (const entry of repository.entries(await repository.findSnapshot('latest'), repository.reader(index)))
     if (entry.type === 'file' && entry.chunks[0]) return entry.chunks[0];
@@ -186,7 +186,7 @@ describe('a manifest signed by a hostile writer', () => {
 describe('an index of a hostile writer', () => {
   /** An index object that maps every chunk of a pack elsewhere; `edit` says where. */
   async function forge(edit: (packs: IndexedPack[]) => IndexedPack[]): Promise<void> {
-    await using repository = await agent.open();
+    const repository = await agent.open();
     const packs: IndexedPack[] = [];
     const keys: string[] = [];
     for (const [key, bytes] of pristine.get('a') ?? []) {
@@ -305,7 +305,7 @@ describe('an index of a hostile writer', () => {
   });
 
   test('of somebody who lacks the secret of the repository is not believed', async () => {
-    await using repository = await agent.open();
+    const repository = await agent.open();
     const { restore, writer } = repository.keys.recipients;
     const bytes = await sealIndex([], {
       repository: repository.id,
@@ -341,7 +341,7 @@ describe("the writer's key", () => {
   });
 
   test('is no recipient of packs, whoever is added', async () => {
-    await using repository = await agent.open('writer');
+    const repository = await agent.open('writer');
     const writer = await ageRecipientOf(agent.writerKey.ageIdentity);
     expect(repository.keys.recipients.restore).not.toContain(writer);
     expect(repository.keys.recipients.writer).toContain(writer);

@@ -4,7 +4,7 @@ import { zstdDecompressSync } from 'node:zlib';
 import { afterAll, describe, expect, test } from 'vitest';
 import { ageRecipientOf, openAge, sealAge } from '../../src/crypto/age.ts';
 import { catFile } from '../../src/operations/look.ts';
-import { compressFrame } from '../../src/repository/tasks.ts';
+import { compressFrame } from '../../src/repository/frame.ts';
 import { expectSame } from '../backend-helpers.ts';
 import { failure, seededRandom } from '../crypto/support.ts';
 import { contentsOf, expectSameTree, makeAgent, packKeysOf, putBack, type TestAgent } from './support.ts';
@@ -52,15 +52,15 @@ function flipped(at: number): Uint8Array {
 }
 /** The pack with one byte of its first file changed, in frames of the same lengths. */
 async function otherwise(): Promise<Uint8Array> {
-  await using repository = await agent.open();
+  const repository = await agent.open();
   const { index } = await repository.loadIndex();
   const [first] = index.packs.find(({ kind }) => kind === 'data')?.frames ?? [];
   const frame = plain.subarray(0, first?.length);
   const tar = zstdDecompressSync(frame);
   tar[600] = (tar[600] ?? 0) ^ 1;
-  const changed = compressFrame(tar);
+  const changed = await compressFrame(tar);
   expect(changed.length).toBe(frame.length);
-  return await sealed(Buffer.concat([changed, plain.subarray(frame.length)]));
+  return sealed(Buffer.concat([changed, plain.subarray(frame.length)]));
 }
 const FORGERIES: [string, () => Promise<Uint8Array>][] = [
   ['another pack of the same size, of other content', async () => sealed(seededRandom('x').bytes(plain.length))],

@@ -253,7 +253,7 @@ export function expectSameTree(actual: string, wanted: string): void {
 
 /** The keys of all objects of one kind of pack, from the indexes. */
 export async function packKeysOf(agent: TestAgent, kind: 'data' | 'manifest'): Promise<string[]> {
-  await using repository = await agent.open();
+  const repository = await agent.open();
   const { index } = await repository.loadIndex();
   return index.packs.filter((pack) => pack.kind === kind).map(({ id }) => `packs/${id.slice(0, 2)}/${id}.tar.zst.age`);
 }

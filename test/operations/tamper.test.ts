@@ -37,7 +37,7 @@ await stranger[Symbol.asyncDispose]();
 
 const dataPacks = await packKeysOf(agent, 'data');
 const manifestPacks = await packKeysOf(agent, 'manifest');
-await using repository = await agent.open();
+const repository = await agent.open();
 const { index } = await repository.loadIndex();
 const [firstRecord, secondRecord] = (await repository.snapshots()).snapshots;
 const packOf = (id: string | undefined, keys: readonly string[]) => {

@@ -11,13 +11,11 @@ import {
   PACK_STORED_MAX_BYTES,
 } from '../../src/limits.ts';
 import { FrameBuffers, PackBuilder, type PackPlain } from '../../src/repository/pack.ts';
-import { openFrame } from '../../src/repository/tasks.ts';
-import { Threads } from '../../src/repository/threads.ts';
+import { openFrame } from '../../src/repository/frame.ts';
 import { expectSame } from '../backend-helpers.ts';
 import { failure, lacks, run, seededRandom } from '../crypto/support.ts';
 
 /** Does everything in this thread. */
-const threads = new Threads(seededRandom('threads'));
 
 const idOf = chunkIdFunction(new Uint8Array(32).fill(1));
 const random = seededRandom('pack');
@@ -29,7 +27,7 @@ const chunkOf = (i: number, length: number) => {
 };
 
 async function packed(chunks: Iterable<Uint8Array>): Promise<PackPlain & { ids: ChunkId[] }> {
-  const builder = new PackBuilder('data', new FrameBuffers(threads));
+  const builder = new PackBuilder('data', new FrameBuffers());
   const ids: ChunkId[] = [];
   for (const chunk of chunks) {
     if (!builder.fits(chunk.length)) break;
@@ -93,7 +91,7 @@ describe('a pack', () => {
       const frame = table[place.frame];
       if (!frame) throw new Error('a frame is missing');
       expect(frame.tarBytes).toBeLessThanOrEqual(FRAME_TAR_MAX_BYTES);
-      const tar = openFrame(plain.subarray(frame.offset, frame.offset + frame.length), frame.tarBytes);
+      const tar = await openFrame(plain.subarray(frame.offset, frame.offset + frame.length), frame.tarBytes);
       expectSame(tar.subarray(place.offset, place.offset + place.length), chunks[i]);
     }
     for (const { tarBytes } of table.slice(0, -1)) expect(tarBytes).toBeGreaterThanOrEqual(FRAME_TAR_TARGET_BYTES);
@@ -119,14 +117,14 @@ describe('a pack', () => {
   });
 
   test('takes no chunk that does not fit', async () => {
-    const builder = new PackBuilder('data', new FrameBuffers(threads));
+    const builder = new PackBuilder('data', new FrameBuffers());
     while (builder.fits(CHUNK_MAX_BYTES)) builder.add(idOf(chunkOf(0, 10)), chunkOf(0, CHUNK_MAX_BYTES));
     expect(() => builder.add(idOf(chunkOf(0, 10)), chunkOf(0, CHUNK_MAX_BYTES))).toThrow('room');
     await builder.finish();
   });
 
   test('holds nothing but its chunks: no bytes of what the buffer held before', async () => {
-    const buffers = new FrameBuffers(threads);
+    const buffers = new FrameBuffers();
     const dirty = buffers.take().fill(0xaa);
     await buffers.compress(dirty, 10);
     const builder = new PackBuilder('data', buffers);
@@ -137,7 +135,7 @@ describe('a pack', () => {
   });
 
   test('gives its buffers back', async () => {
-    const buffers = new FrameBuffers(threads);
+    const buffers = new FrameBuffers();
     const builder = new PackBuilder('data', buffers);
     for (const [i, length] of lengths.entries()) builder.add(idOf(chunkOf(i, length)), chunkOf(i, length));
     expect(buffers.inUse).toBeGreaterThan(0);
@@ -159,7 +157,7 @@ describe('a frame', () => {
   const frame = zstdCompressSync(tar);
 
   test('opens when it is exactly as long as it is said to be', async () => {
-    expectSame(openFrame(frame, tar.length), tar);
+    expectSame(await openFrame(frame, tar.length), tar);
   });
 
   test.each([

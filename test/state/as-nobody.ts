@@ -111,7 +111,7 @@ async function copy() {
 /** Entries that belonged to others, below a folder that ends up closed. */
 async function foreign() {
   const target = join(temporary, 'foreign');
-  await using writer = await openTarget(target);
+  const writer = await openTarget(target);
   const common = { mtimeNs: 5n, uid: uid + 1, gid };
   writer.addFolder({ ...common, path: rawFromText('closed'), mode: 0o000 });
   writer.addFolder({ ...common, path: rawFromText('closed/inside'), mode: 0o000 });

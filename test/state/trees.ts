@@ -138,7 +138,7 @@ export async function copyTree(
   target: string,
   options: TargetOptions = {},
 ): Promise<{ items: ScanItem[]; warnings: Warning[] }> {
-  await using writer = await openTarget(target, options);
+  const writer = await openTarget(target, options);
   const items = [...scan(source)];
   let files = 0;
   for (const item of items) {

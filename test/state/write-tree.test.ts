@@ -93,7 +93,7 @@ describe('a restored tree', () => {
   it('gets its root back with its mode and time, also where the target existed', async () => {
     const target = freshFolder();
     chmodSync(target, 0o755);
-    await using writer = await openTarget(target);
+    const writer = await openTarget(target);
     expect(statSync(target).mode & 0o777).toBe(0o700);
     writer.addFolder({ ...folder(''), mode: 0o2751 });
     writer.addFolder(folder('a'));
@@ -104,14 +104,14 @@ describe('a restored tree', () => {
   it('without an entry for its root leaves an existing target the mode it had', async () => {
     const target = freshFolder();
     chmodSync(target, 0o755);
-    await using writer = await openTarget(target);
+    const writer = await openTarget(target);
     await writer.finish();
     expect(statSync(target).mode & 0o777).toBe(0o755);
   });
 
   it('is written from many files at once with few descriptors', async () => {
     const target = newPath();
-    await using writer = await openTarget(target);
+    const writer = await openTarget(target);
     const before = readdirSync('/proc/self/fd').length;
     const refs = Array.from({ length: 300 }, (_, index) => writer.createFile(file(`f${index}`, 9)));
     let most = 0;
@@ -147,7 +147,7 @@ describe('a restored tree', () => {
 
   it('lacks what the file system cannot hold, and says so', async () => {
     const target = join(newPath(), 'b'.repeat(200));
-    await using writer = await openTarget(target);
+    const writer = await openTarget(target);
     let path = '';
     for (let depth = 0; depth < 16; depth++) writer.addFolder(folder((path += `${path && '/'}${'d'.repeat(250)}`)));
     const ref = writer.createFile(file(`${path}/file`, 1));
@@ -170,7 +170,7 @@ describe('owners', () => {
     const bystander = join(freshFolder(), 'file');
     writeFileSync(bystander, 'x');
     const target = newPath();
-    await using writer = await openTarget(target);
+    const writer = await openTarget(target);
     const other = { uid: 4_000_000_000, gid: 12_345 };
     writer.addFolder({ ...folder('d'), ...other });
     writer.writeFile({ ...file('d/f', 1), ...other, mode: 0o6755 }, [Buffer.from('x')]);
@@ -212,7 +212,7 @@ describe('a target that is refused', () => {
   it('holds a restore that did not finish', async () => {
     const target = newPath();
     {
-      await using writer = await openTarget(target);
+      const writer = await openTarget(target);
       writer.createFile(file('a', 5));
       expect(readFileSync(join(target, MARKER), 'utf8')).toContain('restore');
       await refusal(target, exists('unfinished restore'));
@@ -237,7 +237,7 @@ describe('a target that is refused', () => {
 describe('a target that is taken', () => {
   it('is made with its parents, for its owner only', async () => {
     const target = join(freshFolder(), 'a/b/c');
-    await using writer = await openTarget(target);
+    const writer = await openTarget(target);
     await writer.finish();
     for (const part of [target, join(target, '..'), join(target, '../..')])
       expect(statSync(part).mode & 0o777).toBe(0o700);
@@ -248,7 +248,7 @@ describe('a target that is taken', () => {
     const parent = freshFolder();
     mkdirSync(join(parent, 'real'));
     symlinkSync('real', join(parent, 'link'));
-    await using writer = await openTarget(join(parent, 'link'));
+    const writer = await openTarget(join(parent, 'link'));
     writer.writeFile(file('a', 0), []);
     await writer.finish();
     expect(readdirSync(join(parent, 'real'))).toEqual(['a']);
@@ -257,7 +257,7 @@ describe('a target that is taken', () => {
 
   it('keeps what is being restored from other users until it is complete', async () => {
     const target = newPath();
-    await using writer = await openTarget(target);
+    const writer = await openTarget(target);
     writer.addFolder({ ...folder('d'), mode: 0o777 });
     const ref = writer.createFile({ ...file('d/f', 0), mode: 0o666 });
     expect(statSync(join(target, 'd')).mode & 0o777).toBe(0o700);
@@ -283,7 +283,7 @@ describe('entries that no real tree has', () => {
     ['a folder twice', 'folder', 'twice'],
   ])('are refused before anything is written: %s', async (_, path, why) => {
     const target = newPath();
-    await using writer = await openTarget(target);
+    const writer = await openTarget(target);
     writer.writeFile(file('file', 1), [Buffer.from('x')]);
     writer.addSymlink(link('link', outside));
     writer.addFolder(folder('folder'));
@@ -299,7 +299,7 @@ describe('entries that no real tree has', () => {
   });
 
   it('are refused: the root twice, links to nothing', async () => {
-    await using writer = await openTarget(newPath());
+    const writer = await openTarget(newPath());
     writer.addFolder(folder(''));
     expect(() => writer.addFolder(folder(''))).toThrow(damaged('twice'));
     expect(() => writer.createFile(file('', 0))).toThrow(damaged('empty'));
@@ -309,7 +309,7 @@ describe('entries that no real tree has', () => {
 
   it('never make a write go through a link that was added before', async () => {
     const target = newPath();
-    await using writer = await openTarget(target);
+    const writer = await openTarget(target);
     writer.addSymlink(link('d', outside));
     expect(() => writer.addFolder(folder('d'))).toThrow(damaged('twice'));
     expect(existsSync(join(target, 'd'))).toBe(false);
@@ -322,7 +322,7 @@ describe('a caller that is wrong', () => {
   const bug = expect.objectContaining({ code: 'bug' });
 
   it('is told when contents do not have the size of the entry', async () => {
-    await using writer = await openTarget(newPath());
+    const writer = await openTarget(newPath());
     expect(() => writer.writeFile(file('short', 2), [Buffer.from('x')])).toThrow(bug);
     const ref = writer.createFile(file('long', 2));
     expect(() => writer.write(ref, 1, Buffer.from('xx'))).toThrow(bug);
@@ -330,7 +330,7 @@ describe('a caller that is wrong', () => {
   });
 
   it('is told when it finishes with a file open, or twice, or goes on afterwards', async () => {
-    await using writer = await openTarget(newPath());
+    const writer = await openTarget(newPath());
     const ref = writer.createFile(file('a', 0));
     await expect(writer.finish()).rejects.toThrow(bug);
     writer.closeFile(ref);

@@ -1,4 +1,4 @@
-import { Flags } from '@oclif/core';
+import * as Flags from '@oclif/core/flags';
 import { readFile } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { backup, type BackupResult } from '../../operations/backup.ts';

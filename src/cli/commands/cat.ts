@@ -1,4 +1,4 @@
-import { Args } from '@oclif/core';
+import * as Args from '@oclif/core/args';
 import { HoldfastError } from '../../errors.ts';
 import { catFile } from '../../operations/look.ts';
 import { HoldfastCommand } from '../base-command.ts';

@@ -1,4 +1,4 @@
-import { Args } from '@oclif/core';
+import * as Args from '@oclif/core/args';
 import { HoldfastCommand } from '../base-command.ts';
 import { completionScript, SHELLS, type Shell } from '../completion.ts';
 

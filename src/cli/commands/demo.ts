@@ -1,4 +1,4 @@
-import { Flags } from '@oclif/core';
+import * as Flags from '@oclif/core/flags';
 import { hostname } from 'node:os';
 import { demo, type DemoResult } from '../../drill/demo.ts';
 import { HoldfastCommand } from '../base-command.ts';

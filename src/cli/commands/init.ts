@@ -1,4 +1,4 @@
-import { Flags } from '@oclif/core';
+import * as Flags from '@oclif/core/flags';
 import { basename, relative, resolve } from 'node:path';
 import { HoldfastError } from '../../errors.ts';
 import { parseAgentKey } from '../../identity/agent-key.ts';

@@ -1,4 +1,4 @@
-import { Args } from '@oclif/core';
+import * as Args from '@oclif/core/args';
 import { listEntries, type ListedEntry } from '../../operations/look.ts';
 import { HoldfastCommand } from '../base-command.ts';
 import { requireSections } from '../config.ts';

@@ -1,4 +1,4 @@
-import { Flags } from '@oclif/core';
+import * as Flags from '@oclif/core/flags';
 import { basename, resolve } from 'node:path';
 import { recover, type RecoverResult } from '../../operations/recover.ts';
 import { formatSize } from '../../units.ts';

@@ -1,4 +1,4 @@
-import { Flags } from '@oclif/core';
+import * as Flags from '@oclif/core/flags';
 import { sync, type SyncResult } from '../../operations/sync.ts';
 import { formatSize } from '../../units.ts';
 import { HoldfastCommand } from '../base-command.ts';

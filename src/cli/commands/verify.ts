@@ -1,4 +1,4 @@
-import { Flags } from '@oclif/core';
+import * as Flags from '@oclif/core/flags';
 import { verify, type VerifyResult } from '../../operations/verify.ts';
 import { formatSize } from '../../units.ts';
 import { HoldfastCommand } from '../base-command.ts';
