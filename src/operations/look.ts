@@ -1,7 +1,7 @@
 /** Looking into a repository: `snapshots`, `ls`, `cat`. */
 import type { Entry, Warning } from '../entry.ts';
 import { HoldfastError } from '../errors.ts';
-import { rawForDisplay } from '../raw-path.ts';
+import { rawForDisplay, type RawPath } from '../raw-path.ts';
 import { checkChain, openRepository, type Access, type SnapshotId } from '../repository/repository.ts';
 import { openForRestore, type ExpectedRepository, type RestoreSecret } from './access.ts';
 import { failedBackendWarnings, mishapWarnings, openMirror, type BackendAddress } from './backends.ts';
@@ -88,8 +88,9 @@ export async function listEntries(
   const snapshot = await repository.findSnapshot(options.snapshot, seams.signal);
   const { index } = await repository.loadIndex(seams.signal);
   const entries: ListedEntry[] = [];
-  for await (const entry of repository.entries(snapshot, repository.reader(index), seams.signal)) {
-    if (wanted === '' || entry.path === wanted || entry.path.startsWith(`${wanted}/`)) entries.push(listed(entry));
+  const isWanted = (path: RawPath) => wanted === '' || path === wanted || path.startsWith(`${wanted}/`);
+  for await (const entry of repository.entries(snapshot, repository.reader(index), seams.signal, isWanted)) {
+    if (isWanted(entry.path)) entries.push(listed(entry));
   }
   if (entries.length === 0) throw absent(options.path, snapshot.id);
   const warnings = [
@@ -130,7 +131,7 @@ export async function catFile(
   const snapshot = await repository.findSnapshot(options.snapshot, seams.signal);
   const { index } = await repository.loadIndex(seams.signal);
   const reader = repository.reader(index);
-  for await (const entry of repository.entries(snapshot, reader, seams.signal)) {
+  for await (const entry of repository.entries(snapshot, reader, seams.signal, (path) => path === wanted)) {
     if (entry.path !== wanted) continue;
     if (entry.type !== 'file')
       throw new HoldfastError('usage', `${JSON.stringify(options.path)} is a ${entry.type}, not a file`);

@@ -125,7 +125,7 @@ async function makePlan(
   const wanted = new Selection(paths);
   const plan: Plan = { folders: [], symlinks: [], files: [], bytes: 0, lostBytes: 0, packs: new Map() };
   let parents: FolderEntry[] = [];
-  for await (const entry of repository.entries(snapshot, reader, signal)) {
+  for await (const entry of repository.entries(snapshot, reader, signal, (path) => wanted.has(path))) {
     if (entry.path === RESTORE_MARKER) {
       throw new HoldfastError('damaged', `the snapshot holds ${RESTORE_MARKER}, the mark of an unfinished restore`, {
         hint: 'No backup takes it along. Restore another snapshot, and find out who could have written this one.',

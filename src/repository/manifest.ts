@@ -4,7 +4,7 @@
  */
 import { HoldfastError } from '../errors.ts';
 import type { ChunkId, Entry, EntryCommon, FileEntry } from '../entry.ts';
-import { splitLines } from '../lines.ts';
+import { LineSplitter } from '../lines.ts';
 import { MANIFEST_LINE_MAX_BYTES, NAME_MAX_BYTES, PATH_MAX_BYTES } from '../limits.ts';
 import {
   comparePaths,
@@ -166,25 +166,48 @@ function malformed(what: string, path?: RawPath): HoldfastError {
 /**
  * Reads entries from the manifest's bytes, in order, and checks the tree as a whole: paths strictly ascending, the root first, and the
  * parent of each entry a folder of the manifest. So no entry can lie below a symlink or a file.
+ * @param isWanted files for which it is false are left out, and only their paths are looked at: a manifest is long, and one file soon found.
  * @throws `damaged`
  */
-export async function* readEntries(pieces: AsyncIterable<Uint8Array>): AsyncGenerator<Entry> {
-  const folders: RawPath[] = []; // the root and the folders down to the current place
-  let previous: RawPath | undefined;
-  for await (const line of splitLines(pieces, MANIFEST_LINE_MAX_BYTES)) {
-    const entry = parseEntryLine(line);
-    if (previous === undefined) {
-      if (entry.path !== ROOT || entry.type !== 'folder')
-        throw malformed('the first entry is not the root folder', entry.path);
-    } else {
-      if (comparePaths(previous, entry.path) >= 0) throw malformed('paths are not in order', entry.path);
-      const parent = parentOf(entry.path);
-      while (folders.length > 0 && folders.at(-1) !== parent) folders.pop();
-      if (folders.length === 0) throw malformed('its parent is not a folder', entry.path);
+export async function* readEntries(
+  pieces: AsyncIterable<Uint8Array>,
+  isWanted: (path: RawPath) => boolean = () => true,
+): AsyncGenerator<Entry> {
+  const splitter = new LineSplitter(MANIFEST_LINE_MAX_BYTES);
+  const order = new TreeOrder();
+  for await (const piece of pieces) {
+    for (const line of splitter.push(piece)) {
+      const { path, isFile } = glanceAtLine(line);
+      const entry = isFile && !isWanted(path) ? undefined : parseEntryLine(line);
+      order.check(path, entry?.type === 'folder');
+      if (entry) yield entry;
     }
-    if (entry.type === 'folder') folders.push(entry.path);
-    previous = entry.path;
-    yield entry;
   }
-  if (previous === undefined) throw malformed('it is empty');
+  splitter.end();
+  order.end();
+}
+
+/** Whether paths come in the order of a walk, each below a folder that came before. */
+class TreeOrder {
+  /** The root and the folders down to the current place. */
+  readonly #folders: RawPath[] = [];
+  #previous: RawPath | undefined;
+
+  check(path: RawPath, isFolder: boolean): void {
+    const folders = this.#folders;
+    if (this.#previous === undefined) {
+      if (path !== ROOT || !isFolder) throw malformed('the first entry is not the root folder', path);
+    } else {
+      if (comparePaths(this.#previous, path) >= 0) throw malformed('paths are not in order', path);
+      const parent = parentOf(path);
+      while (folders.length > 0 && folders.at(-1) !== parent) folders.pop();
+      if (folders.length === 0) throw malformed('its parent is not a folder', path);
+    }
+    if (isFolder) folders.push(path);
+    this.#previous = path;
+  }
+
+  end(): void {
+    if (this.#previous === undefined) throw malformed('it is empty');
+  }
 }

@@ -16,6 +16,7 @@ import {
   wrappedIdentityKey,
   type SnapshotId,
 } from './object-name.ts';
+import type { RawPath } from '../raw-path.ts';
 import { openIndex } from './index-object.ts';
 import { openKeys, type Access, type OpenedKeys } from './keys.ts';
 import { readEntries } from './manifest.ts';
@@ -261,8 +262,13 @@ export class Repository {
   }
 
   /** The entries of a snapshot, in order, each checked; see `readEntries`. */
-  entries(snapshot: Snapshot, reader: ChunkReader, signal?: AbortSignal): AsyncGenerator<Entry> {
-    return readEntries(reader.inOrder(snapshot.record.manifest.chunks, signal));
+  entries(
+    snapshot: Snapshot,
+    reader: ChunkReader,
+    signal?: AbortSignal,
+    isWanted?: (path: RawPath) => boolean,
+  ): AsyncGenerator<Entry> {
+    return readEntries(reader.inOrder(snapshot.record.manifest.chunks, signal), isWanted);
   }
 
   /** The agent's key file, as `init` wrapped it. Secret; needs restore access. */

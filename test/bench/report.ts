@@ -60,7 +60,7 @@ function machineContent({ date, machine, tools, notMeasured, seconds }: BenchRes
         ...notMeasured.map(({ name, reason }) => [name, NOT_MEASURED, reason]),
       ],
     },
-    'All three flush their repository to the disk before they say that a backup is done, and none is told otherwise. holdfast also flushes a restored tree; the others do not.',
+    'All three flush their repository to the disk before they say that a backup is done, and none is told otherwise. holdfast also flushes a restored tree; the others do not, so `sync -f` is run after them and counts.',
   ];
 }
 

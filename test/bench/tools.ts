@@ -85,8 +85,9 @@ function restic(file: string): Tool {
       return {
         path,
         backup: (label) => command('backup', '--tag', label, '.'),
-        restore: (_label, target) => command('restore', 'latest', '--target', target),
-        restoreOne: (_label, one, target) => command('restore', 'latest', '--target', target, '--include', `/${one}`),
+        restore: (_label, target) => flushed(command('restore', 'latest', '--target', target), target),
+        restoreOne: (_label, one, target) =>
+          flushed(command('restore', 'latest', '--target', target, '--include', `/${one}`), target),
         check: () => command('check', '--read-data'),
       };
     },
@@ -108,12 +109,17 @@ function borg(file: string): Tool {
       return {
         path,
         backup: (label) => command(tree, 'create', '-C', 'zstd,3', `${path}::${label}`, '.'),
-        restore: (label, target) => command(target, 'extract', `${path}::${label}`),
-        restoreOne: (label, one, target) => command(target, 'extract', `${path}::${label}`, one),
+        restore: (label, target) => flushed(command(target, 'extract', `${path}::${label}`), target),
+        restoreOne: (label, one, target) => flushed(command(target, 'extract', `${path}::${label}`, one), target),
         check: () => command(at, 'check', '--verify-data', path),
       };
     },
   };
+}
+
+/** The same durability for all: holdfast flushes what it restored before it says so, the peers leave that to the system. */
+function flushed(command: Command, target: string): Command {
+  return { ...command, file: 'sh', args: ['-c', '"$@" && sync -f "$0"', target, command.file, ...command.args] };
 }
 
 export interface ToolOptions {
