@@ -25,6 +25,8 @@ export const FILE_MAX_CHUNKS = 3_500_000;
 
 /** An index object is written after this many packs, so that an interrupted run keeps what it uploaded. */
 export const INDEX_FLUSH_PACKS = 16;
+/** … or this many chunks, which are some ten thousand in a pack of small files: what waits to be indexed is held in memory. */
+export const INDEX_FLUSH_CHUNKS = 32 * 1024;
 /** … or after this time. */
 export const INDEX_FLUSH_MS = 60_000;
 /** Packs being sealed or uploaded at once. */

@@ -14,7 +14,7 @@ import {
   type ObjectName,
   type PackId,
 } from './object-name.ts';
-import { PackIndex, type IndexedPack } from './pack-index.ts';
+import { PackIndex } from './pack-index.ts';
 import type { Repository } from './open.ts';
 
 export interface LevelResult {
@@ -78,24 +78,20 @@ export async function level(
     for await (const { key, size } of backend.list('', { signal })) if (parseKey(key)) objects.set(key, size);
   });
   const union = new Set(members.flatMap(({ objects }) => [...objects.keys()]));
-  const { indexed, packsOf, problems } = await readIndexes(repository, union, signal);
+  const { index, packsOf, problems } = await readIndexes(repository, union, signal);
+  const sizes = new Map(index.packs.map(({ id, storedBytes }) => [id, storedBytes]));
   const lost = new Set<PackId>();
-  const isWholeSomewhere = (id: PackId) =>
-    members.some(({ objects }) => objects.get(packKey(id)) === indexed.get(id)?.storedBytes);
-  await each((member) => fill(repository, member, { union, indexed, packsOf, lost, isWholeSomewhere }, signal));
+  const isWholeSomewhere = (id: PackId) => members.some(({ objects }) => objects.get(packKey(id)) === sizes.get(id));
+  await each((member) => fill(repository, member, { union, sizes, packsOf, lost, isWholeSomewhere }, signal));
 
-  const index = new PackIndex();
-  for (const pack of indexed.values()) {
-    if (!lost.has(pack.id)) index.addPack(pack);
-    else
-      problems.push({ key: packKey(pack.id), error: new HoldfastError('damaged', 'no backend has this pack whole') });
-  }
+  for (const id of lost)
+    problems.push({ key: packKey(id), error: new HoldfastError('damaged', 'no backend has this pack whole') });
   const isListed = (key: string) => members.some(({ objects }) => objects.has(key));
   for (const key of [secretsKey(repository.keys.secrets), wrappedIdentityKey(repository.keys.agent.publicKey)]) {
     if (!isListed(key))
       problems.push({ key, error: new HoldfastError('damaged', 'it is on no backend, and a recovery needs it') });
   }
-  return { results: members.map(({ result }) => result), index, problems };
+  return { results: members.map(({ result }) => result), index: lost.size > 0 ? index.without(lost) : index, problems };
 }
 
 async function readIndexes(
@@ -103,11 +99,11 @@ async function readIndexes(
   union: ReadonlySet<string>,
   signal: AbortSignal | undefined,
 ): Promise<{
-  indexed: Map<PackId, IndexedPack>;
+  index: PackIndex;
   packsOf: Map<string, PackId[]>;
   problems: Levelled['problems'];
 }> {
-  const indexed = new Map<PackId, IndexedPack>();
+  const index = new PackIndex();
   const packsOf = new Map<string, PackId[]>();
   const problems: Levelled['problems'] = [];
   for (const key of union) {
@@ -118,7 +114,7 @@ async function readIndexes(
         signal,
         quiet: true,
       });
-      for (const pack of packs) indexed.set(pack.id, pack);
+      for (const pack of packs) index.addPack(pack);
       packsOf.set(
         key,
         packs.map(({ id }) => id),
@@ -128,7 +124,7 @@ async function readIndexes(
       problems.push({ key, error });
     }
   }
-  return { indexed, packsOf, problems };
+  return { index, packsOf, problems };
 }
 
 async function fill(
@@ -136,7 +132,8 @@ async function fill(
   member: Member,
   all: {
     union: ReadonlySet<string>;
-    indexed: ReadonlyMap<PackId, IndexedPack>;
+    /** Bytes of every pack that an index names. */
+    sizes: ReadonlyMap<PackId, number>;
     /** For each index, by its key, the packs it names. */
     packsOf: ReadonlyMap<string, readonly PackId[]>;
     /** Packs that turn out to be whole nowhere, or not indexed where they are. */
@@ -145,7 +142,7 @@ async function fill(
   },
   signal: AbortSignal | undefined,
 ): Promise<void> {
-  const { union, indexed, packsOf, lost, isWholeSomewhere } = all;
+  const { union, sizes, packsOf, lost, isWholeSomewhere } = all;
   const missing = [...union].filter((key) => !member.objects.has(key)).toSorted();
   const ofKind = (...kinds: ObjectName['kind'][]) =>
     missing.filter((key) => kinds.includes(parseKey(key)?.kind ?? 'pack'));
@@ -153,7 +150,7 @@ async function fill(
   for (const key of ofKind('keys', 'secrets', 'identity'))
     if (!(await copyIfGood(repository, member, key, signal))) hasKeys = false;
   let hasAll = hasKeys;
-  for (const { id, storedBytes } of indexed.values()) {
+  for (const [id, storedBytes] of sizes) {
     const key = packKey(id);
     const size = member.objects.get(key);
     if (size === storedBytes) continue;

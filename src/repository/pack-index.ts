@@ -109,6 +109,21 @@ export class PackIndex {
     }
   }
 
+  /** The same without the chunks of these packs, but for those that lie in another one too. */
+  without(lost: ReadonlySet<PackId>): PackIndex {
+    const kept = new PackIndex();
+    for (const info of this.packs) kept.#packNumbers.set(info.id, kept.packs.push(info) - 1);
+    for (let number = 0; number < this.#count; number++) {
+      const id = this.#ids.toString('hex', number * ID_BYTES, (number + 1) * ID_BYTES) as ChunkId;
+      const places = [this.locate(id) ?? [], ...this.elsewhere(id)].flat();
+      const [first, ...others] = places.filter(({ pack }) => !lost.has(this.packs[pack]?.id as PackId));
+      if (!first) continue;
+      kept.#put(id, first.pack, first.frame, first.offset, first.length);
+      if (others.length > 0) kept.#others.set(id, others);
+    }
+    return kept;
+  }
+
   /** False when the chunk has a place already. */
   #put(id: ChunkId, pack: number, frame: number, offset: number, length: number): boolean {
     let number = this.#find(id);

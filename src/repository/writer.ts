@@ -8,7 +8,13 @@ import type { ChunkId } from '../entry.ts';
 import { sealAge } from '../crypto/age.ts';
 import { sha256Hex } from '../crypto/hash.ts';
 import type { Mirror } from '../backend/mirror.ts';
-import { INDEX_FLUSH_MS, INDEX_FLUSH_PACKS, PACK_STORED_MAX_BYTES, UPLOADS_IN_FLIGHT } from '../limits.ts';
+import {
+  INDEX_FLUSH_CHUNKS,
+  INDEX_FLUSH_MS,
+  INDEX_FLUSH_PACKS,
+  PACK_STORED_MAX_BYTES,
+  UPLOADS_IN_FLIGHT,
+} from '../limits.ts';
 import { type Signer, type SnapshotRecord } from './format.ts';
 import { release } from '../memory.ts';
 import { indexKey, packKey, snapshotKey, type PackId } from './object-name.ts';
@@ -149,7 +155,8 @@ export class SnapshotWriter {
     this.totals.storedBytes += storedBytes;
     this.#unindexed.push(pack);
     const due = clock.monotonic() - this.#lastIndexAt >= INDEX_FLUSH_MS;
-    if (this.#unindexed.length >= INDEX_FLUSH_PACKS || due) this.#flushIndex();
+    const chunks = this.#unindexed.reduce((sum, one) => sum + one.chunks.length, 0);
+    if (this.#unindexed.length >= INDEX_FLUSH_PACKS || chunks >= INDEX_FLUSH_CHUNKS || due) this.#flushIndex();
   }
 
   /** Packs are sealed in the order in which they were closed: what is drawn at random does not depend on which thread was faster. */

@@ -51,6 +51,27 @@ describe('the index in memory', () => {
     expect(wrong).toBe(0);
   });
 
+  test('without lost packs, finds what lies in another one too, and nothing else of them', () => {
+    const index = new PackIndex();
+    const ids = Array.from({ length: 3000 }, (_, i) => idOf(`${i}`));
+    index.addPack(packOf('a', ids.slice(0, 2000)));
+    index.addPack(packOf('b', ids.slice(1000)));
+    index.addPack(packOf('c', ids.slice(1500, 1600)));
+    const kept = index.without(new Set([packIdOf('a')]));
+    expect(ids.slice(0, 1000).some((id) => kept.has(id))).toBe(false);
+    for (const [i, id] of ids.entries()) {
+      if (i < 1000) continue;
+      expect(kept.locate(id)).toEqual({
+        pack: 1,
+        frame: Math.floor((i - 1000) / 50),
+        offset: (i % 50) * 100,
+        length: 100,
+      });
+      expect(kept.elsewhere(id).map(({ pack }) => pack)).toEqual(i >= 1500 && i < 1600 ? [2] : []);
+    }
+    expect(index.without(new Set()).size).toBe(3000);
+  });
+
   test('does as a map does', () => {
     // Ids that share their first bytes meet in one place of the table.
     const anyId = fc
