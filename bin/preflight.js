@@ -1,6 +1,5 @@
 // What has to happen before any module of holdfast is loaded. Plain JavaScript that also parses on much older Nodes.
 import module from 'node:module';
-import v8 from 'node:v8';
 
 /** Ends the process with one sentence where Node is too old; caches compiled code below `cacheFolder`. */
 export function preflight(cacheFolder) {
@@ -11,9 +10,6 @@ export function preflight(cacheFolder) {
   }
   // Never Node's default below the shared /tmp: code that is cached is code that runs.
   module.enableCompileCache(cacheFolder);
-
-  // Left alone, the young generation takes 100 MB of short-lived strings before it is collected. The flag is V8's own, so only where it is known.
-  if (major <= 24) v8.setFlagsFromString('--semi-space-growth-factor=1');
 
   // node:sqlite still announces itself as experimental; every other warning stays.
   const emitWarning = process.emitWarning;
