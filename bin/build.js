@@ -37,7 +37,7 @@ async function bundleProgram() {
   const program = { main: 'dist/cli/main.js', commands: 'dist/cli/commands/index.js' };
   // koffi is a native addon. oclif asks for the other two, if they are there, to run plugins written in TypeScript.
   const external = [/^node:/, 'koffi', 'typescript', 'ts-node'];
-  const bundle = await rolldown({ input: program, platform: 'node', external, logLevel: 'silent' });
+  const bundle = await rolldown({ input: program, platform: 'node', external, onLog: refuseUnresolved });
   const { output } = await bundle.write({ dir: 'dist/program', format: 'esm', chunkFileNames: '[name]-[hash].js' });
   await bundle.close();
   const packages = new Set(
@@ -52,6 +52,11 @@ async function bundleProgram() {
       .toSorted((a, b) => (a < b ? -1 : 1))
       .join('\n'),
   );
+}
+
+/** What cannot be found now would be looked for on the user's machine. Other remarks are about the packages' own code. */
+function refuseUnresolved(_level, log) {
+  if (log.code === 'UNRESOLVED_IMPORT') throw new Error(log.message);
 }
 
 /** Name, version and licence of a package that is part of the program's files. */

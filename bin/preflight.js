@@ -1,5 +1,6 @@
 // What has to happen before any module of holdfast is loaded. Plain JavaScript that also parses on much older Nodes.
 import module from 'node:module';
+import { availableParallelism } from 'node:os';
 
 /** Ends the process with one sentence where Node is too old; caches compiled code below `cacheFolder`. */
 export function preflight(cacheFolder) {
@@ -10,6 +11,9 @@ export function preflight(cacheFolder) {
   }
   // Never Node's default below the shared /tmp: code that is cached is code that runs.
   module.enableCompileCache(cacheFolder);
+
+  // libuv's threads compress and decompress, besides reading and writing files; it starts four of them, however many cores there are.
+  process.env.UV_THREADPOOL_SIZE ??= String(Math.max(4, availableParallelism() + 2));
 
   // node:sqlite still announces itself as experimental; every other warning stays.
   const emitWarning = process.emitWarning;

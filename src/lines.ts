@@ -3,17 +3,7 @@ import { HoldfastError } from './errors.ts';
 
 const LINE_FEED = 0x0a;
 
-/**
- * The lines of UTF-8 text, without their line feeds.
- * @throws `damaged` when a line is longer than `maxBytes` or the last has no line feed.
- */
-export async function* splitLines(pieces: AsyncIterable<Uint8Array>, maxBytes: number): AsyncGenerator<string> {
-  const splitter = new LineSplitter(maxBytes);
-  for await (const piece of pieces) yield* splitter.push(piece);
-  splitter.end();
-}
-
-/** As `splitLines`, for whoever has the pieces in hand. */
+/** Cuts UTF-8 text into lines, without their line feeds. */
 export class LineSplitter {
   readonly #maxBytes: number;
   #rest: Uint8Array[] = [];

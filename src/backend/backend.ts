@@ -25,7 +25,7 @@
  * 12. Storage that cannot be reached, written or is not there rejects with `backend_unavailable` (of a mirror: when no member is left,
  *     `not_enough_backends`); it is never taken for an empty backend.
  * 13. Zero-length objects are objects.
- * 14. The array given to `put` is read only, and not used after `put` settled; the array from `get` is the caller's own.
+ * 14. The array given to `put` is read only, and not used after `put` settled, rejected or not: its memory may be gone by then; the array from `get` is the caller's own.
  * 15. No object is larger than `OBJECT_MAX_BYTES`: `put` of more rejects with `bug`, and `get` of more (storage is not trusted to keep to
  *     it) with `damaged`, before the memory for it is taken.
  */
@@ -54,6 +54,8 @@ export interface PutOptions {
 }
 
 export interface Backend extends AsyncDisposable {
+  /** What the storage itself is called, where that can be known: one place under two names does not hold two copies. */
+  readonly place?: string;
   put(key: string, bytes: Uint8Array, options?: PutOptions): Promise<'created' | 'exists'>;
   get(key: string, range?: ByteRange, options?: { signal?: AbortSignal | undefined }): Promise<Uint8Array>;
   head(key: string, options?: { signal?: AbortSignal | undefined }): Promise<{ size: number } | undefined>;

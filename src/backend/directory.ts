@@ -128,6 +128,11 @@ class DirectoryBackend implements Backend {
     this.#random = options.random;
   }
 
+  /** Two paths of one folder (a link, another spelling, a mount) lead to the same inode. */
+  get place(): string {
+    return `folder ${this.#held.dev}:${this.#held.ino}`;
+  }
+
   async put(key: string, bytes: Uint8Array, options: PutOptions = {}): Promise<'created' | 'exists'> {
     checkObject(key, bytes);
     throwIfAborted(options.signal);

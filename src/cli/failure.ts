@@ -1,7 +1,7 @@
 /** Every way a run can fail, told in one form: `Error: …` and `Hint: …` on stderr, or with --json one document on stdout. */
 import * as Errors from '@oclif/core/errors';
 import { stripVTControlCharacters, styleText } from 'node:util';
-import { HoldfastError, messageOf, systemErrorCode } from '../errors.ts';
+import { HoldfastError, messageOf, systemErrorCode, type ErrorCode } from '../errors.ts';
 import { escapeForDisplay } from '../raw-path.ts';
 import { EXIT_CODE_OF } from './exit-codes.ts';
 import { toJson, writeStdout } from './output.ts';
@@ -14,7 +14,7 @@ import { nearest } from './suggest.ts';
 export async function reportFailure(thrown: unknown, { json }: { json: boolean }): Promise<void> {
   const failure = toFailure(thrown);
   process.exitCode = EXIT_CODE_OF[failure.code];
-  const { code, message, hint } = failure;
+  const { code, message, hint = HINT_OF[failure.code] } = failure;
   if (json) {
     const written = writeStdout(toJson({ error: { code, message, hint: hint ?? null } }));
     if (
@@ -29,6 +29,15 @@ export async function reportFailure(thrown: unknown, { json }: { json: boolean }
     `${styleText(colour, label, { stream: process.stderr })} ${escapeForDisplay(messageOf(text))}\n`;
   process.stderr.write(line('Error:', 'red', message) + (hint === undefined ? '' : line('Hint:', 'yellow', hint)));
 }
+
+/** For errors that come from deep below, where nobody knows what the user can do. */
+const HINT_OF: Partial<Record<ErrorCode, string>> = {
+  damaged:
+    '`holdfast verify --level objects` tells what is damaged where; another backend or an older snapshot may have it whole.',
+  forged: 'Find out who could write there, and restore nothing from it before you know.',
+  unsupported_format: 'Use the version of holdfast that wrote it, or a newer one.',
+  io: 'Check the disk and its permissions, and repeat.',
+};
 
 /** What was thrown as the domain error that it is; what no code expected is a `bug`. */
 export function toFailure(thrown: unknown): HoldfastError {

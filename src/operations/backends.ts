@@ -11,7 +11,10 @@ export interface BackendAddress {
   url: string;
 }
 
-/** One that cannot be opened stays in the mirror with its error, so that the run reports it. */
+/**
+ * One that cannot be opened stays in the mirror with its error, so that the run reports it.
+ * @throws `config_invalid` without a backend, and for one place under two names
+ */
 export async function openMirror(
   addresses: readonly BackendAddress[],
   seams: Seams,
@@ -37,7 +40,25 @@ export async function openMirror(
       }
     }),
   );
-  return new Mirror(members);
+  const mirror = new Mirror(members);
+  const twins = twinsIn(mirror);
+  if (!twins) return mirror;
+  await mirror[Symbol.asyncDispose]();
+  throw new HoldfastError('config_invalid', `backends ${twins.join(' and ')} are one and the same place`, {
+    hint: 'A copy that lies where the other lies is none: give one of them another place, or take it out of the config.',
+  });
+}
+
+/** Names of two members that keep their objects in the same place. */
+function twinsIn(mirror: Mirror): [string, string] | undefined {
+  const names = new Map<string, string>();
+  for (const { name, backend } of mirror.live()) {
+    if (backend.place === undefined) continue;
+    const other = names.get(backend.place);
+    if (other !== undefined) return [other, name];
+    names.set(backend.place, name);
+  }
+  return undefined;
 }
 
 /** What reads met on the way, and which backend served instead. What none could serve is told by the operation that needed it. */

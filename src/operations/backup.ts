@@ -147,8 +147,8 @@ export async function backup(options: BackupOptions, seams: Seams): Promise<Back
       options.signer,
     );
   } catch (error) {
-    run.discard();
     await writer.salvage();
+    run.discard();
     throw error;
   }
   run.commitCache(snapshot.id);

@@ -76,7 +76,9 @@ export function readKnownSnapshots(folders: LocalFolders): Map<string, number> {
   try {
     const value: unknown = JSON.parse(readFileSync(knownPath(folders), 'utf8'));
     const known = Object.entries(typeof value === 'object' && value !== null ? value : {});
-    return new Map(known.filter((entry): entry is [string, number] => Number.isSafeInteger(entry[1])));
+    return new Map(
+      known.filter((entry): entry is [string, number] => Number.isSafeInteger(entry[1]) && Number(entry[1]) >= 0),
+    );
   } catch {
     return new Map();
   }
@@ -84,6 +86,8 @@ export function readKnownSnapshots(folders: LocalFolders): Map<string, number> {
 
 /** Where it cannot be written, the next run opens them all again. */
 export function writeKnownSnapshots(folders: LocalFolders, known: ReadonlyMap<string, number>): void {
+  const before = readKnownSnapshots(folders);
+  if (before.size === known.size && [...known].every(([id, number]) => before.get(id) === number)) return;
   try {
     mkdirSync(folders.cache, { recursive: true, mode: 0o700 });
     replaceFile(knownPath(folders), JSON.stringify(Object.fromEntries(known)), { durable: false });
@@ -241,7 +245,11 @@ export class ManifestCacheWriter {
 
   discard(): void {
     this.#close();
-    rmSync(this.#temporary, { force: true });
+    try {
+      rmSync(this.#temporary, { force: true });
+    } catch {
+      // the next run tries again
+    }
   }
 
   #write(text: string): void {
@@ -263,7 +271,12 @@ export class ManifestCacheWriter {
   }
 
   #close(): void {
-    if (this.#fd !== undefined) closeSync(this.#fd);
+    if (this.#fd === undefined) return;
+    try {
+      closeSync(this.#fd);
+    } catch {
+      // what a disk says late concerns the cache only
+    }
     this.#fd = undefined;
   }
 }

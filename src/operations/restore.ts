@@ -1,5 +1,6 @@
 /** `restore`: a snapshot, or some paths of it, into a new or empty folder. Plan first, then fetch each pack once. */
 import type { ChunkId, FileEntry, FolderEntry, SymlinkEntry, Warning } from '../entry.ts';
+import { drain } from '../drain.ts';
 import { HoldfastError, isHoldfastError } from '../errors.ts';
 import { PACKS_IN_FLIGHT } from '../limits.ts';
 import { rawForDisplay, rawFromText, ROOT, type RawPath } from '../raw-path.ts';
@@ -191,24 +192,15 @@ async function execute(plan: Plan, reader: ChunkReader, target: TreeWriter, seam
     seams.progress({ type: 'progress', phase: 'restoring', done: written, total: plan.bytes, unit: 'bytes' });
   };
   const queue = [...plan.packs.entries()];
-  const work = async (): Promise<void> => {
-    try {
-      for (let next = queue.shift(); next; next = queue.shift()) {
-        // What no backend can give from this pack may lie in another one too; else it is told at the end, and the rest comes back.
-        for (const chunk of await reader.fromPack(...next, write, seams.signal)) {
-          const [place, ...others] = chunk.others ?? reader.elsewhere(chunk.id);
-          if (place) queue.push([place.pack, [{ ...chunk, location: place, others }]]);
-          else chunk.file.lost = true;
-        }
-      }
-    } catch (error) {
-      queue.length = 0;
-      throw error;
-    }
-  };
   // None may still be writing when the target is given up.
-  for (const end of await Promise.allSettled(Array.from({ length: PACKS_IN_FLIGHT }, work)))
-    if (end.status === 'rejected') throw end.reason;
+  await drain(queue, PACKS_IN_FLIGHT, async ([pack, chunks]) => {
+    // What no backend can give from this pack may lie in another one too; else it is told at the end, and the rest comes back.
+    for (const chunk of await reader.fromPack(pack, chunks, write, seams.signal)) {
+      const [place, ...others] = chunk.others ?? reader.elsewhere(chunk.id);
+      if (place) queue.push([place.pack, [{ ...chunk, location: place, others }]]);
+      else chunk.file.lost = true;
+    }
+  });
 
   const lost = plan.files.filter((file) => file.lost);
   for (const file of lost) {

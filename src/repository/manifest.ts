@@ -141,9 +141,12 @@ function readName(fields: Record<string, unknown>, key: string): RawPath {
   return rawFromBytes(Buffer.from(base64, 'base64'));
 }
 
+/** Empty, `.` or `..` between slashes, or a NUL. */
+const NO_NAME = /(?:^|\/)\.{0,2}(?:\/|$)|\0/;
+
 /** @throws `damaged` for a path that no scan produces and that might lead out of the target: absolute, `..`, `.`, empty names, NUL, too long. */
 function checkPath(path: RawPath): void {
-  if (path === ROOT) return;
+  if (path === ROOT || (path.length <= NAME_MAX_BYTES && !NO_NAME.test(path))) return;
   if (path.length > PATH_MAX_BYTES) throw malformed('path too long', path);
   for (const name of path.split('/')) {
     if (name === '' || name === '.' || name === '..' || name.length > NAME_MAX_BYTES || name.includes('\0')) {
@@ -179,7 +182,8 @@ export async function* readEntries(
     for (const line of splitter.push(piece)) {
       const { path, isFile } = glanceAtLine(line);
       const entry = isFile && !isWanted(path) ? undefined : parseEntryLine(line);
-      order.check(path, entry?.type === 'folder');
+      if (!entry) checkPath(path);
+      order.check(entry?.path ?? path, entry?.type === 'folder');
       if (entry) yield entry;
     }
   }

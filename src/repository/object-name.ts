@@ -1,4 +1,4 @@
-/** The names of a repository's objects, and what a name says about the bytes. Needs no schemas, and so costs a worker thread little. */
+/** The names of a repository's objects, and what a name says about the bytes. */
 import { HoldfastError, isHoldfastError } from '../errors.ts';
 import { sha256Hex } from '../crypto/hash.ts';
 

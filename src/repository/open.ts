@@ -136,36 +136,36 @@ export class Repository {
   async newestSnapshot(
     known: ReadonlyMap<string, number>,
     signal?: AbortSignal,
-  ): Promise<{ newest: Snapshot | undefined; numbers: Map<string, number>; problems: RepositoryProblem[] }> {
+  ): Promise<{ newest: Snapshot | undefined; numbers: Map<SnapshotId, number>; problems: RepositoryProblem[] }> {
     const problems: RepositoryProblem[] = [];
-    const opened = new Map<string, Snapshot>();
-    const numbers = new Map<string, number>();
-    const listed = await this.listSnapshots(signal);
-    const open = async (id: SnapshotId, key: string) => {
+    // By key, not by id: storage may show one record under several names, of which one at most is its own.
+    const candidates = [...(await this.listSnapshots(signal))].map(([key, { id }]) => ({
+      key,
+      id,
+      number: known.get(id),
+      snapshot: undefined as Snapshot | undefined,
+    }));
+    const open = async (candidate: (typeof candidates)[number]) => {
+      candidate.number = undefined;
       try {
-        const snapshot = await this.readSnapshot(id, key, signal);
-        opened.set(key, snapshot);
-        numbers.set(id, snapshot.record.seq);
+        candidate.snapshot = await this.readSnapshot(candidate.id, candidate.key, signal);
+        candidate.number = candidate.snapshot.record.seq;
       } catch (error) {
         if (!(error instanceof HoldfastError) || error.code === 'interrupted' || error.code === 'bug') throw error;
-        numbers.delete(id);
-        problems.push({ key, error });
+        problems.push({ key: candidate.key, error });
       }
     };
-    for (const [key, { id }] of listed) {
-      const number = known.get(id);
-      if (number === undefined) await open(id, key);
-      else numbers.set(id, number);
-    }
+    for (const candidate of candidates) if (candidate.number === undefined) await open(candidate);
     for (;;) {
-      const candidates = [...listed].flatMap(([key, { id }]) => ({ key, id, number: numbers.get(id) ?? -1 }));
-      const [first] = candidates
-        .filter(({ number }) => number >= 0)
-        .sort((a, b) => b.number - a.number || (stampIn(a.key) < stampIn(b.key) ? 1 : -1));
-      if (!first) return { newest: undefined, numbers, problems };
-      if (!opened.has(first.key)) await open(first.id, first.key);
-      const newest = opened.get(first.key);
-      if (newest) return { newest, numbers, problems };
+      const good = candidates.flatMap((candidate) =>
+        candidate.number === undefined ? [] : [{ candidate, number: candidate.number }],
+      );
+      const [first] = good.sort((a, b) => b.number - a.number || (a.candidate.key < b.candidate.key ? 1 : -1));
+      if (first === undefined || first.candidate.snapshot) {
+        const numbers = new Map(good.map(({ candidate: { id }, number }) => [id, number]));
+        return { newest: first?.candidate.snapshot, numbers, problems };
+      }
+      await open(first.candidate); // which may show that it has another number, or is none
     }
   }
 

@@ -1,5 +1,5 @@
 /**
- * Which pack holds which chunk. In memory a table of about 70 bytes a chunk; in the repository, index objects that list whole packs.
+ * Which pack holds which chunk. In memory a table of 56 bytes a chunk, and up to twice that while there is room to grow; in the repository, index objects that list whole packs.
  */
 import { assert, HoldfastError } from '../errors.ts';
 import type { ChunkId } from '../entry.ts';
@@ -57,14 +57,6 @@ export class PackIndex {
     return this.#count;
   }
 
-  hasPack(id: PackId): boolean {
-    return this.#packNumbers.has(id);
-  }
-
-  packNumber(id: PackId): number | undefined {
-    return this.#packNumbers.get(id);
-  }
-
   has(id: ChunkId): boolean {
     return this.#find(id) >= 0;
   }
@@ -109,7 +101,7 @@ export class PackIndex {
     }
   }
 
-  /** The same without the chunks of these packs, but for those that lie in another one too. */
+  /** The same without the chunks of these packs, but for those that lie in another one too. The packs themselves keep their numbers. */
   without(lost: ReadonlySet<PackId>): PackIndex {
     const kept = new PackIndex();
     for (const info of this.packs) kept.#packNumbers.set(info.id, kept.packs.push(info) - 1);

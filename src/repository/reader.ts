@@ -38,21 +38,13 @@ interface NumberedFrame extends Frame {
 }
 
 /**
- * The frames of a pack that is at hand, one after the other, the next being opened while one is looked at; undefined for one that does not open.
- * They are the caller's own.
- * @throws `damaged`, `wrong_key`
+ * The frames of a decrypted pack, one after the other, the next being opened while one is looked at; undefined for one that does not open.
+ * They are the caller's own; `plain` is given back at the end.
  */
-export async function* openPack(
-  bytes: Uint8Array,
-  {
-    key,
-    id,
-    identities,
-    frames,
-  }: { key: string; id: string; identities: readonly string[]; frames: readonly NumberedFrame[] },
+export async function* openFrames(
+  plain: Uint8Array,
+  frames: readonly NumberedFrame[],
 ): AsyncGenerator<{ frame: number; tar: Uint8Array | undefined }> {
-  checkContentName(bytes, id, key);
-  const plain = await openAge(bytes, identities);
   const open = (entry: NumberedFrame | undefined) =>
     entry && unlessBad(openFrame(plain.subarray(entry.offset, entry.offset + entry.length), entry.tarBytes));
   let next = open(frames[0]);
@@ -185,17 +177,15 @@ export class ChunkReader {
       if (range) return undefined;
     }
     const key = packKey(info.id);
-    const check = (bytes: Uint8Array): Uint8Array => {
+    const open = async (bytes: Uint8Array): Promise<Uint8Array> => {
       checkContentName(bytes, info.id, key);
-      return bytes;
-    };
-    try {
-      const bytes = await mirror.read(key, check, { signal, prefer }).catch(lostIfAbsent);
-      // Bytes that are what their name says are the same everywhere: what does not open now opens nowhere.
-      for await (const { frame, tar } of openPack(bytes, { key, id: info.id, identities, frames: table }))
-        if (tar) take(frame, tar);
+      const plain = await openAge(bytes, identities);
       release(bytes);
-      return undefined;
+      return plain;
+    };
+    let plain: Uint8Array;
+    try {
+      plain = await mirror.read(key, open, { signal, prefer }).catch(lostIfAbsent);
     } catch (error) {
       if (mirror.live().length === 0) throw error; // out of reach is not lost
       const failure = survivable(error);
@@ -206,6 +196,9 @@ export class ChunkReader {
       }
       return failure;
     }
+    // Bytes that are what their name says are the same everywhere: a frame that does not open now opens nowhere.
+    for await (const { frame, tar } of openFrames(plain, table)) if (tar) take(frame, tar);
+    return undefined;
   }
 
   /**

@@ -1,14 +1,16 @@
 /** Verification: looking at every backend on its own, and saying what a damaged object means for snapshots and paths. */
 import { HoldfastError, isHoldfastError } from '../errors.ts';
+import { openAge } from '../crypto/age.ts';
+import { drain } from '../drain.ts';
 import type { Backend } from '../backend/backend.ts';
 import { PACKS_IN_FLIGHT } from '../limits.ts';
 import { release } from '../memory.ts';
 import { rawForDisplay } from '../raw-path.ts';
-import { packKey, parseKey, secretsKey, wrappedIdentityKey, type PackId } from './object-name.ts';
+import { checkContentName, packKey, parseKey, secretsKey, wrappedIdentityKey, type PackId } from './object-name.ts';
 import { checkStored } from './level.ts';
 import { PackIndex, type IndexedPack } from './pack-index.ts';
 import type { Repository } from './open.ts';
-import { openPack } from './reader.ts';
+import { openFrames } from './reader.ts';
 import { checkChain, type Snapshot } from './snapshot.ts';
 
 /**
@@ -112,11 +114,9 @@ class Scrub {
       this.#damage(name, 'index/', 'no index is left that says where the chunks of the snapshots are');
     for (const snapshot of snapshots) this.#snapshots.set(snapshot.id, snapshot);
     for (const pack of packs.values()) this.#packs.set(pack.id, pack);
-    const queue = [...packs.values()];
-    const work = async () => {
-      for (let pack = queue.shift(); pack; pack = queue.shift()) await this.#pack(name, backend, listing, pack);
-    };
-    await Promise.all(Array.from({ length: PACKS_IN_FLIGHT }, work));
+    const before = this.damaged.length;
+    await drain([...packs.values()], PACKS_IN_FLIGHT, (pack) => this.#pack(name, backend, listing, pack));
+    this.damaged.push(...this.damaged.splice(before).sort((one, other) => (one.key < other.key ? -1 : 1)));
     if (this.#options.level === 'chunks') await this.#chunksAccountedFor(name, packs, snapshots);
   }
 
@@ -134,10 +134,13 @@ class Scrub {
       const bytes = await this.#read(backend, key);
       if (this.#options.level !== 'chunks') return checkStored(this.#repository, key, bytes);
       const { identities, idOf } = this.#repository;
+      checkContentName(bytes, pack.id, key);
+      const plain = await openAge(bytes, identities);
+      release(bytes);
       const frames = pack.frames.map((entry, frame) => ({ frame, ...entry }));
       const byFrame = Map.groupBy(pack.chunks, ({ frame }) => frame);
       let wrong = 0;
-      for await (const { frame, tar } of openPack(bytes, { key, id: pack.id, identities, frames })) {
+      for await (const { frame, tar } of openFrames(plain, frames)) {
         if (!tar) throw new HoldfastError('damaged', `frame ${frame} of it does not decompress`);
         for (const { id, offset, length } of byFrame.get(frame) ?? [])
           if (idOf(tar.subarray(offset, offset + length)) !== id) wrong++;

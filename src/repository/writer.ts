@@ -159,7 +159,7 @@ export class SnapshotWriter {
     if (this.#unindexed.length >= INDEX_FLUSH_PACKS || chunks >= INDEX_FLUSH_CHUNKS || due) this.#flushIndex();
   }
 
-  /** Packs are sealed in the order in which they were closed: what is drawn at random does not depend on which thread was faster. */
+  /** Packs are sealed in the order in which they were closed, whichever frames were ready first. */
   async #seal(builder: PackBuilder, before: Promise<unknown>) {
     const plain = await builder.finish();
     await before;

@@ -32,6 +32,7 @@ describe('the result of a command', () => {
 describe('a failure', () => {
   it.each([
     ['refuse', 12, 'wrong_key', 'the key is \\x1b[31mwrong', 'Take another.'],
+    ['damaged', 13, 'damaged', 'a header is damaged', '`holdfast verify --level objects` tells'],
     ['bug', 1, 'bug', 'internal error: x is not a function', 'This is a defect of holdfast; please report it'],
     ['system', 1, 'io', "ENOENT: no such file or directory, open '/no/such/file'", 'The system refused this'],
     ['later', 1, 'bug', 'internal error: thrown outside of everything', 'This is a defect of holdfast'],

@@ -1,7 +1,11 @@
 /** Two backends: one of them down, behind, new, emptied, rolled back. */
-import { cpSync, mkdirSync, mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, mkdirSync, mkdtempSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
+import { systemClock, systemRandom } from '../../src/clock.ts';
+import { noProgress } from '../../src/progress.ts';
+import { openMirror } from '../../src/operations/backends.ts';
 import { listSnapshots } from '../../src/operations/look.ts';
 import { verify } from '../../src/operations/verify.ts';
 import { failure, seededRandom } from '../crypto/support.ts';
@@ -420,5 +424,52 @@ describe('storage that was rolled back', () => {
     await putBack(agent, old);
     rmSync(agent.folders.state, { recursive: true });
     expect(await agent.backup()).toMatchObject({ complete: true, snapshot: { seq: 1 } });
+  });
+});
+
+describe('a copy of the newest snapshot under a later name', () => {
+  test.each([
+    ['with all that this host remembers', []],
+    ['without the cache', ['cache'] as const],
+    ['without any memory', ['cache', 'state'] as const],
+  ])('is told, and misleads nobody (%s)', async (_, lost) => {
+    await using agent = await make();
+    await agent.backup();
+    change(agent, 'three');
+    const second = await agent.backup();
+    const key = [...(await contentOf(storeOf(agent, 'a').inner)).keys()].find((one) =>
+      one.includes(second.snapshot.id),
+    );
+    for (const name of ['a', 'b']) {
+      const { inner } = storeOf(agent, name);
+      await inner.put(`snapshots/99990101T000000Z-${second.snapshot.id}.age`, await inner.get(key ?? ''));
+    }
+    for (const folder of lost) removeFolder(agent.folders[folder]);
+    change(agent, 'four');
+    const third = await agent.backup();
+    expect(third.snapshot).toMatchObject({ seq: 2, parent: second.snapshot.id });
+    expect(new Set(third.warnings.map(({ code }) => code))).toEqual(new Set(['snapshot_damaged', 'read_failed']));
+  });
+});
+
+describe('one folder under two names', () => {
+  test.each([
+    ['a link', 'link'],
+    ['another spelling', './store/../store'],
+  ])('(%s) is refused: it would count as two copies', async (_, second) => {
+    const folder = mkdtempSync(join(tmpdir(), 'holdfast-twins-'));
+    try {
+      mkdirSync(join(folder, 'store'));
+      symlinkSync('store', join(folder, 'link'));
+      const addresses = [
+        { name: 'nas', url: `file://${folder}/store` },
+        { name: 'usb', url: `file://${folder}/${second}` },
+      ];
+      const seams = { clock: systemClock, random: systemRandom, progress: noProgress };
+      const { message } = await failure(() => openMirror(addresses, seams), 'config_invalid');
+      expect(message).toContain('nas and usb');
+    } finally {
+      removeFolder(folder);
+    }
   });
 });

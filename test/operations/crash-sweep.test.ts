@@ -43,13 +43,11 @@ import {
   type TestAgent,
 } from './support.ts';
 
-// Small packs, and an index after every second one: a megabyte then fills as many of both as hundreds of megabytes do otherwise. No
-// threads: starting some hundreds of them would take longer than all the rest.
+// Small packs, and an index after every second one: a megabyte then fills as many of both as hundreds of megabytes do otherwise.
 vi.mock('../../src/limits.ts', async (original) => ({
   ...(await original<typeof Limits>()),
   PACK_TAR_MAX_BYTES: 300 * 1024,
   INDEX_FLUSH_PACKS: 2,
-  THREADS_MAX: 0,
 }));
 
 const EFFECTS = ['fail', 'fail-after'] as const;

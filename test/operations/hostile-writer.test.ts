@@ -62,11 +62,13 @@ async function unchanged<T>(work: () => Promise<T>, of: TestAgent = agent): Prom
 }
 
 /** A snapshot that somebody with all keys of the host signed, with a manifest of his own. */
-async function commit(lines: readonly object[]): Promise<void> {
+async function commit(lines: readonly (object | string)[]): Promise<void> {
   const repository = await agent.open('writer');
   const { index } = await repository.loadIndex();
   const writer = repository.writer(index, { clock: aheadClock, random });
-  const bytes = Buffer.from(lines.map((line) => `${JSON.stringify(line)}\n`).join(''));
+  const bytes = Buffer.from(
+    lines.map((line) => `${typeof line === 'string' ? line : JSON.stringify(line)}\n`).join(''),
+  );
   const id = writer.add(bytes, 'manifest');
   await writer.flush();
   const { snapshots } = await repository.snapshots();
@@ -104,6 +106,7 @@ describe('a manifest signed by a hostile writer', () => {
   const root = { path: '', type: 'folder', ...common, mode: '0755' };
   const folder = (path: string) => ({ ...root, path });
   const file = (path: string) => ({ path, type: 'file', ...common, size: 3000, chunks: [realChunk] });
+  const withTwoPaths = (shown: string, path: string) => `{"path":"${shown}",${JSON.stringify(file(path)).slice(1)}`;
   const raw = (path: string) => ({
     ...file('x'),
     path: undefined,
@@ -113,7 +116,7 @@ describe('a manifest signed by a hostile writer', () => {
   afterAll(() => removeFolder(outside));
   const link = (path: string, to: string) => ({ path, type: 'symlink', ...common, target: to });
 
-  test.each<[string, object[]]>([
+  test.each<[string, (object | string)[]]>([
     ['a path that climbs', [root, file('../escaped')]],
     ['a path that climbs from within', [root, folder('a'), file('a/../../escaped')]],
     ['an absolute path', [root, file(join(outside, 'escaped'))]],
@@ -122,6 +125,7 @@ describe('a manifest signed by a hostile writer', () => {
     ['an absolute path, in base64', [root, raw(join(outside, 'escaped'))]],
     ['a NUL in a path', [root, file('a\0b')]],
     ['a file below a link to elsewhere', [root, link('a', outside), file('a/escaped')]],
+    ['the same with two paths in its line', [root, link('a', outside), withTwoPaths('b', 'a/escaped')]],
     ['a folder below a link to elsewhere', [root, link('a', outside), folder('a/escaped')]],
     ['a link below a link to elsewhere', [root, link('a', outside), link('a/escaped', 'x')]],
     ['a link for a root', [{ ...link('', outside), path: '' }, file('escaped')]],

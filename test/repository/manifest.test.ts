@@ -3,8 +3,15 @@ import { describe, expect, test } from 'vitest';
 import type { ChunkId, Entry } from '../../src/entry.ts';
 import { isHoldfastError } from '../../src/errors.ts';
 import { comparePaths, rawFromBytes, rawFromText, ROOT, type RawPath } from '../../src/raw-path.ts';
-import { entryLine, parseEntryLine, readEntries } from '../../src/repository/manifest.ts';
-import { splitLines } from '../../src/lines.ts';
+import { LineSplitter } from '../../src/lines.ts';
+import {
+  chunksInLine,
+  entryLine,
+  fileLineHead,
+  glanceAtLine,
+  parseEntryLine,
+  readEntries,
+} from '../../src/repository/manifest.ts';
 import { failure } from '../crypto/support.ts';
 
 const ID = 'ab'.repeat(32) as ChunkId;
@@ -268,8 +275,9 @@ describe('a manifest', () => {
         yield new Uint8Array(1000).fill(0x61);
       }
     }
+    const splitter = new LineSplitter(50_000);
     await failure(async () => {
-      for await (const line of splitLines(endless(), 50_000)) expect(line).toBe('never');
+      for await (const piece of endless()) expect(splitter.push(piece)).toEqual([]);
     }, 'damaged');
     expect(given).toBeLessThanOrEqual(52_000);
   });
@@ -290,6 +298,45 @@ describe('a manifest', () => {
         },
       ),
       { seed: 11, numRuns: 600 },
+    );
+  });
+});
+
+describe('a line, without being parsed', () => {
+  const anyFile = fc.record({
+    path: fc.constantFrom('a', 'a/b', 'é', 'a"b', 'a\\b', '\xff', ' ').map((name) => name as RawPath),
+    mode: fc.integer({ min: 0, max: 0o7777 }),
+    mtimeNs: fc.bigInt({ min: -(10n ** 19n), max: 10n ** 19n }),
+    uid: fc.nat(),
+    gid: fc.nat(),
+    size: fc.nat(),
+    chunks: fc.array(
+      fc.nat().map((n) => n.toString(16).padStart(64, '0') as ChunkId),
+      { maxLength: 4 },
+    ),
+  });
+
+  test('shows the chunks, path and kind that parsing it shows', () => {
+    fc.assert(
+      fc.property(anyFile, (file) => {
+        const line = entryLine({ type: 'file', ...file });
+        expect(JSON.parse(line)).toMatchObject({ type: 'file', size: file.size });
+        expect(chunksInLine(line, fileLineHead(file))).toEqual(file.chunks);
+        expect(glanceAtLine(line)).toEqual({ path: file.path, isFile: true });
+        expect(parseEntryLine(line)).toEqual({ type: 'file', ...file });
+      }),
+    );
+  });
+
+  test('shows no chunks when anything in the list of them is wrong', () => {
+    fc.assert(
+      fc.property(anyFile, fc.nat(), fc.string({ minLength: 1, maxLength: 1 }), (file, where, character) => {
+        const [line, head] = [entryLine({ type: 'file', ...file }), fileLineHead(file)];
+        const at = head.length + (where % (line.length - head.length));
+        fc.pre(!/[0-9a-f]/.test(character) && line[at] !== character);
+        expect(chunksInLine(line.slice(0, at) + character + line.slice(at + 1), head)).toBeUndefined();
+        expect(chunksInLine(line.slice(0, at), head)).toBeUndefined();
+      }),
     );
   });
 });

@@ -120,9 +120,6 @@ describe('the index in memory', () => {
     index.addPack(pack);
     index.addPack(pack);
     expect(index.packs).toHaveLength(1);
-    expect(index.hasPack(pack.id)).toBe(true);
-    expect(index.packNumber(pack.id)).toBe(0);
-    expect(index.packNumber(packIdOf('two'))).toBeUndefined();
   });
 
   test('has a pending chunk, but no place for it', () => {

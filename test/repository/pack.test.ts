@@ -15,8 +15,6 @@ import { openFrame } from '../../src/repository/frame.ts';
 import { expectSame } from '../backend-helpers.ts';
 import { failure, lacks, run, seededRandom } from '../crypto/support.ts';
 
-/** Does everything in this thread. */
-
 const idOf = chunkIdFunction(new Uint8Array(32).fill(1));
 const random = seededRandom('pack');
 /** One long stretch of noise, of which chunks are views: cheaper than new noise for each. */

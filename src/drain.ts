@@ -1,0 +1,18 @@
+/** Working off a queue, several at once. */
+
+/**
+ * Does `work` for each item, `lanes` at a time; work may add to the queue. After an error nothing more is begun.
+ * @throws the first error, once none is working any more.
+ */
+export async function drain<T>(queue: T[], lanes: number, work: (item: T) => Promise<void>): Promise<void> {
+  const lane = async (): Promise<void> => {
+    try {
+      for (let item = queue.shift(); item !== undefined; item = queue.shift()) await work(item);
+    } catch (error) {
+      queue.length = 0;
+      throw error;
+    }
+  };
+  for (const end of await Promise.allSettled(Array.from({ length: lanes }, lane)))
+    if (end.status === 'rejected') throw end.reason;
+}
