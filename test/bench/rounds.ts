@@ -2,7 +2,7 @@
 import { mkdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Corpus } from './corpus.ts';
-import { assertSame, bytesBelow, forget, freshFolder, settle, sizeOf } from './folders.ts';
+import { assertSame, bytesBelow, forget, freshFolder, settle, sizeOf, warm } from './folders.ts';
 import { measure, type Command, type Cost } from './measure.ts';
 import { MEASUREMENT_NAMES, MEASUREMENTS, comparison } from './results.ts';
 import type { CorpusResult, MeasurementName, ToolName } from './results.ts';
@@ -68,6 +68,7 @@ async function warmRound(
     for (const [tool, repository] of repositories) {
       const target = freshFolder(work, 'restored');
       settle();
+      warm(tree, repository.path); // borg lets go of what it has read (POSIX_FADV_DONTNEED): who came next would find a cold tree
       const cost = await measure(command(repository, target));
       record(name, tool.name, cost.seconds);
       after?.({ tool, repository, cost, target });

@@ -3,6 +3,10 @@ import { join } from 'node:path';
 import { zstdDecompressSync } from 'node:zlib';
 import { afterAll, describe, expect, test } from 'vitest';
 import { ageRecipientOf, openAge, sealAge } from '../../src/crypto/age.ts';
+import type { ChunkId } from '../../src/entry.ts';
+import { HoldfastError } from '../../src/errors.ts';
+import type { ChunkLocation } from '../../src/repository/pack-index.ts';
+import type { Snapshot } from '../../src/repository/repository.ts';
 import { catFile } from '../../src/operations/look.ts';
 import { compressFrame } from '../../src/repository/frame.ts';
 import { expectSame } from '../backend-helpers.ts';
@@ -157,4 +161,26 @@ describe('a bit turned in a pack of many files, on both backends,', () => {
     expect(await agent.restore(target)).toMatchObject({ lost: [], complete: true });
     expectSameTree(target, agent.state);
   });
+});
+
+test('an error of whoever takes the chunks is no damage of the pack, and nothing is handed out twice', async () => {
+  await putBack(agent, pristine);
+  const repository = await agent.open();
+  const { index } = await repository.loadIndex();
+  const reader = repository.reader(index);
+  const { snapshots } = await repository.snapshots();
+  const wanted: { id: ChunkId; location: ChunkLocation }[] = [];
+  for await (const entry of repository.entries(snapshots.at(-1) as Snapshot, reader))
+    if (entry.type === 'file') for (const id of entry.chunks) wanted.push({ id, location: reader.locate(id) });
+  const handedOut: ChunkId[] = [];
+  const error = await failure(
+    () =>
+      reader.fromPack(wanted[0]?.location.pack ?? 0, wanted, ({ id }) => {
+        handedOut.push(id);
+        if (handedOut.length === 3) throw new HoldfastError('damaged', 'of the taker');
+      }),
+    'damaged',
+  );
+  expect(error.message).toBe('of the taker');
+  expect(handedOut).toHaveLength(3);
 });
