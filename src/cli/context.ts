@@ -1,6 +1,6 @@
 /** From config and environment to what operations take: keys, folders, the restore secret. */
 import { homedir } from 'node:os';
-import { join } from 'node:path';
+import { isAbsolute, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { HoldfastError } from '../errors.ts';
 import { parseAgentKey, type SigningKey } from '../identity/agent-key.ts';
@@ -17,10 +17,12 @@ type Environment = Readonly<Record<string, string | undefined>>;
 
 /** Where holdfast keeps what it remembers of a repository on this host: below the XDG state and cache folders. */
 export function localFolders(env: Environment, repository: string): LocalFolders {
-  return {
-    state: join(env['XDG_STATE_HOME'] || join(homedir(), '.local', 'state'), 'holdfast', repository),
-    cache: join(env['XDG_CACHE_HOME'] || join(homedir(), '.cache'), 'holdfast', repository),
+  // A relative path counts as none (XDG Base Directory Specification): what is remembered must not depend on where a command is started.
+  const folder = (name: string, usual: string[]): string => {
+    const given = env[name];
+    return join(given && isAbsolute(given) ? given : join(homedir(), ...usual), 'holdfast', repository);
   };
+  return { state: folder('XDG_STATE_HOME', ['.local', 'state']), cache: folder('XDG_CACHE_HOME', ['.cache']) };
 }
 
 /** The folders that hold those of every repository, and what Node compiled. Never part of a snapshot: they change with each run. */

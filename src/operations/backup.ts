@@ -199,11 +199,13 @@ async function findParent(
   warnings: Warning[],
   signal: AbortSignal | undefined,
 ): Promise<{ parent: { id: SnapshotId } | undefined; seq: number }> {
-  const { newest, numbers, problems } = await repository.newestSnapshot(readKnownSnapshots(folders), signal);
+  const last = readLocalState(folders)?.last;
+  const known = readKnownSnapshots(folders);
+  if (last) known.delete(last.id); // what an alarm may depend on is not taken from a cache
+  const { newest, numbers, problems } = await repository.newestSnapshot(known, signal);
   writeKnownSnapshots(folders, numbers);
   for (const { key, error } of problems)
     warnings.push({ code: 'snapshot_damaged', message: `${key}: ${error.message}`, incomplete: true });
-  const last = readLocalState(folders)?.last;
   if (last && (!newest || newest.record.seq < last.seq)) {
     const what = `this host made snapshot ${last.id.slice(0, 8)} (number ${last.seq})`;
     const down = repository.mirror.states().filter(({ state }) => state === 'failed');

@@ -4,6 +4,7 @@
  */
 import {
   closeSync,
+  constants,
   mkdirSync,
   openSync,
   readdirSync,
@@ -69,12 +70,15 @@ function replaceFile(path: string, text: string, { durable }: { durable: boolean
   renameSync(temporary, path);
 }
 
+/** Without waiting for a writer, should a FIFO lie there. */
+const READ_NOW = constants.O_RDONLY | constants.O_NONBLOCK;
+
 const knownPath = (folders: LocalFolders): string => join(folders.cache, 'snapshots.json');
 
 /** The numbers of snapshots that this host has opened and verified, by id. */
 export function readKnownSnapshots(folders: LocalFolders): Map<string, number> {
   try {
-    const value: unknown = JSON.parse(readFileSync(knownPath(folders), 'utf8'));
+    const value: unknown = JSON.parse(readFileSync(knownPath(folders), { encoding: 'utf8', flag: READ_NOW }));
     const known = Object.entries(typeof value === 'object' && value !== null ? value : {});
     return new Map(
       known.filter((entry): entry is [string, number] => Number.isSafeInteger(entry[1]) && Number(entry[1]) >= 0),
@@ -146,7 +150,7 @@ export class ManifestCache implements Disposable {
   static open(folders: LocalFolders, of: SnapshotId): ManifestCache | undefined {
     let fd: number | undefined;
     try {
-      fd = openSync(cachePath(folders, of), 'r');
+      fd = openSync(cachePath(folders, of), READ_NOW);
       return new ManifestCache(fd);
     } catch {
       if (fd !== undefined) closeSync(fd);

@@ -37,7 +37,8 @@ export interface ReadOptions {
  * The file is opened without following a link, without blocking on a FIFO and, where allowed, without touching its access time.
  * A caller that gets `changed` simply calls again; nothing but the path is taken from the scan.
  *
- * Limit: a write within the kernel's clock tick (some milliseconds before Linux 6.13) of the write before it leaves the times as they were.
+ * Limits: a write within the kernel's clock tick (some milliseconds before Linux 6.13) of the write before it leaves the times as they were;
+ * so does one through a shared mapping (mmap) until it is written back, which on tmpfs is never.
  *
  * @throws HoldfastError `interrupted`
  */

@@ -427,6 +427,35 @@ describe('storage that was rolled back', () => {
   });
 });
 
+describe('a backup beside a verification', () => {
+  test.each(['listing', 'objects', 'chunks'] as const)(
+    'is no damage, though one backend was listed before it and one after (%s)',
+    async (level) => {
+      await using agent = await make();
+      await agent.backup();
+      const { inner } = storeOf(agent, 'a');
+      const before = new Set((await contentOf(inner)).keys());
+      change(agent, 'three');
+      await agent.backup();
+      const list = inner.list.bind(inner);
+      inner.list = async function* (prefix, options) {
+        for await (const object of list(prefix, options)) if (before.has(object.key)) yield object;
+      };
+      expect(await agent.verify(level)).toMatchObject({ damaged: [] });
+    },
+  );
+});
+
+test('a wrong number in the cache of snapshots raises no alarm', async () => {
+  await using agent = await make();
+  await agent.backup();
+  change(agent, 'three');
+  const second = await agent.backup();
+  writeFileSync(join(agent.folders.cache, 'snapshots.json'), JSON.stringify({ [second.snapshot.id]: 0 }));
+  change(agent, 'four');
+  expect(await agent.backup()).toMatchObject({ complete: true, warnings: [], snapshot: { seq: 2 } });
+});
+
 describe('a copy of the newest snapshot under a later name', () => {
   test.each([
     ['with all that this host remembers', []],
