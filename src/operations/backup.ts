@@ -201,9 +201,10 @@ async function findParent(
 ): Promise<{ parent: { id: SnapshotId } | undefined; seq: number }> {
   const last = readLocalState(folders)?.last;
   const known = readKnownSnapshots(folders);
-  if (last) known.delete(last.id); // what an alarm may depend on is not taken from a cache
-  const { newest, numbers, problems } = await repository.newestSnapshot(known, signal);
-  writeKnownSnapshots(folders, numbers);
+  const trusted = new Map(known);
+  if (last) trusted.delete(last.id); // what an alarm may depend on is not taken from a cache
+  const { newest, numbers, problems } = await repository.newestSnapshot(trusted, signal);
+  writeKnownSnapshots(folders, numbers, known);
   for (const { key, error } of problems)
     warnings.push({ code: 'snapshot_damaged', message: `${key}: ${error.message}`, incomplete: true });
   if (last && (!newest || newest.record.seq < last.seq)) {

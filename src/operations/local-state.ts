@@ -88,9 +88,15 @@ export function readKnownSnapshots(folders: LocalFolders): Map<string, number> {
   }
 }
 
-/** Where it cannot be written, the next run opens them all again. */
-export function writeKnownSnapshots(folders: LocalFolders, known: ReadonlyMap<string, number>): void {
-  const before = readKnownSnapshots(folders);
+/**
+ * Where it cannot be written, the next run opens them all again.
+ * @param before what `readKnownSnapshots` gave: the same is not written again.
+ */
+export function writeKnownSnapshots(
+  folders: LocalFolders,
+  known: ReadonlyMap<string, number>,
+  before: ReadonlyMap<string, number>,
+): void {
   if (before.size === known.size && [...known].every(([id, number]) => before.get(id) === number)) return;
   try {
     mkdirSync(folders.cache, { recursive: true, mode: 0o700 });

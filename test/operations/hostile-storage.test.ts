@@ -7,7 +7,7 @@ import { newRoot } from '../../src/identity/root.ts';
 import { REPOSITORY_TYPE, signRecord } from '../../src/repository/format.ts';
 import { REPOSITORY_KEY } from '../../src/repository/repository.ts';
 import { failure, seededRandom } from '../crypto/support.ts';
-import { contentsOf, expectSameContent, expectSameTree, makeAgent, putBack, type TestAgent } from './support.ts';
+import { contentsOf, leavingBackends, expectSameTree, makeAgent, putBack, storeOf, type TestAgent } from './support.ts';
 
 const random = seededRandom('hostile');
 const agent = await makeAgent({
@@ -37,22 +37,11 @@ beforeEach(async () => {
   mkdirSync(parent);
 });
 
-const store = (name: string) => {
-  const found = agent.stores.get(name)?.inner;
-  if (!found) throw new Error(`no store ${name}`);
-  return found;
-};
+const store = (name: string) => storeOf(agent, name).inner;
 const everywhere = async (key: string, bytes: Uint8Array) => {
   for (const name of ['a', 'b']) await store(name).put(key, Uint8Array.from(bytes));
 };
-async function unchanged<T>(work: () => Promise<T>, of: TestAgent = agent): Promise<T> {
-  const before = await contentsOf(of);
-  try {
-    return await work();
-  } finally {
-    for (const [name, now] of await contentsOf(of)) expectSameContent(now, before.get(name) ?? new Map());
-  }
-}
+const unchanged = <T>(work: () => Promise<T>, of: TestAgent = agent): Promise<T> => leavingBackends(of, work);
 
 describe('holdfast.json', () => {
   const good = pristine.get('a')?.get(REPOSITORY_KEY) ?? new Uint8Array();

@@ -16,11 +16,12 @@ import { removeFolder, temporaryFolder } from '../state/trees.ts';
 import {
   aheadClock,
   contentsOf,
-  expectSameContent,
   expectSameTree,
+  leavingBackends,
   makeAgent,
   packKeysOf,
   putBack,
+  storeOf,
   type TestAgent,
 } from './support.ts';
 
@@ -47,19 +48,8 @@ beforeEach(async () => {
   mkdirSync(parent);
 });
 
-const store = (name: string) => {
-  const found = agent.stores.get(name)?.inner;
-  if (!found) throw new Error(`no store ${name}`);
-  return found;
-};
-async function unchanged<T>(work: () => Promise<T>, of: TestAgent = agent): Promise<T> {
-  const before = await contentsOf(of);
-  try {
-    return await work();
-  } finally {
-    for (const [name, now] of await contentsOf(of)) expectSameContent(now, before.get(name) ?? new Map());
-  }
-}
+const store = (name: string) => storeOf(agent, name).inner;
+const unchanged = <T>(work: () => Promise<T>, of: TestAgent = agent): Promise<T> => leavingBackends(of, work);
 
 /** A snapshot that somebody with all keys of the host signed, with a manifest of his own. */
 async function commit(lines: readonly (object | string)[]): Promise<void> {

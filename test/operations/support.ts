@@ -257,3 +257,25 @@ export async function packKeysOf(agent: TestAgent, kind: 'data' | 'manifest'): P
   const { index } = await repository.loadIndex();
   return index.packs.filter((pack) => pack.kind === kind).map(({ id }) => `packs/${id.slice(0, 2)}/${id}.tar.zst.age`);
 }
+
+/** The backend in memory of that name. */
+export const storeOf = (agent: TestAgent, name: string) => {
+  const store = agent.stores.get(name);
+  if (!store) throw new Error(`no store ${name}`);
+  return store;
+};
+
+/** Both backends hold the same objects. */
+export async function expectLevel(agent: TestAgent, one = 'a', two = 'b'): Promise<void> {
+  expectSameContent(await contentOf(storeOf(agent, one).inner), await contentOf(storeOf(agent, two).inner));
+}
+
+/** Does something that must leave the backends of the agent as they are. */
+export async function leavingBackends<T>(of: TestAgent, work: () => Promise<T>): Promise<T> {
+  const before = await contentsOf(of);
+  try {
+    return await work();
+  } finally {
+    for (const [name, now] of await contentsOf(of)) expectSameContent(now, before.get(name) ?? new Map());
+  }
+}
