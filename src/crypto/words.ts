@@ -8,8 +8,33 @@ import { assert, HoldfastError } from '../errors.ts';
 
 export const WORDS = 24;
 export const ROOT_BYTES = 32;
+/** On paper and in words files. */
+export const WORDS_A_ROW = 4;
+export const ROWS = WORDS / WORDS_A_ROW;
 
-const KNOWN: ReadonlySet<string> = new Set(wordlist);
+const NUMBER_OF: ReadonlyMap<string, number> = new Map(wordlist.map((word, i) => [word, i]));
+
+/** The smallest prime above the 2,048 words: modulo it, no place's weight is a zero or the weight of another place. */
+const CHECK_MODULUS = 2053;
+
+/**
+ * The check of a row (from 1) of four words: the sum of each word's number in the list (from 0) times its place in the phrase (from 1),
+ * modulo 2053, as four digits. Any one wrong word of the row, and any two of it that are exchanged, change it. `words` must be in the list.
+ */
+export function rowCheck(row: number, words: readonly string[]): string {
+  assert(words.length === WORDS_A_ROW && row >= 1 && row <= ROWS, 'a row of four words');
+  const sum = words.reduce((total, word, i) => {
+    const number = NUMBER_OF.get(word);
+    assert(number !== undefined, 'a word of the list');
+    return total + number * ((row - 1) * WORDS_A_ROW + i + 1);
+  }, 0);
+  return String(sum % CHECK_MODULUS).padStart(4, '0');
+}
+
+/** The words of the list that begin so, in order. */
+export function wordsBeginning(prefix: string): string[] {
+  return wordlist.filter((word) => word.startsWith(prefix));
+}
 
 /** The 24 words of 32 bytes. */
 export function wordsOf(root: Uint8Array): string[] {
@@ -29,7 +54,7 @@ export function rootFromWordList(words: readonly string[]): Uint8Array {
       hint: 'Give all words in the order in which they are numbered on the paper.',
     });
   }
-  const unknown = normal.flatMap((word, i) => (KNOWN.has(word) ? [] : [i + 1]));
+  const unknown = normal.flatMap((word, i) => (NUMBER_OF.has(word) ? [] : [i + 1]));
   if (unknown.length > 0) {
     const which = unknown.length === 1 ? `word ${unknown[0]} is` : `words ${unknown.join(', ')} are`;
     throw new HoldfastError('bad_words', `${which} not in the BIP39 English word list`, {
