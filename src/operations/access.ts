@@ -2,7 +2,7 @@
 import { HoldfastError } from '../errors.ts';
 import type { Mirror } from '../backend/mirror.ts';
 import { recoveryKey, restoreIdentity, type Root } from '../identity/root.ts';
-import { openRepository, type Repository } from '../repository/repository.ts';
+import { openRepository, type OpenOptions, type Repository } from '../repository/repository.ts';
 
 /** The root from the paper, or age identities of any restore recipient. */
 export type RestoreSecret = { kind: 'root'; root: Root } | { kind: 'identities'; identities: readonly string[] };
@@ -21,7 +21,7 @@ export function openForRestore(
   mirror: Mirror,
   secret: RestoreSecret,
   expected: ExpectedRepository | undefined,
-  signal: AbortSignal | undefined,
+  options: OpenOptions,
 ): Promise<Repository> {
   const known = expected ?? {};
   switch (secret.kind) {
@@ -35,11 +35,11 @@ export function openForRestore(
           recovery: Buffer.from(recoveryKey(secret.root, 0).publicKey).toString('hex'),
           ...known,
         },
-        signal,
+        options,
       );
     case 'identities':
       if (secret.identities.length === 0)
         throw new HoldfastError('missing_key', 'the identity file holds no age identity');
-      return openRepository(mirror, { kind: 'restore', identities: secret.identities, ...known }, signal);
+      return openRepository(mirror, { kind: 'restore', identities: secret.identities, ...known }, options);
   }
 }

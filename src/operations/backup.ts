@@ -92,7 +92,7 @@ export async function backup(options: BackupOptions, seams: Seams): Promise<Back
       chunkIdKey: writerKey.chunkIdKey,
       identity: writerKey.ageIdentity,
     },
-    signal,
+    seams,
   );
   const reachable = new Set(mirror.live().map(({ name }) => name));
 

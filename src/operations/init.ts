@@ -97,6 +97,8 @@ export async function init(options: InitOptions, seams: Seams): Promise<InitResu
       agent,
       origin: options.importedKey ? 'imported' : 'derived',
       recovery,
+      next: agentKey(root, 1).publicKey,
+      nextRecovery: recoveryKey(root, 1).publicKey,
       restoreRecipients: [restoreRecipient],
       writer: { identity: writerIdentity, recipient: await ageRecipientOf(writerIdentity) },
       agentKeyFile: keyFile,

@@ -27,7 +27,7 @@ export async function listSnapshots(
   seams: Seams,
 ): Promise<{ snapshots: SnapshotRow[]; warnings: Warning[] }> {
   await using mirror = await openMirror(options.backends, seams);
-  const repository = await openRepository(mirror, options.access, seams.signal);
+  const repository = await openRepository(mirror, options.access, seams);
   const { snapshots, problems } = await repository.snapshots(seams.signal);
   const warnings: Warning[] = problems.map(({ key, error }) => ({
     code: 'snapshot_damaged',
@@ -84,7 +84,7 @@ export async function listEntries(
 ): Promise<{ snapshot: SnapshotId; entries: ListedEntry[]; warnings: Warning[] }> {
   const wanted = normalise(options.path);
   await using mirror = await openMirror(options.backends, seams);
-  const repository = await openForRestore(mirror, options.secret, options.expected, seams.signal);
+  const repository = await openForRestore(mirror, options.secret, options.expected, seams);
   const snapshot = await repository.findSnapshot(options.snapshot, seams.signal);
   const { index } = await repository.loadIndex(seams.signal);
   const entries: ListedEntry[] = [];
@@ -127,7 +127,7 @@ export async function catFile(
 ): Promise<{ bytes: number; warnings: Warning[] }> {
   const wanted = normalise(options.path);
   await using mirror = await openMirror(options.backends, seams);
-  const repository = await openForRestore(mirror, options.secret, options.expected, seams.signal);
+  const repository = await openForRestore(mirror, options.secret, options.expected, seams);
   const snapshot = await repository.findSnapshot(options.snapshot, seams.signal);
   const { index } = await repository.loadIndex(seams.signal);
   const reader = repository.reader(index);

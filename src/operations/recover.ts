@@ -45,7 +45,7 @@ export async function recover(options: RecoverOptions, seams: Seams): Promise<Re
   const { files } = options;
   for (const path of [files.identity, files.writerKey, files.config]) await checkAbsent(path);
   await using mirror = await openMirror(options.backends, seams);
-  const repository = await openForRestore(mirror, options.secret, undefined, seams.signal);
+  const repository = await openForRestore(mirror, options.secret, undefined, seams);
   const key = await recoverAgentKey(repository, options.secret, seams);
 
   const restored = await restoreFrom(

@@ -44,7 +44,7 @@ export interface RestoreResult {
  */
 export async function restore(options: RestoreOptions, seams: Seams): Promise<RestoreResult> {
   await using mirror = await openMirror(options.backends, seams);
-  const repository = await openForRestore(mirror, options.secret, options.expected, seams.signal);
+  const repository = await openForRestore(mirror, options.secret, options.expected, seams);
   return await restoreFrom(repository, options, seams);
 }
 

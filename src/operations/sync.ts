@@ -45,7 +45,7 @@ export async function sync(options: SyncOptions, seams: Seams): Promise<SyncResu
   }
   using _lock = takeLock(options.folders.state, 'backup or sync');
   await using mirror = await openMirror(options.backends, seams);
-  const repository = await openRepository(mirror, options.access, signal);
+  const repository = await openRepository(mirror, options.access, seams);
   seams.progress({ type: 'phase', name: 'levelling' });
 
   const remembered = readLocalState(options.folders);

@@ -39,8 +39,8 @@ export async function verify(options: VerifyOptions, seams: Seams): Promise<Veri
   const { access } = options;
   const repository =
     access.kind === 'writer'
-      ? await openRepository(mirror, access.access, seams.signal)
-      : await openForRestore(mirror, access.secret, access.expected, seams.signal);
+      ? await openRepository(mirror, access.access, seams)
+      : await openForRestore(mirror, access.secret, access.expected, seams);
   seams.progress({ type: 'phase', name: 'verifying' });
   const { objects, bytes, damaged } = await scrub(repository, {
     level: options.level,

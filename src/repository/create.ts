@@ -29,6 +29,9 @@ export interface NewRepository {
   origin: 'derived' | 'imported';
   /** The recovery authority of the root, generation 0. */
   recovery: Signer;
+  /** Public keys (32 bytes) of the generations that may come next. Only their hashes are stored. */
+  next: Uint8Array;
+  nextRecovery: Uint8Array;
   /** age recipients that restore; the first is the root's. */
   restoreRecipients: readonly string[];
   writer: { identity: string; recipient: string };
@@ -89,6 +92,8 @@ export async function createRepository(mirror: Mirror, options: NewRepository): 
     recipients: { restore: [...options.restoreRecipients], writer: [writer.recipient] },
     secrets: secretsId,
     identity: sha256Hex(wrapped),
+    next: sha256Hex(options.next),
+    nextRecovery: sha256Hex(options.nextRecovery),
   };
   const signedKeys = signRecord(keys, KEYS_TYPE, [agent, recovery]);
   await put(keysRecordKey(0, sha256Hex(signedKeys)), signedKeys);

@@ -38,19 +38,35 @@ export const repositorySchema = z.object({
 });
 export type RepositoryRecord = z.infer<typeof repositorySchema>;
 
-/** `keys/<seq>-<id>.json`: who the agent and the recipients are. Revision 0 is signed by the recovery authority too. */
+/** What a key record after the first changes; see key-log.ts for who may change what. */
+export const KEY_CHANGES = ['rotate', 'revoke', 'relays', 'recipients', 'object'] as const;
+export type KeyChange = (typeof KEY_CHANGES)[number];
+
+/** Where the agent can be met; what a URL means is its own business. */
+const relays = z.array(z.string().regex(/^[\x21-\x7e]{1,500}$/)).max(16);
+
+/**
+ * `keys/<seq>-<id>.json`: an entry of the identity log, which says who the agent and the recipients are. Number 0 is signed by the recovery
+ * authority too.
+ */
 export const keysSchema = z.object({
   ...header,
   repository: hex(16),
   seq: count,
   previous: hex(32).nullable(),
   created: time,
+  /** Absent in number 0. */
+  change: z.enum(KEY_CHANGES).optional(),
   agent: z.object({ handle: z.string().regex(HANDLE), publicKey: hex(32), origin: z.enum(['derived', 'imported']) }),
   recovery: hex(32),
   recipients: z.object({ restore: z.array(z.string()).min(1), writer: z.array(z.string()).min(1) }),
   /** SHA-256 of the secrets object and of the agent's wrapped key, as stored. */
   secrets: hex(32),
   identity: hex(32),
+  /** SHA-256 of the public key (32 bytes) that the agent may rotate to by itself, and of the next recovery authority's. */
+  next: hex(32).optional(),
+  nextRecovery: hex(32).optional(),
+  relays: relays.optional(),
 });
 export type KeysRecord = z.infer<typeof keysSchema>;
 

@@ -1,4 +1,5 @@
 /** Opening a repository: what it is, who its agent and recipients are, and whether the caller's keys belong to it. */
+import type { Clock } from '../clock.ts';
 import { HoldfastError, isHoldfastError } from '../errors.ts';
 import { openAge } from '../crypto/age.ts';
 import { Mirror } from '../backend/mirror.ts';
@@ -10,9 +11,18 @@ import {
   REPOSITORY_TYPE,
   repositorySchema,
   secretsSchema,
-  type KeysRecord,
+  timestamp,
   type RepositoryRecord,
 } from './format.ts';
+import {
+  firstEntry,
+  nextEntry,
+  stateAt,
+  weightOf,
+  type KeyLog,
+  type KeyLogEntry,
+  type KeyState,
+} from './key-log.ts';
 import { checkContentName, lostIfAbsent, parseKey, REPOSITORY_KEY, secretsKey } from './object-name.ts';
 
 /** With which keys a repository is opened, and so what can be done. */
@@ -25,14 +35,21 @@ export type Access =
    */
   | { kind: 'restore'; identities: readonly string[]; recovery?: string; agent?: string; repository?: string };
 
+/** What of an `Access` can be compared with what is public. */
+export type PublicAccess = { recovery?: string; agent?: string; repository?: string };
+
+export interface OpenOptions {
+  clock: Clock;
+  signal?: AbortSignal | undefined;
+}
+
 export interface OpenedKeys {
   repository: RepositoryRecord;
   /** The bytes of `holdfast.json`. */
   plain: Uint8Array;
-  /** The newest revision. */
-  keys: KeysRecord;
-  /** Public keys (hex) of the agent in every revision. */
-  agents: string[];
+  /** Every entry of the identity log, and what holds of it now. */
+  log: KeyLog;
+  state: KeyState;
   chunkIdKey: Uint8Array;
   /** age identities that open indexes and snapshots, and with `restore` access packs. */
   identities: readonly string[];
@@ -45,16 +62,16 @@ export interface OpenedKeys {
  * of the mirror with their error.
  * @throws the most telling of these errors when none is left.
  */
-export async function openKeys(mirror: Mirror, access: Access, signal?: AbortSignal): Promise<OpenedKeys> {
-  const { record: repository, bytes: plain } = await openRepositoryRecord(mirror, access, signal);
-  const { keys, agents } = await openKeysRecords(mirror, repository, access, signal);
+export async function openKeys(mirror: Mirror, access: Access, options: OpenOptions): Promise<OpenedKeys> {
+  const { signal } = options;
+  const { repository, plain, log, state } = await openIdentityLog(mirror, access, options);
+  const { keys } = state;
   if (access.kind === 'writer') {
-    if (!keys.recipients.writer.length) throw new HoldfastError('damaged', 'the key record names no writer');
     return {
       repository,
       plain,
-      keys,
-      agents,
+      log,
+      state,
       chunkIdKey: access.chunkIdKey,
       identities: [access.identity],
       writerIdentity: access.identity,
@@ -76,17 +93,30 @@ export async function openKeys(mirror: Mirror, access: Access, signal?: AbortSig
   return {
     repository,
     plain,
-    keys,
-    agents,
+    log,
+    state,
     chunkIdKey: Buffer.from(secrets.chunkIdKey, 'hex'),
     identities: access.identities,
     writerIdentity: secrets.writer,
   };
 }
 
+/** What is public about a repository: what it is, and its identity log. Throws as `openKeys`. */
+export async function openIdentityLog(
+  mirror: Mirror,
+  access: PublicAccess,
+  { clock, signal }: OpenOptions,
+): Promise<{ repository: RepositoryRecord; plain: Uint8Array; log: KeyLog; state: KeyState }> {
+  const { record: repository, bytes: plain } = await openRepositoryRecord(mirror, access, signal);
+  const log = await readKeyLog(mirror, repository, signal);
+  const state = stateAt(log, clock.now());
+  checkAgent(access.agent, state);
+  return { repository, plain, log, state };
+}
+
 async function openRepositoryRecord(
   mirror: Mirror,
-  access: Access,
+  access: PublicAccess,
   signal: AbortSignal | undefined,
 ): Promise<{ record: RepositoryRecord; bytes: Uint8Array }> {
   const found = await Promise.all(
@@ -138,7 +168,7 @@ interface FoundRecord {
 async function chooseRecord(
   mirror: Mirror,
   found: readonly FoundRecord[],
-  access: Access,
+  access: PublicAccess,
   signal: AbortSignal | undefined,
 ): Promise<FoundRecord> {
   const failures: HoldfastError[] = [];
@@ -146,7 +176,11 @@ async function chooseRecord(
     const alike = found.filter(({ bytes }) => Buffer.from(bytes).equals(candidate.bytes)).map(({ name }) => name);
     const alone = new Mirror(mirror.live().filter(({ name }) => alike.includes(name)));
     try {
-      await openKeysRecords(alone, candidate.record, access, signal);
+      const log = await readKeyLog(alone, candidate.record, signal);
+      // Whose agent it ever was decides: that it has been replaced is told once one is chosen.
+      if (access.agent !== undefined && !log.some(({ record }) => record.agent.publicKey === access.agent)) {
+        throw new HoldfastError('wrong_key', "the repository's agent has another key than expected");
+      }
       return candidate;
     } catch (error) {
       if (!isHoldfastError(error) || error.code === 'interrupted' || error.code === 'bug') throw error;
@@ -163,14 +197,14 @@ function telling(errors: readonly HoldfastError[]): HoldfastError | undefined {
   return errors.toSorted((a, b) => rank(a) - rank(b))[0];
 }
 
-function checkRepository(bytes: Uint8Array, name: string, access: Access): RepositoryRecord {
+function checkRepository(bytes: Uint8Array, name: string, access: PublicAccess): RepositoryRecord {
   const { record, signedBy } = parseSignedRecord(
     bytes,
     REPOSITORY_TYPE,
     repositorySchema,
     `${REPOSITORY_KEY} on backend ${name}`,
   );
-  if (access.kind === 'restore' && access.recovery !== undefined && access.recovery !== record.recovery) {
+  if (access.recovery !== undefined && access.recovery !== record.recovery) {
     throw new HoldfastError(
       'wrong_key',
       `the fingerprint of these words does not match the repository on backend ${name}`,
@@ -199,67 +233,62 @@ function otherRepository(name: string, got: string, expected: string): HoldfastE
   );
 }
 
-async function openKeysRecords(
+async function readKeyLog(
   mirror: Mirror,
   repository: RepositoryRecord,
-  access: Access,
   signal: AbortSignal | undefined,
-): Promise<{ keys: KeysRecord; agents: string[] }> {
+): Promise<KeyLog> {
   const revisions = new Map<number, { key: string; id: string }[]>();
   for await (const { key } of mirror.list('keys/', { signal })) {
     const name = parseKey(key);
     if (name?.kind === 'keys') revisions.set(name.seq, [...(revisions.get(name.seq) ?? []), { key, id: name.id }]);
   }
-  const agents: string[] = [];
-  let current: KeysRecord | undefined;
-  let previousId: string | null = null;
+  let log: [KeyLogEntry, ...KeyLogEntry[]] | undefined;
   for (let seq = 0; revisions.has(seq); seq++) {
-    const before: KeysRecord | undefined = current;
-    const expectedPrevious: string | null = previousId;
-    const valid: { id: string; record: KeysRecord }[] = [];
+    const valid: KeyLogEntry[] = [];
     const errors: HoldfastError[] = [];
     // More than one of a number: an interrupted `init` on the same backend leaves a record that belongs to no repository.
     const candidates = revisions.get(seq) ?? [];
     for (const { key, id } of candidates) {
-      const check = (bytes: Uint8Array): KeysRecord => {
+      const check = (bytes: Uint8Array): KeyLogEntry => {
         checkContentName(bytes, id, key);
         const { record, signedBy } = parseSignedRecord(bytes, KEYS_TYPE, keysSchema, `key record ${seq}`);
-        const right = record.repository === repository.id && record.seq === seq && record.previous === expectedPrevious;
-        const signed = before
-          ? signedBy(before.agent.publicKey) || signedBy(before.recovery)
-          : record.agent.publicKey === repository.agent &&
-            record.recovery === repository.recovery &&
-            signedBy(repository.agent) &&
-            signedBy(repository.recovery);
-        if (!right || !signed)
-          throw new HoldfastError('forged', `key record ${seq} is not part of this repository's chain of keys`);
-        return record;
+        return log ? nextEntry(log, id, record, signedBy) : firstEntry(id, record, signedBy, repository);
       };
       try {
-        valid.push({ id, record: await mirror.read(key, check, { signal, quiet: candidates.length > 1 }) });
+        valid.push(await mirror.read(key, check, { signal, quiet: candidates.length > 1 }));
       } catch (error) {
         if (!isHoldfastError(error) || error.code === 'interrupted' || error.code === 'bug') throw error;
         errors.push(error);
       }
     }
-    if (valid.length > 1)
+    const heaviest = Math.max(...valid.map(weightOf));
+    const [only, ...others] = valid.filter((entry) => weightOf(entry) === heaviest);
+    if (!only) throw errors[0] ?? new HoldfastError('bug', 'a key record that is neither valid nor wrong');
+    if (others.length > 0)
       throw new HoldfastError('forged', `there are two valid key records with number ${seq}`, {
         hint: 'Two copies of the agent may have changed keys. Do not go on before you know which is right.',
       });
-    const [only] = valid;
-    if (!only) throw errors[0] ?? new HoldfastError('bug', 'a key record that is neither valid nor wrong');
-    current = only.record;
-    agents.push(current.agent.publicKey);
-    previousId = only.id;
+    if (log) log.push(only);
+    else log = [only];
   }
-  if (!current)
+  if (!log)
     throw new HoldfastError('damaged', 'the repository has lost its key records', {
       hint: 'Restore from another backend.',
     });
-  if (access.agent !== undefined && access.agent !== current.agent.publicKey) {
+  return log;
+}
+
+/** @throws `wrong_key` when the agent's key is not the one that the caller knows */
+function checkAgent(agent: string | undefined, { keys, generations }: KeyState): void {
+  if (agent === undefined || agent === keys.agent.publicKey) return;
+  const former = generations.findLast(({ publicKey }) => publicKey === agent);
+  if (former === undefined) {
     throw new HoldfastError('wrong_key', "the repository's agent has another key than expected", {
       hint: 'The config, identity file and writer key must be of one and the same agent.',
     });
   }
-  return { keys: current, agents };
+  throw new HoldfastError('wrong_key', `the agent's key was replaced: that of this host counts until ${timestamp(former.untilMs)}`, {
+    hint: 'If this is the agent\'s right host, run `holdfast identity rotate` with the recovery words, which puts the new key into place; if the agent lives elsewhere now, stop it here.',
+  });
 }

@@ -10,7 +10,6 @@ import {
   parseKey,
   REPOSITORY_KEY,
   secretsKey,
-  wrappedIdentityKey,
   type ObjectName,
   type PackId,
 } from './object-name.ts';
@@ -87,7 +86,7 @@ export async function level(
   for (const id of lost)
     problems.push({ key: packKey(id), error: new HoldfastError('damaged', 'no backend has this pack whole') });
   const isListed = (key: string) => members.some(({ objects }) => objects.has(key));
-  for (const key of [secretsKey(repository.keys.secrets), wrappedIdentityKey(repository.keys.agent.publicKey)]) {
+  for (const key of [secretsKey(repository.keys.secrets), repository.state.entry.identityObject]) {
     if (!isListed(key))
       problems.push({ key, error: new HoldfastError('damaged', 'it is on no backend, and a recovery needs it') });
   }
@@ -147,7 +146,7 @@ async function fill(
   const ofKind = (...kinds: ObjectName['kind'][]) =>
     missing.filter((key) => kinds.includes(parseKey(key)?.kind ?? 'pack'));
   let hasKeys = true;
-  for (const key of ofKind('keys', 'secrets', 'identity'))
+  for (const key of ofKind('keys', 'secrets', 'identity', 'vault'))
     if (!(await copyIfGood(repository, member, key, signal))) hasKeys = false;
   let hasAll = hasKeys;
   for (const [id, storedBytes] of sizes) {
@@ -223,6 +222,7 @@ export async function checkStored(repository: Repository, key: string, bytes: Ui
     case 'pack':
     case 'keys':
     case 'secrets':
+    case 'vault':
       checkContentName(bytes, name.id, key);
       break;
     case 'index':
@@ -235,10 +235,11 @@ export async function checkStored(repository: Repository, key: string, bytes: Ui
       if (!Buffer.from(bytes).equals(repository.plain))
         throw new HoldfastError('damaged', `${REPOSITORY_KEY} differs from the one that was opened`);
       break;
-    case 'identity':
-      if (key === wrappedIdentityKey(repository.keys.agent.publicKey))
-        checkContentName(bytes, repository.keys.identity, key);
+    case 'identity': {
+      const id = name.id ?? repository.log.find(({ identityObject }) => identityObject === key)?.record.identity;
+      if (id !== undefined) checkContentName(bytes, id, key);
       break;
+    }
     case undefined:
       break;
   }

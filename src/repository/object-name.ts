@@ -16,6 +16,10 @@ export const secretsKey = (id: string): string => `keys/${id}.age`;
 /** The fingerprint is the SHA-256 of the raw public key, 64 hex digits. */
 export const wrappedIdentityKey = (publicKeyHex: string): string =>
   `identity/${sha256Hex(Buffer.from(publicKeyHex, 'hex'))}.age`;
+/** Of a key that was wrapped after the repository was made: the same key may be wrapped again, to other recipients. */
+export const rewrappedIdentityKey = (publicKeyHex: string, id: string): string =>
+  `identity/${sha256Hex(Buffer.from(publicKeyHex, 'hex'))}-${id}.age`;
+export const vaultKey = (id: string): string => `vault/${id}.age`;
 export const snapshotKey = (timeMs: number, id: SnapshotId): string => `snapshots/${stampOf(timeMs)}-${id}.age`;
 
 /** `20260131T235959Z`: sorts by time. */
@@ -31,7 +35,8 @@ export type ObjectName =
   | { kind: 'repository' }
   | { kind: 'keys'; seq: number; id: string }
   | { kind: 'secrets'; id: string }
-  | { kind: 'identity'; fingerprint: string }
+  | { kind: 'identity'; fingerprint: string; id?: string }
+  | { kind: 'vault'; id: string }
   | { kind: 'pack'; id: PackId }
   | { kind: 'index'; id: string }
   | { kind: 'snapshot'; id: SnapshotId };
@@ -39,7 +44,7 @@ export type ObjectName =
 export function parseKey(key: string): ObjectName | undefined {
   if (key === REPOSITORY_KEY) return { kind: 'repository' };
   const match =
-    /^(keys|identity|packs|index|snapshots)\/(?:([0-9a-f]{2})\/)?(?:(\d{8}|\d{8}T\d{6}Z)-)?([0-9a-f]{64})(\.json|\.tar\.zst\.age|\.age)$/.exec(
+    /^(keys|identity|packs|index|snapshots|vault)\/(?:([0-9a-f]{2})\/)?(?:(\d{8}|\d{8}T\d{6}Z|[0-9a-f]{64})-)?([0-9a-f]{64})(\.json|\.tar\.zst\.age|\.age)$/.exec(
       key,
     );
   if (!match) return undefined;
@@ -50,7 +55,11 @@ export function parseKey(key: string): ObjectName | undefined {
       if (suffix === '.json' && prefix?.length === 8) return { kind: 'keys', seq: Number(prefix), id };
       return suffix === '.age' && !prefix ? { kind: 'secrets', id } : undefined;
     case 'identity':
-      return suffix === '.age' && !prefix && !shard ? { kind: 'identity', fingerprint: id } : undefined;
+      if (suffix !== '.age' || shard) return undefined;
+      if (!prefix) return { kind: 'identity', fingerprint: id };
+      return prefix.length === 64 ? { kind: 'identity', fingerprint: prefix, id } : undefined;
+    case 'vault':
+      return suffix === '.age' && !prefix && !shard ? { kind: 'vault', id } : undefined;
     case 'packs':
       return suffix === '.tar.zst.age' && !prefix && shard === id.slice(0, 2)
         ? { kind: 'pack', id: id as PackId }

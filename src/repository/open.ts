@@ -13,12 +13,12 @@ import {
   lostIfAbsent,
   parseKey,
   stampIn,
-  wrappedIdentityKey,
   type SnapshotId,
 } from './object-name.ts';
 import type { RawPath } from '../raw-path.ts';
 import { openIndex } from './index-object.ts';
-import { openKeys, type Access, type OpenedKeys } from './keys.ts';
+import type { KeyLog, KeyState } from './key-log.ts';
+import { openKeys, type Access, type OpenedKeys, type OpenOptions } from './keys.ts';
 import { readEntries } from './manifest.ts';
 import { PackIndex } from './pack-index.ts';
 import { ChunkReader } from './reader.ts';
@@ -26,8 +26,8 @@ import { openSnapshot, type Snapshot } from './snapshot.ts';
 import { SnapshotWriter } from './writer.ts';
 
 /** Opens the repository that the backends of the mirror hold; see `openKeys` for what happens to those that hold none or another. */
-export async function openRepository(mirror: Mirror, access: Access, signal?: AbortSignal): Promise<Repository> {
-  const opened = await openKeys(mirror, access, signal);
+export async function openRepository(mirror: Mirror, access: Access, options: OpenOptions): Promise<Repository> {
+  const opened = await openKeys(mirror, access, options);
   const { minBytes, averageBytes, maxBytes } = opened.repository.chunker;
   const sane =
     minBytes >= 64 &&
@@ -56,9 +56,10 @@ export class Repository {
   readonly record: RepositoryRecord;
   /** The bytes of `holdfast.json`. */
   readonly plain: Uint8Array;
+  /** The identity log, what holds of it now, and the key record in force. */
+  readonly log: KeyLog;
+  readonly state: KeyState;
   readonly keys: KeysRecord;
-  /** Public keys (hex) that the agent has had, of every key record. */
-  readonly agents: readonly string[];
   /** Secret: goes into the writer key file of a new host and nowhere else. */
   readonly chunkIdKey: Uint8Array;
   /** Secret, as above. */
@@ -72,8 +73,9 @@ export class Repository {
     this.mirror = mirror;
     this.record = opened.repository;
     this.plain = opened.plain;
-    this.keys = opened.keys;
-    this.agents = opened.agents;
+    this.log = opened.log;
+    this.state = opened.state;
+    this.keys = opened.state.keys;
     this.chunkIdKey = opened.chunkIdKey;
     this.writerIdentity = opened.writerIdentity;
     this.identities = opened.identities;
@@ -175,7 +177,8 @@ export class Repository {
 
   async checkSnapshot(id: SnapshotId, key: string, bytes: Uint8Array): Promise<Snapshot> {
     try {
-      return await openSnapshot(bytes, { id, key, agents: this.agents, repository: this.id }, this.identities);
+      const { generations } = this.state;
+      return await openSnapshot(bytes, { id, key, generations, repository: this.id }, this.identities);
     } catch (error) {
       // The key is right, or the repository would not be open: the header is damaged, or somebody else's. (The name is no hash of the bytes.)
       if (!isHoldfastError(error, 'wrong_key')) throw error;
@@ -273,7 +276,7 @@ export class Repository {
 
   /** The agent's key file, as `init` wrapped it. Secret; needs restore access. */
   agentKeyFile(signal?: AbortSignal): Promise<Uint8Array> {
-    const key = wrappedIdentityKey(this.keys.agent.publicKey);
+    const key = this.state.entry.identityObject;
     const open = (bytes: Uint8Array) => {
       checkContentName(bytes, this.keys.identity, key);
       return openAge(bytes, this.identities);

@@ -3,7 +3,8 @@
  */
 export { createRepository, type NewRepository } from './create.ts';
 export { openRepository, type Repository } from './open.ts';
-export type { Access } from './keys.ts';
+export { openIdentityLog, type Access, type OpenOptions, type PublicAccess } from './keys.ts';
+export { CONTEST_MS, type KeyLog, type KeyLogEntry, type KeyState } from './key-log.ts';
 export { HANDLE, timestamp, FORMAT_VERSION } from './format.ts';
 export { parseKey, REPOSITORY_KEY } from './object-name.ts';
 export type { KeysRecord, RepositoryRecord, Signer, SnapshotRecord } from './format.ts';

@@ -5,6 +5,7 @@ import { parseEnvelope, signedBy, signEnvelope } from '../crypto/dsse.ts';
 import { sha256Hex } from '../crypto/hash.ts';
 import type { Random } from '../clock.ts';
 import { parseRecord, SNAPSHOT_PAYLOAD_TYPE, snapshotSchema, type Signer, type SnapshotRecord } from './format.ts';
+import type { Generation } from './key-log.ts';
 import { snapshotKey, type SnapshotId } from './object-name.ts';
 
 /** A snapshot whose signature and name were checked. */
@@ -29,20 +30,20 @@ export async function sealSnapshot(
 
 /**
  * Opens a snapshot object and checks it before anything in it is believed: id, signature of the agent, repository.
- * @param expected.agents the public keys (hex) of which one must have signed: that which the record names.
+ * @param expected.generations the agent's keys: the one that the record names must have signed, at a time when its signatures counted.
  * @throws `damaged`, `forged`, `wrong_key`, `unsupported_format`
  */
 export async function openSnapshot(
   bytes: Uint8Array,
-  expected: { id: SnapshotId; key: string; agents: readonly string[]; repository: string },
+  expected: { id: SnapshotId; key: string; generations: readonly Generation[]; repository: string },
   identities: readonly string[],
 ): Promise<Snapshot> {
   const what = `snapshot ${expected.id.slice(0, 8)}`;
   const envelope = parseEnvelope(await openAge(bytes, identities), SNAPSHOT_PAYLOAD_TYPE);
   if (sha256Hex(envelope.payload) !== expected.id)
     throw new HoldfastError('damaged', `${what} is another snapshot than its name says`);
-  const signer = expected.agents.find((agent) => signedBy(envelope, Buffer.from(agent, 'hex')));
-  if (signer === undefined) {
+  const signers = expected.generations.filter(({ publicKey }) => signedBy(envelope, Buffer.from(publicKey, 'hex')));
+  if (signers.length === 0) {
     throw new HoldfastError('forged', `${what} is not signed by the agent's key`, {
       hint: 'Somebody else wrote it. Do not restore it; find out who can write to the backend.',
     });
@@ -50,9 +51,16 @@ export async function openSnapshot(
   const record = parseRecord(envelope.payload, snapshotSchema, what);
   if (snapshotKey(Date.parse(record.time), expected.id) !== expected.key)
     throw new HoldfastError('damaged', `${what} lies under a name of another time`);
-  if (record.repository !== expected.repository || record.agent.publicKey !== signer) {
+  const named = signers.filter(({ publicKey }) => publicKey === record.agent.publicKey);
+  if (record.repository !== expected.repository || named.length === 0) {
     throw new HoldfastError('forged', `${what} belongs to another repository or agent`, {
       hint: 'Do not restore it; it was put there by hand.',
+    });
+  }
+  const timeMs = Date.parse(record.time);
+  if (!named.some(({ fromMs, untilMs }) => fromMs <= timeMs && timeMs < untilMs)) {
+    throw new HoldfastError('forged', `${what} is signed by a key that was not the agent's at its time (${record.time})`, {
+      hint: 'A copy of the agent that was replaced, or who stole its key, wrote it. Do not restore it; find out where the key still is.',
     });
   }
   return { id: expected.id, record, key: expected.key };

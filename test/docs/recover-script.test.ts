@@ -499,7 +499,7 @@ function copyOf(lab: Lab, folder: string, name: string): string {
 async function withRepository<T>(lab: Lab, use: (repository: Repository) => Promise<T>): Promise<T> {
   await using mirror = await openMirror([{ name: 'a', url: `file://${lab.backends[0]}` }], seams);
   const identities = [restoreIdentity(await lab.root(), 'x25519')];
-  return await use(await openRepository(mirror, { kind: 'restore', identities }));
+  return await use(await openRepository(mirror, { kind: 'restore', identities }, seams));
 }
 
 /** A snapshot of a manifest that no scan would make, signed all the same. */

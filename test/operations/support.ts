@@ -197,7 +197,7 @@ export async function makeAgent(options: AgentOptions = {}): Promise<TestAgent> 
           })),
         ),
       );
-      const repository = await openRepository(mirror, access[kind]);
+      const repository = await openRepository(mirror, access[kind], { clock: aheadClock });
       return Object.assign(repository, { [Symbol.asyncDispose]: () => mirror[Symbol.asyncDispose]() });
     },
     [Symbol.asyncDispose]: async () => removeFolder(folder),

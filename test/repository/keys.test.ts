@@ -33,6 +33,8 @@ const writer = { identity: writerIdentity, recipient: await ageRecipientOf(write
 const agent = signerOf(1);
 const recovery = signerOf(2);
 const stranger = signerOf(3);
+const next = signerOf(4);
+const nextRecovery = signerOf(5);
 
 interface Made {
   id: string;
@@ -50,6 +52,8 @@ async function make(names: readonly string[] = ['a', 'b'], keys = { agent, recov
     handle: 'ada',
     ...keys,
     origin: 'derived',
+    next: next.publicKey,
+    nextRecovery: nextRecovery.publicKey,
     restoreRecipients: [await ageRecipientOf(restoreKey)],
     writer,
     agentKeyFile: Buffer.from('the key file'),
@@ -68,6 +72,7 @@ async function make(names: readonly string[] = ['a', 'b'], keys = { agent, recov
 
 const mirrorOf = (backends: Iterable<[string, Backend]>) =>
   new Mirror([...backends].map(([name, backend]) => ({ name, backend })));
+const open = (mirror: Mirror, access: Access) => openRepository(mirror, access, { clock: systemClock });
 const restoreAccess: Access = { kind: 'restore', identities: [restoreKey] };
 
 async function only(backend: Backend, prefix: string): Promise<string> {
@@ -91,13 +96,13 @@ describe('a repository', () => {
   test('opens for its writer and for who restores', async () => {
     const { id, chunkIdKey, backends, writerAccess } = await make();
     for (const access of [writerAccess, restoreAccess]) {
-      const repository = await openRepository(mirrorOf(backends), access);
+      const repository = await open(mirrorOf(backends), access);
       expect(repository.id).toBe(id);
       expect(hexOf(repository.chunkIdKey)).toBe(hexOf(chunkIdKey));
       expect(repository.writerIdentity).toBe(writer.identity);
       expect(repository.keys.agent).toEqual({ handle: 'ada', publicKey: hexOf(agent.publicKey), origin: 'derived' });
     }
-    const repository = await openRepository(mirrorOf(backends), restoreAccess);
+    const repository = await open(mirrorOf(backends), restoreAccess);
     expect(Buffer.from(await repository.agentKeyFile()).toString()).toBe('the key file');
   });
 
@@ -116,7 +121,7 @@ describe('a repository', () => {
   test('is not made where there is one, and nothing is changed', async () => {
     const { backends, id } = await make(['a']);
     const second = make(['x']).then(async ({ backends: other }) => {
-      const options = { handle: 'eve', agent: stranger, recovery: stranger, origin: 'derived' as const };
+      const options = { handle: 'eve', agent: stranger, recovery: stranger, origin: 'derived' as const, next: next.publicKey, nextRecovery: nextRecovery.publicKey };
       await createRepository(mirrorOf([...other, ...backends]), {
         ...options,
         id: 'ee'.repeat(16),
@@ -129,7 +134,7 @@ describe('a repository', () => {
       });
     });
     await failure(() => second, 'exists');
-    expect((await openRepository(mirrorOf(backends), restoreAccess)).id).toBe(id);
+    expect((await open(mirrorOf(backends), restoreAccess)).id).toBe(id);
   });
 
   test('is not made when another one appears at the last moment', async () => {
@@ -146,6 +151,8 @@ describe('a repository', () => {
       agent,
       recovery,
       origin: 'derived',
+      next: next.publicKey,
+      nextRecovery: nextRecovery.publicKey,
       restoreRecipients: [writer.recipient],
       writer,
       agentKeyFile: Buffer.from(''),
@@ -163,7 +170,7 @@ describe('a backend that holds', () => {
   test('nothing is taken out: no_repository', async () => {
     const { backends } = await make();
     const mirror = mirrorOf([['new', createMemory('new')], ...backends]);
-    await openRepository(mirror, restoreAccess);
+    await open(mirror, restoreAccess);
     expect(mirror.states().map(({ name, error }) => [name, error?.code])).toEqual([
       ['new', 'no_repository'],
       ['a', undefined],
@@ -173,7 +180,7 @@ describe('a backend that holds', () => {
 
   test('nothing, alone, is no repository', async () => {
     const error = await failure(
-      () => openRepository(mirrorOf([['a', createMemory('a')]]), restoreAccess),
+      () => open(mirrorOf([['a', createMemory('a')]]), restoreAccess),
       'no_repository',
     );
     expect(error.message).toContain('a');
@@ -188,11 +195,11 @@ describe('a backend that holds', () => {
       [...ours.backends, ...theirs.backends],
     ]) {
       const mirror = mirrorOf(backends);
-      const repository = await openRepository(mirror, ours.writerAccess);
+      const repository = await open(mirror, ours.writerAccess);
       expect(repository.id).toBe(ours.id);
       expect(mirror.states().find(({ name }) => name === 'x')?.error?.code).toBe('foreign_repository');
     }
-    await failure(() => openRepository(mirrorOf(theirs.backends), ours.writerAccess), 'foreign_repository');
+    await failure(() => open(mirrorOf(theirs.backends), ours.writerAccess), 'foreign_repository');
   });
 
   test('a repository of version 2 is refused as such', async () => {
@@ -200,7 +207,7 @@ describe('a backend that holds', () => {
     const [a] = [...backends.values()] as [Backend];
     const record = await recordOf<RepositoryRecord>(a, REPOSITORY_KEY);
     await a.put(REPOSITORY_KEY, signRecord({ ...record, version: 2 }, REPOSITORY_TYPE, [agent, recovery]));
-    const error = await failure(() => openRepository(mirrorOf(backends), restoreAccess), 'unsupported_format');
+    const error = await failure(() => open(mirrorOf(backends), restoreAccess), 'unsupported_format');
     expect(error.message).toMatch(/backend a.*version 2/);
   });
 
@@ -217,7 +224,7 @@ describe('a backend that holds', () => {
     const record = await recordOf<RepositoryRecord>(a, REPOSITORY_KEY);
     const chunker = { ...record.chunker, ...over };
     await a.put(REPOSITORY_KEY, signRecord({ ...record, chunker }, REPOSITORY_TYPE, [agent, recovery]));
-    await failure(() => openRepository(mirrorOf(backends), restoreAccess), 'unsupported_format');
+    await failure(() => open(mirrorOf(backends), restoreAccess), 'unsupported_format');
   });
 
   test('a holdfast.json that was not signed by both is taken out: forged', async () => {
@@ -227,7 +234,7 @@ describe('a backend that holds', () => {
     for (const signers of [[agent], [recovery], [stranger], [agent, stranger]]) {
       await a.put(REPOSITORY_KEY, signRecord(record, REPOSITORY_TYPE, signers));
       const mirror = mirrorOf(backends);
-      expect((await openRepository(mirror, restoreAccess)).id).toBe(id);
+      expect((await open(mirror, restoreAccess)).id).toBe(id);
       expect(mirror.states()[0]?.error?.code).toBe('forged');
     }
   });
@@ -241,7 +248,7 @@ describe('a backend that holds', () => {
     const keys = await recordOf<KeysRecord>(a, await only(a, 'keys/00000000'));
     await putKeysRecord(a, { ...keys, agent: { ...keys.agent, publicKey: key }, recovery: key }, [stranger]);
     const mirror = mirrorOf(backends);
-    const repository = await openRepository(mirror, writerAccess);
+    const repository = await open(mirror, writerAccess);
     expect(repository.id).toBe(id);
     expect(repository.keys.agent.publicKey).toBe(hexOf(agent.publicKey));
     expect(mirror.states().map(({ error }) => error?.code)).toEqual(['foreign_repository', undefined, undefined]);
@@ -252,7 +259,7 @@ describe('words of', () => {
   test('another root are told by their fingerprint, before anything is decrypted', async () => {
     const { backends } = await make();
     const access: Access = { kind: 'restore', identities: [restoreKey], recovery: hexOf(stranger.publicKey) };
-    const error = await failure(() => openRepository(mirrorOf(backends), access), 'wrong_key');
+    const error = await failure(() => open(mirrorOf(backends), access), 'wrong_key');
     expect(error.message).toContain('fingerprint');
     expect(error.hint).toContain(hexOf(stranger.publicKey).slice(0, 16));
   });
@@ -260,21 +267,21 @@ describe('words of', () => {
   test('this root are taken', async () => {
     const { backends, id } = await make();
     const access: Access = { kind: 'restore', identities: [restoreKey], recovery: hexOf(recovery.publicKey) };
-    expect((await openRepository(mirrorOf(backends), access)).id).toBe(id);
+    expect((await open(mirrorOf(backends), access)).id).toBe(id);
   });
 });
 
 test('an identity that opens nothing here is a wrong key', async () => {
   const { backends } = await make();
   const access: Access = { kind: 'restore', identities: [await newAgeIdentity(random)] };
-  const error = await failure(() => openRepository(mirrorOf(backends), access), 'wrong_key');
+  const error = await failure(() => open(mirrorOf(backends), access), 'wrong_key');
   expect(error.message).toContain('does not open the repository');
 });
 
 test('an agent whose key is not the one expected is refused', async () => {
   const { backends, writerAccess } = await make();
   await failure(
-    () => openRepository(mirrorOf(backends), { ...writerAccess, agent: hexOf(stranger.publicKey) }),
+    () => open(mirrorOf(backends), { ...writerAccess, agent: hexOf(stranger.publicKey) }),
     'wrong_key',
   );
 });
@@ -283,7 +290,7 @@ describe('the key records', () => {
   test('lost everywhere are damage', async () => {
     const { backends } = await make();
     for (const backend of backends.values()) await backend.delete(await only(backend, 'keys/00000000'));
-    await failure(() => openRepository(mirrorOf(backends), restoreAccess), 'damaged');
+    await failure(() => open(mirrorOf(backends), restoreAccess), 'damaged');
   });
 
   test('lost or damaged on one backend come from the other', async () => {
@@ -296,7 +303,7 @@ describe('the key records', () => {
       const key = await only(a, 'keys/00000000');
       await harm(a, key);
       const mirror = mirrorOf(backends);
-      expect((await openRepository(mirror, restoreAccess)).id).toBe(id);
+      expect((await open(mirror, restoreAccess)).id).toBe(id);
       expect(mirror.mishaps()).toMatchObject([{ backend: 'a', key }]);
     }
   });
@@ -306,7 +313,7 @@ describe('the key records', () => {
     const [a] = [...backends.values()] as [Backend];
     const record = await recordOf<KeysRecord>(a, await only(a, 'keys/00000000'));
     await putKeysRecord(a, { ...record, repository: 'ee'.repeat(16) }, [stranger]);
-    expect((await openRepository(mirrorOf(backends), restoreAccess)).id).toBe(id);
+    expect((await open(mirrorOf(backends), restoreAccess)).id).toBe(id);
   });
 
   test('that are two, both valid, are not chosen from', async () => {
@@ -314,7 +321,7 @@ describe('the key records', () => {
     const [a] = [...backends.values()] as [Backend];
     const record = await recordOf<KeysRecord>(a, await only(a, 'keys/00000000'));
     await putKeysRecord(a, { ...record, created: '2027-01-01T00:00:00.000Z' });
-    await failure(() => openRepository(mirrorOf(backends), restoreAccess), 'forged');
+    await failure(() => open(mirrorOf(backends), restoreAccess), 'forged');
   });
 
   test('that name another agent without its consent are forged', async () => {
@@ -326,20 +333,25 @@ describe('the key records', () => {
     const theirs = { ...record, agent: { ...record.agent, publicKey: hexOf(stranger.publicKey) } };
     for (const signers of [[stranger], [stranger, agent]]) {
       await putKeysRecord(a, theirs, signers);
-      await failure(() => openRepository(mirrorOf(backends), restoreAccess), 'forged');
+      await failure(() => open(mirrorOf(backends), restoreAccess), 'forged');
     }
   });
 
-  test('follow one another: a second one signed by the agent before counts', async () => {
+  test('follow one another: the agent hands over to the key that was committed to', async () => {
     const { backends } = await make();
     const mirror = mirrorOf(backends);
     const [a] = [...backends.values()] as [Backend];
     const key = await only(a, 'keys/00000000');
     const first = await recordOf<KeysRecord>(a, key);
     const previous = key.slice('keys/00000000-'.length, -'.json'.length);
-    const next = { ...first, seq: 1, previous, agent: { ...first.agent, publicKey: hexOf(stranger.publicKey) } };
-    for (const backend of backends.values()) await putKeysRecord(backend, next, [agent]);
-    expect((await openRepository(mirror, restoreAccess)).keys.agent.publicKey).toBe(hexOf(stranger.publicKey));
+    const successor = { ...first.agent, publicKey: hexOf(next.publicKey) };
+    const second = { ...first, seq: 1, previous, change: 'rotate', agent: successor };
+    for (const backend of backends.values()) await putKeysRecord(backend, second, [agent, next]);
+    const repository = await open(mirror, restoreAccess);
+    expect(repository.keys.agent.publicKey).toBe(hexOf(next.publicKey));
+    expect(repository.state.generations.map(({ publicKey }) => publicKey)).toEqual(
+      [agent, next].map(({ publicKey }) => hexOf(publicKey)),
+    );
   });
 
   test.each([
@@ -352,8 +364,8 @@ describe('the key records', () => {
     const key = await only(a, 'keys/00000000');
     const first = await recordOf<KeysRecord>(a, key);
     const previous = key.slice('keys/00000000-'.length, -'.json'.length);
-    await putKeysRecord(a, edit({ ...first, seq: 1, previous }), signers);
-    await failure(() => openRepository(mirrorOf(backends), restoreAccess), 'forged');
+    await putKeysRecord(a, edit({ ...first, seq: 1, previous, change: 'relays', relays: ['nats://one'] }), signers);
+    await failure(() => open(mirrorOf(backends), restoreAccess), 'forged');
   });
 });
 
@@ -372,7 +384,7 @@ describe('the secrets', () => {
       for (const backend of [a, b]) {
         await backend.delete(secretsKey(secrets));
         if (bad) await backend.put(secretsKey(secrets), bad);
-        const opening = openRepository(mirrorOf(backends), restoreAccess);
+        const opening = open(mirrorOf(backends), restoreAccess);
         if (backend === a) expect((await opening).id).toBe(id);
         else await failure(() => opening, 'damaged', 'not_found');
       }
@@ -396,6 +408,6 @@ describe('the secrets', () => {
     await a.put(secretsKey(sha256Hex(bytes)), bytes);
     await a.delete(key);
     await putKeysRecord(a, { ...record, secrets: sha256Hex(bytes) });
-    await failure(() => openRepository(mirrorOf(backends), restoreAccess), 'forged');
+    await failure(() => open(mirrorOf(backends), restoreAccess), 'forged');
   });
 });

@@ -41,10 +41,13 @@ function recordOf(over: Partial<SnapshotRecord> = {}): SnapshotRecord {
 }
 
 const seal = (record: object, signer = agent) => sealSnapshot(record as SnapshotRecord, signer, recipients, random);
+const always = ({ publicKey }: { publicKey: Uint8Array }) => [
+  { publicKey: hexOf(publicKey), fromMs: Number.NEGATIVE_INFINITY, untilMs: Number.POSITIVE_INFINITY },
+];
 const open = ({ id, bytes }: { id: SnapshotId; bytes: Uint8Array }, identities = [identity]) =>
   openSnapshot(
     bytes,
-    { id, key: snapshotKey(Date.parse(recordOf().time), id), agents: [hexOf(agent.publicKey)], repository },
+    { id, key: snapshotKey(Date.parse(recordOf().time), id), generations: always(agent), repository },
     identities,
   );
 
