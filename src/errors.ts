@@ -19,6 +19,8 @@ export type ErrorCode =
   | 'insecure_permissions' // a secret file that others can read
   | 'damaged' // stored bytes are not what was written
   | 'forged' // a signature or chain that does not hold
+  | 'contested' // a change of keys that the agent may still object to is in the way
+  | 'revoked' // the agent's key was revoked
   | 'backend_unavailable' // a backend cannot be reached or written
   | 'not_enough_backends' // no backend, or too few, hold what was asked for
   | 'source_unreadable' // the state to back up cannot be read

@@ -284,11 +284,15 @@ function scalar(text: string): string {
 
 /**
  * The config of a recovered agent: the one that went into the snapshot, with the places of this machine. Where that cannot be read a new
- * one is made. Its backends stay, also those that were not recovered from: they are still where the agent's snapshots belong.
+ * one is made. `backends` are those that were recovered from, with their names in it. Its other backends stay, also those that were not recovered from: they are still where the agent's snapshots belong.
  */
-export function recoveredConfig(old: string, fresh: NewConfig): string {
+export function recoveredConfig(
+  old: string,
+  fresh: NewConfig,
+): { text: string; backends: readonly { name: string; url: string }[] } {
   const document = parseDocument(old, { stringKeys: true });
-  if (document.errors.length > 0 || document.getIn(['backends']) === undefined) return renderConfig(fresh);
+  if (document.errors.length > 0 || document.getIn(['backends']) === undefined)
+    return { text: renderConfig(fresh), backends: fresh.backends };
   const places: Record<string, unknown> = {
     'agent.handle': fresh.handle,
     'agent.identity': fresh.identity,
@@ -297,14 +301,16 @@ export function recoveredConfig(old: string, fresh: NewConfig): string {
   };
   for (const [path, value] of Object.entries(places)) document.setIn(path.split('.'), value);
   const { backends } = document.toJS() as { backends: Record<string, { url?: string }> };
-  const known = Object.values(backends).map(({ url }) => url?.replace(/\/+$/, ''));
-  const names = Object.keys(backends);
-  for (const { name, url } of fresh.backends) {
-    if (known.includes(url.replace(/\/+$/, ''))) continue;
+  const place = (url: string | undefined) => url?.replace(/\/+$/, '');
+  const names = new Set(Object.keys(backends));
+  const recoveredFrom = fresh.backends.map(({ name, url }) => {
+    const known = Object.keys(backends).find((one) => place(backends[one]?.url) === place(url));
+    if (known !== undefined) return { name: known, url };
     let unused = name;
-    for (let i = 2; names.includes(unused); i++) unused = `${name}-${i}`;
-    names.push(unused);
+    for (let i = 2; names.has(unused); i++) unused = `${name}-${i}`;
+    names.add(unused);
     document.setIn(['backends', unused], { url });
-  }
-  return document.toString({ lineWidth: 0 });
+    return { name: unused, url };
+  });
+  return { text: document.toString({ lineWidth: 0 }), backends: recoveredFrom };
 }

@@ -41,6 +41,8 @@ export const EXIT_CODE_OF: Readonly<Record<ErrorCode, ExitCode>> = {
   insecure_permissions: EXIT.key,
   damaged: EXIT.damage,
   forged: EXIT.damage,
+  contested: EXIT.failed,
+  revoked: EXIT.key,
   backend_unavailable: EXIT.failed,
   // Nothing was done. A run that did its work on too few backends is a result with exit code 3, not this error.
   not_enough_backends: EXIT.failed,

@@ -66,23 +66,43 @@ export async function sealAge(
 }
 
 /**
- * The plaintext of a whole file. Throws `wrong_key` when none of the identities (`AGE-SECRET-KEY-…`) opens it,
- * `damaged` when it is malformed, changed, cut short or longer than what was written. Nothing unauthenticated is
+ * The plaintext of a whole file. `fileKey` may be given where it is known. Throws `wrong_key` when neither it nor any of the identities
+ * (`AGE-SECRET-KEY-…`) opens it, `damaged` when it is malformed, changed, cut short or longer than what was written. Nothing unauthenticated is
  * returned.
  */
-export async function openAge(file: Uint8Array, identities: readonly string[]): Promise<Uint8Array> {
-  const payload = await openAgeHeader(file, identities);
+export async function openAge(
+  file: Uint8Array,
+  identities: readonly string[],
+  fileKey?: Uint8Array,
+): Promise<Uint8Array> {
+  const payload = await openAgeHeader(file, identities, fileKey);
   return payload.open(file.subarray(payload.payloadOffset), 0, file.length);
+}
+
+/**
+ * The file key (16 bytes, secret): who has it reads this file, and no other. `known` is one that may be it already.
+ * Throws as `openAge`.
+ */
+export async function openFileKey(
+  head: Uint8Array,
+  identities: readonly string[],
+  known?: Uint8Array,
+): Promise<Uint8Array> {
+  const header = head.subarray(0, headerLength(head));
+  return known !== undefined && headerHolds(header, known) ? known : fileKeyOf(header, identities);
 }
 
 /**
  * Opens the header of a file, for reads of parts of it. `head` is the start of the file, at least up to the payload.
  * Throws as `openAge`.
  */
-export async function openAgeHeader(head: Uint8Array, identities: readonly string[]): Promise<AgePayload> {
-  const length = headerLength(head);
-  const payloadOffset = length + NONCE_BYTES;
-  const fileKey = await fileKeyOf(head.subarray(0, length), identities);
+export async function openAgeHeader(
+  head: Uint8Array,
+  identities: readonly string[],
+  known?: Uint8Array,
+): Promise<AgePayload> {
+  const payloadOffset = headerLength(head) + NONCE_BYTES;
+  const fileKey = await openFileKey(head, identities, known);
   if (head.length < payloadOffset)
     throw new HoldfastError('damaged', 'an encrypted file is cut short after its header');
   const key = payloadKey(fileKey, head, payloadOffset);

@@ -14,7 +14,7 @@ import { readSecretFile } from '../identity/secret-file.ts';
 import { parseWriterKey } from '../identity/writer-key.ts';
 import { backup, type BackupResult } from '../operations/backup.ts';
 import { init } from '../operations/init.ts';
-import { recover } from '../operations/recover.ts';
+import { MARKER, recover } from '../operations/recover.ts';
 import { secondsSince, type Seams } from '../operations/seams.ts';
 import { readFile } from '../state/read-file.ts';
 import { scan } from '../state/scan.ts';
@@ -172,7 +172,7 @@ async function run(
           target: join(newHome, 'state'),
           files: newFiles,
           foldersOf: foldersIn(newHome),
-          renderConfig: (old) => old,
+          renderConfig: (old) => ({ text: old, backends: backends.slice(1) }),
         },
         seams,
       ),
@@ -228,6 +228,7 @@ function digestTree(root: string): string {
   const lines: string[] = [];
   for (const item of scan(root)) {
     if (item.kind === 'problem') throw new HoldfastError('source_unreadable', item.warning.message);
+    if (item.path === MARKER) continue; // what a recovery adds
     const common = [item.kind, item.path, item.mode, item.mtimeNs.toString()];
     if (item.kind === 'symlink') common.push(item.target);
     if (item.kind === 'file') {

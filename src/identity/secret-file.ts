@@ -1,7 +1,8 @@
 /** Files that hold secrets: never readable by others, never replaced, whole or absent. */
-import { link, mkdir, mkdtemp, open, rm, type FileHandle } from 'node:fs/promises';
+import { link, mkdir, mkdtemp, open, realpath, rename, rm, type FileHandle } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
-import { HoldfastError, messageOf, systemErrorCode } from '../errors.ts';
+import { equalBytes } from '../crypto/hash.ts';
+import { HoldfastError, isHoldfastError, messageOf, systemErrorCode } from '../errors.ts';
 
 /** No key or words file is larger; a larger one is something else. */
 export const SECRET_FILE_MAX_BYTES = 64 * 1024;
@@ -35,6 +36,53 @@ export async function writeSecretFile(path: string, bytes: Uint8Array): Promise<
   } catch (error) {
     if (error instanceof HoldfastError) throw error;
     throw cannot('write', path, error);
+  }
+}
+
+/** Finds out whether a secret file could be written at `path`; folders that lack are made. Throws `io`. */
+export async function checkFolder(path: string): Promise<void> {
+  const folder = dirname(resolve(path));
+  try {
+    await mkdir(folder, { recursive: true, mode: 0o700 });
+    await rm(await mkdtemp(join(folder, '.holdfast-')), { recursive: true });
+  } catch (error) {
+    throw cannot('write', path, error);
+  }
+}
+
+/**
+ * Puts a new secret (0600) in the place of the one at `path`, which is kept as `keepAs` when that is given. At every moment the file at `path`
+ * is one of the two, whole. A symbolic link at `path` stays one. Throws as `writeSecretFile`; `exists` when something else is at `keepAs`.
+ */
+export async function replaceSecretFile(path: string, bytes: Uint8Array, keepAs?: string): Promise<void> {
+  const place = await realpath(path).catch(() => path);
+  if (keepAs !== undefined) await keep(place, keepAs);
+  const folder = dirname(resolve(place));
+  try {
+    const temporary = await mkdtemp(join(folder, '.holdfast-'));
+    try {
+      await writeNew(join(temporary, 'secret'), bytes);
+      await rename(join(temporary, 'secret'), place);
+    } finally {
+      await rm(temporary, { recursive: true, force: true });
+    }
+    await syncFolder(folder);
+  } catch (error) {
+    throw cannot('write', path, error);
+  }
+}
+
+/** A copy, unless there is nothing to keep or an earlier attempt has kept it. */
+async function keep(path: string, keepAs: string): Promise<void> {
+  const old = await readSecretFile(path).catch((error: unknown) => {
+    if (isHoldfastError(error, 'missing_key')) return undefined;
+    throw error;
+  });
+  if (old === undefined) return;
+  try {
+    await writeSecretFile(keepAs, old);
+  } catch (error) {
+    if (!isHoldfastError(error, 'exists') || !equalBytes(await readSecretFile(keepAs), old)) throw error;
   }
 }
 

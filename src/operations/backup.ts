@@ -1,5 +1,6 @@
 /** `backup`: one snapshot of the state to all backends. */
 import type { ChunkId, FileEntry, Warning } from '../entry.ts';
+import { HoldfastError } from '../errors.ts';
 import type { Mirror } from '../backend/mirror.ts';
 import { FILE_MAX_CHUNKS, READ_BUFFER_BYTES } from '../limits.ts';
 import { rawForDisplay } from '../raw-path.ts';
@@ -22,13 +23,12 @@ import {
 import { readFile, type ReadResult } from '../state/read-file.ts';
 import { scan, type ScannedFile, type ScanItem, type ScanProblem } from '../state/scan.ts';
 import { failedBackendWarnings, mishapWarnings, openMirror, type BackendAddress } from './backends.ts';
+import { checkLogIsComplete, findParent, pendingChangeWarnings } from './continuity.ts';
 import {
   ManifestCache,
   ManifestCacheWriter,
-  readKnownSnapshots,
   readLocalState,
   stampOf,
-  writeKnownSnapshots,
   writeLocalState,
   type CachedLine,
   type LocalFolders,
@@ -94,11 +94,17 @@ export async function backup(options: BackupOptions, seams: Seams): Promise<Back
     },
     seams,
   );
+  checkLogIsComplete(repository, options.folders);
+  if (repository.state.entry.isRevoked) {
+    throw new HoldfastError('revoked', "the agent's key was revoked: nothing it signs counts", {
+      hint: 'Give the agent a new key with `holdfast identity rotate` and the recovery words.',
+    });
+  }
   const reachable = new Set(mirror.live().map(({ name }) => name));
 
   progress({ type: 'phase', name: 'looking at the backends' });
   const { results, index, problems } = await level(repository, { signal });
-  const warnings: Warning[] = [];
+  const warnings: Warning[] = pendingChangeWarnings(repository);
   for (const { name, objects, skipped, error } of results) {
     if (objects > 0) {
       warnings.push({
@@ -135,7 +141,8 @@ export async function backup(options: BackupOptions, seams: Seams): Promise<Back
         agent: { handle: repository.keys.agent.handle, publicKey: repository.keys.agent.publicKey },
         seq,
         parent: parent?.id ?? null,
-        time: timestamp(clock.now()),
+        // A clock that was set back must not date it to before the key that signs it.
+        time: timestamp(Math.max(clock.now(), repository.state.entry.inForceFromMs)),
         host: options.host,
         sources: [{ root: options.state.root }],
         manifest,
@@ -159,6 +166,7 @@ export async function backup(options: BackupOptions, seams: Seams): Promise<Back
     !writeLocalState(options.folders, {
       last: { id: snapshot.id, seq },
       backends: [...new Set([...known, ...holders])],
+      keys: repository.log.length - 1,
     })
   ) {
     warnings.push({
@@ -187,48 +195,6 @@ function outcomes(mirror: Mirror, reachable: ReadonlySet<string>): BackendOutcom
       error: { code: error.code, message: error.message },
     };
   });
-}
-
-/**
- * The snapshot to follow. What this host remembers is held against what the backends show: storage that lost or hides the newest snapshots is
- * told, and the chain goes on from what is remembered, so that the gap stays visible.
- */
-async function findParent(
-  repository: Repository,
-  folders: LocalFolders,
-  warnings: Warning[],
-  signal: AbortSignal | undefined,
-): Promise<{ parent: { id: SnapshotId } | undefined; seq: number }> {
-  const last = readLocalState(folders)?.last;
-  const known = readKnownSnapshots(folders);
-  const trusted = new Map(known);
-  if (last) trusted.delete(last.id); // what an alarm may depend on is not taken from a cache
-  const { newest, numbers, problems } = await repository.newestSnapshot(trusted, signal);
-  writeKnownSnapshots(folders, numbers, known);
-  for (const { key, error } of problems)
-    warnings.push({ code: 'snapshot_damaged', message: `${key}: ${error.message}`, incomplete: true });
-  if (last && (!newest || newest.record.seq < last.seq)) {
-    const what = `this host made snapshot ${last.id.slice(0, 8)} (number ${last.seq})`;
-    const down = repository.mirror.states().filter(({ state }) => state === 'failed');
-    warnings.push(
-      down.length === 0
-        ? {
-            code: 'rolled_back',
-            message: `${what}, but no backend shows it: storage was rolled back or has lost it`,
-            incomplete: true,
-          }
-        : { code: 'newest_out_of_reach', message: `${what}, which is on none of the backends that can be reached now` },
-    );
-    return { parent: last, seq: last.seq + 1 };
-  }
-  if (last && newest && newest.record.seq === last.seq && newest.id !== last.id) {
-    warnings.push({
-      code: 'forked',
-      message: `snapshot ${newest.id.slice(0, 8)} has the number ${last.seq} of this host's own last snapshot: another copy of the agent is writing`,
-      incomplete: true,
-    });
-  }
-  return { parent: newest && { id: newest.id }, seq: newest ? newest.record.seq + 1 : 0 };
 }
 
 type ScannedItem = Exclude<ScanItem, ScanProblem>;

@@ -107,7 +107,7 @@ export async function init(options: InitOptions, seams: Seams): Promise<InitResu
       signal: seams.signal,
     });
     const holders = mirror.live().map(({ name }) => name);
-    writeLocalState(options.foldersOf(id), { last: null, backends: holders });
+    writeLocalState(options.foldersOf(id), { last: null, backends: holders, keys: 0 });
     return {
       repository: id,
       agent: {

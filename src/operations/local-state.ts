@@ -33,6 +33,8 @@ export interface LocalState {
   last: { id: SnapshotId; seq: number } | null;
   /** Names of the backends that are known to have held the repository. */
   backends: string[];
+  /** Number of the newest entry of the identity log that this host has seen. */
+  keys: number;
 }
 
 /** What this host remembers; undefined when it has never made a snapshot, or its memory is lost. */
@@ -42,12 +44,13 @@ export function readLocalState(folders: LocalFolders): LocalState | undefined {
     if (typeof value !== 'object' || value === null || !('last' in value) || !('backends' in value)) return undefined;
     const { last, backends } = value;
     if (!Array.isArray(backends) || !backends.every((name) => typeof name === 'string')) return undefined;
-    if (last === null) return { last, backends };
+    const keys = 'keys' in value && Number.isSafeInteger(value.keys) ? Number(value.keys) : 0;
+    if (last === null) return { last, backends, keys };
     if (typeof last !== 'object' || !('id' in last) || !('seq' in last)) return undefined;
     const { id, seq } = last;
     if (typeof id !== 'string' || !/^[0-9a-f]{64}$/.test(id) || typeof seq !== 'number' || !Number.isSafeInteger(seq))
       return undefined;
-    return { last: { id: id as SnapshotId, seq }, backends };
+    return { last: { id: id as SnapshotId, seq }, backends, keys };
   } catch {
     return undefined; // then only what the backends say is known
   }

@@ -1,13 +1,17 @@
 /** `recover`: a new machine. From the words and one backend to config, identity, writer key and state. */
-import { HoldfastError } from '../errors.ts';
-import { equalBytes } from '../crypto/hash.ts';
-import { fingerprint, formatOpenSsh, parseAgentKey, type SigningKey } from '../identity/agent-key.ts';
-import { agentKey } from '../identity/root.ts';
-import { writeSecretFile } from '../identity/secret-file.ts';
+import { stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { Warning } from '../entry.ts';
+import { hex } from '../crypto/hash.ts';
+import { fingerprint, formatOpenSsh } from '../identity/agent-key.ts';
+import { checkFolder, replaceSecretFile, writeSecretFile } from '../identity/secret-file.ts';
 import { formatWriterKey } from '../identity/writer-key.ts';
-import { timestamp, type Repository } from '../repository/repository.ts';
-import { openForRestore, type RestoreSecret } from './access.ts';
+import { timestamp, type Repository, type Snapshot } from '../repository/repository.ts';
+import { agentKeyOf, openForRestore, type RestoreSecret } from './access.ts';
+import { rawFromText } from '../raw-path.ts';
+import { exactTimes } from '../state/exact-times.ts';
 import { openMirror, type BackendAddress } from './backends.ts';
+import { pendingChangeWarnings } from './continuity.ts';
 import { writeLocalState, type LocalFolders } from './local-state.ts';
 import { checkAbsent } from './init.ts';
 import { restoreFrom, type RestoreResult } from './restore.ts';
@@ -21,8 +25,8 @@ export interface RecoverOptions {
   files: { identity: string; writerKey: string; config: string };
   /** Where what this host remembers of the repository goes. */
   foldersOf: (repository: string) => LocalFolders;
-  /** Makes the new config from the one in the snapshot. */
-  renderConfig: (oldConfig: string, handle: string) => string;
+  /** Makes the new config from the one in the snapshot; also the names and URLs of the backends in it. */
+  renderConfig: (oldConfig: string, handle: string) => { text: string; backends: readonly BackendAddress[] };
 }
 
 export interface RecoverResult extends RestoreResult {
@@ -33,6 +37,8 @@ export interface RecoverResult extends RestoreResult {
   configFile: string;
   identityFile: string;
   writerKeyFile: string;
+  /** What tells the agent that it was restored, and from which snapshot. */
+  markerFile: string;
 }
 
 /**
@@ -43,10 +49,14 @@ export interface RecoverResult extends RestoreResult {
 export async function recover(options: RecoverOptions, seams: Seams): Promise<RecoverResult> {
   const started = seams.clock.monotonic();
   const { files } = options;
-  for (const path of [files.identity, files.writerKey, files.config]) await checkAbsent(path);
+  const newFiles = [files.identity, files.writerKey, files.config];
+  for (const path of newFiles) await checkAbsent(path);
   await using mirror = await openMirror(options.backends, seams);
   const repository = await openForRestore(mirror, options.secret, undefined, seams);
-  const key = await recoverAgentKey(repository, options.secret, seams);
+  const key = await agentKeyOf(repository, options.secret, seams.signal);
+  const agent = fingerprint(key.publicKey);
+  await repository.findSnapshot(options.snapshot, seams.signal); // before anything is made
+  for (const path of newFiles) await checkFolder(path); // not after hours of restoring
 
   const restored = await restoreFrom(
     repository,
@@ -54,6 +64,8 @@ export async function recover(options: RecoverOptions, seams: Seams): Promise<Re
     seams,
   );
   const newest = await repository.findSnapshot(restored.snapshot.id, seams.signal);
+
+  const markerFile = await writeMarker(options.target, newest, agent, seams);
 
   const { handle } = repository.keys.agent;
   await writeSecretFile(files.identity, Buffer.from(formatOpenSsh(key, handle, seams.random)));
@@ -71,44 +83,67 @@ export async function recover(options: RecoverOptions, seams: Seams): Promise<Re
   );
   // From here on this host notices a roll-back, also one that happens before its first backup.
   const latest = await repository.findSnapshot('latest', seams.signal);
+  const config = options.renderConfig(newest.record.config, handle);
+  const live = new Set(mirror.live().map(({ name }) => name));
+  const urls = options.backends.filter(({ name }) => live.has(name)).map(({ url }) => url);
   writeLocalState(options.foldersOf(repository.id), {
     last: { id: latest.id, seq: latest.record.seq },
-    backends: mirror.live().map(({ name }) => name),
+    backends: config.backends.filter(({ url }) => urls.includes(url)).map(({ name }) => name),
+    keys: repository.log.length - 1,
   });
-  await writeSecretFile(files.config, Buffer.from(options.renderConfig(newest.record.config, handle)));
-  if (options.secret.kind === 'identities') {
-    restored.warnings.push({
-      code: 'identity_not_proved',
-      message: `the agent key ${fingerprint(key.publicKey)} was taken at the repository's word: compare it with the fingerprint on the paper`,
-    });
-  }
+  await writeSecretFile(files.config, Buffer.from(config.text));
+  restored.warnings.push(...warningsAbout(repository, options.secret, agent));
   return {
     ...restored,
     repository: repository.id,
-    agent: { handle, publicKey: Buffer.from(key.publicKey).toString('hex'), fingerprint: fingerprint(key.publicKey) },
+    agent: { handle, publicKey: hex(key.publicKey), fingerprint: agent },
     // Age identities alone say nothing about who the agent is: then the repository is taken at its word.
     identity: { continuous: options.secret.kind === 'root' },
     configFile: files.config,
     identityFile: files.identity,
     writerKeyFile: files.writerKey,
+    markerFile,
     seconds: secondsSince(seams.clock, started),
   };
 }
 
-/** The agent's key: derived where it can be, else unwrapped; either way it must be the one that signed the repository. */
-async function recoverAgentKey(repository: Repository, secret: RestoreSecret, seams: Seams): Promise<SigningKey> {
-  const expected = Buffer.from(repository.keys.agent.publicKey, 'hex');
-  const derived =
-    secret.kind === 'root' && repository.keys.agent.origin === 'derived' ? agentKey(secret.root, 0) : undefined;
-  const key = derived ?? parseAgentKey(Buffer.from(await repository.agentKeyFile(seams.signal)).toString('utf8'));
-  if (!equalBytes(key.publicKey, expected)) {
-    throw new HoldfastError(
-      'forged',
-      `the recovered key ${fingerprint(key.publicKey)} is not the agent's key ${fingerprint(expected)}`,
-      {
-        hint: 'Nothing was written. Try another backend with --from.',
-      },
-    );
+/** In the root of the restored state, for the agent to read. */
+export const MARKER = 'holdfast-restored.json';
+
+/**
+ * Tells the agent that it was restored: what it did after the snapshot (messages, counters, approvals) has happened for others and not for it.
+ * One that an earlier recovery left, and that was backed up, is replaced.
+ */
+async function writeMarker(target: string, { record, id }: Snapshot, agent: string, seams: Seams): Promise<string> {
+  const path = join(target, MARKER);
+  const marker = {
+    notice:
+      'This agent was restored from a snapshot. Whatever it did after the time of the snapshot has happened, and is not in this state: treat counters, approvals and "already done" lists with care, and ask before repeating what others may have seen. Delete this file once it is taken into account.',
+    snapshot: { id, seq: record.seq, time: record.time, host: record.host },
+    restored: timestamp(seams.clock.now()),
+    repository: record.repository,
+    agent: { handle: record.agent.handle, key: agent },
+  };
+  const { mtimeNs } = await stat(target, { bigint: true });
+  await replaceSecretFile(path, Buffer.from(`${JSON.stringify(marker, undefined, 2)}\n`));
+  exactTimes().ofPath(rawFromText(target), mtimeNs); // the folder's own is part of the state
+  return path;
+}
+
+function warningsAbout(repository: Repository, secret: RestoreSecret, agent: string): Warning[] {
+  const warnings = pendingChangeWarnings(repository);
+  if (repository.state.entry.isRevoked) {
+    warnings.push({
+      code: 'revoked',
+      message: `the agent's key ${agent} was revoked: give it a new one with \`holdfast identity rotate\``,
+      incomplete: true,
+    });
   }
-  return key;
+  if (secret.kind === 'identities') {
+    warnings.push({
+      code: 'identity_not_proved',
+      message: `the agent key ${agent} was taken at the repository's word: compare it with the fingerprint on the paper`,
+    });
+  }
+  return warnings;
 }

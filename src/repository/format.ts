@@ -67,12 +67,22 @@ export const keysSchema = z.object({
   next: hex(32).optional(),
   nextRecovery: hex(32).optional(),
   relays: relays.optional(),
+  /** SHA-256 of the objects that open what was stored before a recipient was added; see grants.ts. */
+  grants: z.array(hex(32)).max(64).optional(),
 });
 export type KeysRecord = z.infer<typeof keysSchema>;
 
 /** `keys/<id>.age`: the repository's shared secrets, to every recipient. */
 export const secretsSchema = z.object({ ...header, repository: hex(16), chunkIdKey: hex(32), writer: z.string() });
 export type SecretsRecord = z.infer<typeof secretsSchema>;
+
+/** `keys/<id>.age`, to one recipient: file keys (16 bytes, base64) of packs that were stored before it was added. */
+export const grantSchema = z.object({
+  ...header,
+  repository: hex(16),
+  packs: z.record(hex(32), z.base64().length(24)),
+});
+export type GrantRecord = z.infer<typeof grantSchema>;
 
 /** The payload of a snapshot's envelope. */
 export const snapshotSchema = z.object({

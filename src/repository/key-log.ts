@@ -84,7 +84,7 @@ const MAY_CHANGE: Readonly<Record<KeyChange, readonly (keyof KeysRecord)[]>> = {
   rotate: ['agent', 'identity', 'next', 'nextRecovery'],
   revoke: [],
   relays: ['relays'],
-  recipients: ['recipients', 'secrets', 'identity'],
+  recipients: ['recipients', 'secrets', 'identity', 'grants'],
   object: [],
 };
 const ALWAYS_CHANGES: readonly (keyof KeysRecord)[] = ['seq', 'previous', 'created', 'change'];
@@ -118,11 +118,13 @@ export function nextEntry(log: KeyLog, id: string, record: KeysRecord, signedBy:
   if (change !== 'rotate' && record.agent.publicKey !== before.record.agent.publicKey)
     throw refuse("it changes the agent's key");
   if (by === 'recovery') {
-    if (hashOf(record.recovery) !== last.record.nextRecovery) throw refuse('its recovery key was not committed to before');
+    if (hashOf(record.recovery) !== last.record.nextRecovery)
+      throw refuse('its recovery key was not committed to before');
     if (record.nextRecovery === undefined) throw refuse('it commits to no next recovery key');
   } else if (change === 'object') {
     const { recovery, nextRecovery } = last.record; // what was used stays used
-    if (record.recovery !== recovery || record.nextRecovery !== nextRecovery) throw refuse('it changes the recovery key');
+    if (record.recovery !== recovery || record.nextRecovery !== nextRecovery)
+      throw refuse('it changes the recovery key');
   } else if (by !== 'both' && record.nextRecovery !== before.record.nextRecovery) {
     throw refuse('it changes what the recovery authority has committed to');
   }

@@ -14,15 +14,8 @@ import {
   timestamp,
   type RepositoryRecord,
 } from './format.ts';
-import {
-  firstEntry,
-  nextEntry,
-  stateAt,
-  weightOf,
-  type KeyLog,
-  type KeyLogEntry,
-  type KeyState,
-} from './key-log.ts';
+import { firstEntry, nextEntry, stateAt, weightOf, type KeyLog, type KeyLogEntry, type KeyState } from './key-log.ts';
+import { readGrants, type FileKeys } from './grants.ts';
 import { checkContentName, lostIfAbsent, parseKey, REPOSITORY_KEY, secretsKey } from './object-name.ts';
 
 /** With which keys a repository is opened, and so what can be done. */
@@ -53,6 +46,8 @@ export interface OpenedKeys {
   chunkIdKey: Uint8Array;
   /** age identities that open indexes and snapshots, and with `restore` access packs. */
   identities: readonly string[];
+  /** What grants open besides. */
+  fileKeys: FileKeys;
   /** The writer's age identity; it is among the secrets, so that a new host can go on. */
   writerIdentity: string;
 }
@@ -74,6 +69,7 @@ export async function openKeys(mirror: Mirror, access: Access, options: OpenOpti
       state,
       chunkIdKey: access.chunkIdKey,
       identities: [access.identity],
+      fileKeys: new Map(),
       writerIdentity: access.identity,
     };
   }
@@ -96,7 +92,12 @@ export async function openKeys(mirror: Mirror, access: Access, options: OpenOpti
     log,
     state,
     chunkIdKey: Buffer.from(secrets.chunkIdKey, 'hex'),
-    identities: access.identities,
+    // Indexes and snapshots stored before a recipient was added are not encrypted to it, but to the writer.
+    identities: [...access.identities, secrets.writer],
+    fileKeys:
+      access.recovery === undefined
+        ? await readGrants(mirror, keys.grants ?? [], repository.id, access.identities, signal)
+        : new Map(),
     writerIdentity: secrets.writer,
   };
 }
@@ -288,7 +289,11 @@ function checkAgent(agent: string | undefined, { keys, generations }: KeyState):
       hint: 'The config, identity file and writer key must be of one and the same agent.',
     });
   }
-  throw new HoldfastError('wrong_key', `the agent's key was replaced: that of this host counts until ${timestamp(former.untilMs)}`, {
-    hint: 'If this is the agent\'s right host, run `holdfast identity rotate` with the recovery words, which puts the new key into place; if the agent lives elsewhere now, stop it here.',
-  });
+  throw new HoldfastError(
+    'wrong_key',
+    `the agent's key was replaced: that of this host counts until ${timestamp(former.untilMs)}`,
+    {
+      hint: "If this is the agent's right host, run `holdfast identity rotate` with the recovery words, which puts the new key into place; if the agent lives elsewhere now, stop it here.",
+    },
+  );
 }

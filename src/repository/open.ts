@@ -8,15 +8,10 @@ import { chunkIdFunction, gearTable } from '../crypto/chunk-id.ts';
 import { CHUNK_MAX_BYTES } from '../limits.ts';
 import { makeCut, type Cut } from './chunker.ts';
 import { type KeysRecord, type RepositoryRecord } from './format.ts';
-import {
-  checkContentName,
-  lostIfAbsent,
-  parseKey,
-  stampIn,
-  type SnapshotId,
-} from './object-name.ts';
+import { checkContentName, lostIfAbsent, parseKey, stampIn, type SnapshotId } from './object-name.ts';
 import type { RawPath } from '../raw-path.ts';
 import { openIndex } from './index-object.ts';
+import type { FileKeys } from './grants.ts';
 import type { KeyLog, KeyState } from './key-log.ts';
 import { openKeys, type Access, type OpenedKeys, type OpenOptions } from './keys.ts';
 import { readEntries } from './manifest.ts';
@@ -68,6 +63,7 @@ export class Repository {
   readonly idOf: (bytes: Uint8Array) => ChunkId;
   readonly cut: Cut;
   readonly identities: readonly string[];
+  readonly fileKeys: FileKeys;
 
   constructor(mirror: Mirror, opened: OpenedKeys) {
     this.mirror = mirror;
@@ -79,6 +75,7 @@ export class Repository {
     this.chunkIdKey = opened.chunkIdKey;
     this.writerIdentity = opened.writerIdentity;
     this.identities = opened.identities;
+    this.fileKeys = opened.fileKeys;
     this.idOf = chunkIdFunction(opened.chunkIdKey);
     this.cut = makeCut(gearTable(opened.chunkIdKey), opened.repository.chunker);
   }
@@ -248,8 +245,8 @@ export class Repository {
 
   /** @param prefer name of the backend to read from first. */
   reader(index: PackIndex, prefer?: string): ChunkReader {
-    const { mirror, identities, idOf } = this;
-    return new ChunkReader({ mirror, index, identities, idOf, prefer });
+    const { mirror, identities, fileKeys, idOf } = this;
+    return new ChunkReader({ mirror, index, identities, fileKeys, idOf, prefer });
   }
 
   writer(index: PackIndex, seams: { clock: Clock; random: Random; signal?: AbortSignal | undefined }): SnapshotWriter {

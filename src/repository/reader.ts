@@ -8,6 +8,7 @@ import type { Frame } from './pack.ts';
 import type { ChunkLocation, PackIndex, PackInfo } from './pack-index.ts';
 import { release } from '../memory.ts';
 import { openFrame } from './frame.ts';
+import type { FileKeys } from './grants.ts';
 
 /** From this share of a pack on, one request for the whole is cheaper than ranges. */
 const WHOLE_PACK_SHARE = 0.5;
@@ -25,6 +26,8 @@ export interface ReaderOptions {
   mirror: Mirror;
   index: PackIndex;
   identities: readonly string[];
+  /** Of packs that the identities do not open. */
+  fileKeys: FileKeys;
   idOf: (bytes: Uint8Array) => ChunkId;
   /** Name of the backend to read from first. */
   prefer?: string | undefined;
@@ -163,7 +166,7 @@ export class ChunkReader {
     signal: AbortSignal | undefined,
     take: TakeFrame,
   ): Promise<HoldfastError | undefined> {
-    const { index, mirror, identities, prefer } = this.#options;
+    const { index, mirror, identities, fileKeys, prefer } = this.#options;
     const info = index.packs[pack];
     if (!info) throw new HoldfastError('bug', 'a pack number out of range');
     const numbers = [...new Set(chunks.map(({ location }) => location.frame))].toSorted((a, b) => a - b);
@@ -179,7 +182,7 @@ export class ChunkReader {
     const key = packKey(info.id);
     const open = async (bytes: Uint8Array): Promise<Uint8Array> => {
       checkContentName(bytes, info.id, key);
-      const plain = await openAge(bytes, identities);
+      const plain = await openAge(bytes, identities, fileKeys.get(info.id));
       release(bytes);
       return plain;
     };
@@ -211,13 +214,13 @@ export class ChunkReader {
     chunks: readonly WantedChunk[],
     signal: AbortSignal | undefined,
   ): Promise<Map<number, Uint8Array>> {
-    const { mirror, identities, prefer } = this.#options;
+    const { mirror, identities, fileKeys, prefer } = this.#options;
     const key = packKey(info.id);
     const [first, last] = [table[0], table.at(-1)];
     if (!first || !last) throw new HoldfastError('bug', 'a range of no frames');
     const head = { offset: 0, length: info.payloadOffset };
     const payload = await mirror
-      .read(key, (bytes) => openAgeHeader(bytes, identities), { range: head, signal, prefer })
+      .read(key, (bytes) => openAgeHeader(bytes, identities, fileKeys.get(info.id)), { range: head, signal, prefer })
       .catch(lostIfAbsent);
     if (payload.payloadOffset !== info.payloadOffset)
       throw new HoldfastError('damaged', `${key} is not laid out as its index says`);

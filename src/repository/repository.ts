@@ -4,10 +4,12 @@
 export { createRepository, type NewRepository } from './create.ts';
 export { openRepository, type Repository } from './open.ts';
 export { openIdentityLog, type Access, type OpenOptions, type PublicAccess } from './keys.ts';
+export { appendKeyChange, putSecrets, putVault, putWrappedIdentity, type KeyChanges } from './key-changes.ts';
+export { putGrants } from './grants.ts';
 export { CONTEST_MS, type KeyLog, type KeyLogEntry, type KeyState } from './key-log.ts';
 export { HANDLE, timestamp, FORMAT_VERSION } from './format.ts';
 export { parseKey, REPOSITORY_KEY } from './object-name.ts';
-export type { KeysRecord, RepositoryRecord, Signer, SnapshotRecord } from './format.ts';
+export type { KeyChange, KeysRecord, RepositoryRecord, Signer, SnapshotRecord } from './format.ts';
 export type { PackId, SnapshotId } from './object-name.ts';
 export { checkChain, type Snapshot } from './snapshot.ts';
 export { ChunkStream, type ChunkerParameters } from './chunker.ts';

@@ -131,9 +131,9 @@ class Scrub {
     await this.#attempt(name, key, async () => {
       const bytes = await this.#read(backend, key);
       if (this.#options.level !== 'chunks') return checkStored(this.#repository, key, bytes);
-      const { identities, idOf } = this.#repository;
+      const { identities, fileKeys, idOf } = this.#repository;
       checkContentName(bytes, pack.id, key);
-      const plain = await openAge(bytes, identities);
+      const plain = await openAge(bytes, identities, fileKeys.get(pack.id));
       release(bytes);
       const frames = pack.frames.map((entry, frame) => ({ frame, ...entry }));
       const byFrame = Map.groupBy(pack.chunks, ({ frame }) => frame);

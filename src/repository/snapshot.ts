@@ -59,9 +59,13 @@ export async function openSnapshot(
   }
   const timeMs = Date.parse(record.time);
   if (!named.some(({ fromMs, untilMs }) => fromMs <= timeMs && timeMs < untilMs)) {
-    throw new HoldfastError('forged', `${what} is signed by a key that was not the agent's at its time (${record.time})`, {
-      hint: 'A copy of the agent that was replaced, or who stole its key, wrote it. Do not restore it; find out where the key still is.',
-    });
+    throw new HoldfastError(
+      'forged',
+      `${what} is signed by a key that was not the agent's at its time (${record.time})`,
+      {
+        hint: 'A copy of the agent that was replaced, or who stole its key, wrote it. Do not restore it; find out where the key still is.',
+      },
+    );
   }
   return { id: expected.id, record, key: expected.key };
 }

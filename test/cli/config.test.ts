@@ -303,7 +303,8 @@ backends:
   nas: {url: "file:///mnt/nas"}
 commit: {require: 1}
 `;
-    const text = recoveredConfig(old, fresh);
+    const { text, backends } = recoveredConfig(old, fresh);
+    expect(backends.map(({ name }) => name)).toEqual(['nas', 'extra']);
     expect(text).toMatch(/^# mine\n/);
     expect(text).toContain('# where ada lives');
     expect(await load(text)).toEqual({
@@ -320,7 +321,7 @@ commit: {require: 1}
 
   it('is a new one where the old one cannot be used', () => {
     for (const old of ['', 'agent: {', 'agent: {handle: x}\n'])
-      expect(recoveredConfig(old, fresh)).toBe(renderConfig(fresh));
+      expect(recoveredConfig(old, fresh)).toEqual({ text: renderConfig(fresh), backends: fresh.backends });
   });
 });
 

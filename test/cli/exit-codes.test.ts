@@ -20,6 +20,8 @@ it('every kind of failure keeps its exit code', () => {
     insecure_permissions: 12,
     damaged: 13,
     forged: 13,
+    contested: 1,
+    revoked: 12,
     backend_unavailable: 1,
     not_enough_backends: 1,
     source_unreadable: 1,

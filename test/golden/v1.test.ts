@@ -66,7 +66,7 @@ describe('the golden repository v1', () => {
         target: place('state'),
         files,
         foldersOf: () => ({ state: place('local'), cache: place('cache') }),
-        renderConfig: (old) => old,
+        renderConfig: (old) => ({ text: old, backends: [] }),
       },
       seams,
     );

@@ -9,7 +9,15 @@ import { parseWriterKey } from '../../src/identity/writer-key.ts';
 import { wrappedIdentityKey } from '../../src/repository/object-name.ts';
 import { failure, seededRandom } from '../crypto/support.ts';
 import { FaultyBackend } from '../faulty-backend.ts';
-import { contentOf, expectSameTree, makeAgent, packKeysOf, type AgentOptions, type TestAgent } from './support.ts';
+import {
+  contentOf,
+  expectRecoveredTree,
+  expectSameTree,
+  makeAgent,
+  packKeysOf,
+  type AgentOptions,
+  type TestAgent,
+} from './support.ts';
 
 const noise = seededRandom('recover');
 const seed = new Uint8Array(32).fill(7);
@@ -38,7 +46,7 @@ describe.each(wrappers)('an agent with %s', (_, key) => {
     const result = await agent.recover(home);
     expect(result).toMatchObject({ complete: true, lost: [], files: 2, identity: { continuous: true } });
     expect(result.agent.publicKey).toBe(hexOf(agent.signer.publicKey));
-    expectSameTree(join(home, 'state'), agent.state);
+    expectRecoveredTree(join(home, 'state'), agent.state);
     const signer = parseAgentKey(readFileSync(join(home, 'identity.key'), 'utf8'));
     expect(hexOf(signer.seed)).toBe(hexOf(agent.signer.seed));
     const { created: _made, ...writerKey } = parseWriterKey(readFileSync(join(home, 'writer.key'), 'utf8'));
@@ -181,7 +189,7 @@ describe('a recovery', () => {
     expect(result.complete).toBe(false);
     expect(result.lost.length).toBeGreaterThan(0);
     expect(existsSync(join(agent.folder, 'home', 'identity.key'))).toBe(true);
-    expect(readdirSync(join(agent.folder, 'home', 'state')).length).toBe(3 - result.lost.length);
+    expect(readdirSync(join(agent.folder, 'home', 'state')).length).toBe(4 - result.lost.length); // and the marker
   });
 
   test('asks one backend where only one is left', async () => {
@@ -191,7 +199,7 @@ describe('a recovery', () => {
     agent.stores.delete('a');
     const result = await agent.recover(home, { backends: agent.addresses.slice(1) });
     expect(result).toMatchObject({ complete: true, warnings: [] });
-    expectSameTree(join(home, 'state'), agent.state);
+    expectRecoveredTree(join(home, 'state'), agent.state);
   });
 
   test('notices later that the backend it came from was rolled back meanwhile', async () => {

@@ -13,7 +13,7 @@ import { parseWriterKey, type WriterKey } from '../../src/identity/writer-key.ts
 import type { BackendAddress } from '../../src/operations/backends.ts';
 import { backup, type BackupOptions, type BackupResult } from '../../src/operations/backup.ts';
 import { init } from '../../src/operations/init.ts';
-import { recover, type RecoverOptions, type RecoverResult } from '../../src/operations/recover.ts';
+import { MARKER, recover, type RecoverOptions, type RecoverResult } from '../../src/operations/recover.ts';
 import { restore, type RestoreOptions, type RestoreResult } from '../../src/operations/restore.ts';
 import type { Seams } from '../../src/operations/seams.ts';
 import { sync, type SyncResult } from '../../src/operations/sync.ts';
@@ -171,7 +171,7 @@ export async function makeAgent(options: AgentOptions = {}): Promise<TestAgent> 
             config: join(home, 'holdfast.yaml'),
           },
           foldersOf: () => ({ state: join(home, 'local'), cache: join(home, 'cache') }),
-          renderConfig: (old) => old,
+          renderConfig: (old) => ({ text: old, backends: addresses }),
           ...over,
         },
         seams(),
@@ -249,6 +249,14 @@ export function expectSameContent(now: ReadonlyMap<string, Uint8Array>, before: 
 export function expectSameTree(actual: string, wanted: string): void {
   expect(inventory(actual)).toEqual(inventory(wanted));
   expect(contentDifference(actual, wanted)).toBe('');
+}
+
+/** The same for a tree that was recovered: beside the state it holds the marker, which is returned. */
+export function expectRecoveredTree(actual: string, wanted: string): unknown {
+  expect(inventory(actual).filter((line) => !line.startsWith(`${MARKER}\0`))).toEqual(inventory(wanted));
+  const difference = contentDifference(actual, wanted).split('\n').filter(Boolean);
+  expect(difference).toEqual([`Only in ${actual}: ${MARKER}`]);
+  return JSON.parse(readFileSync(join(actual, MARKER), 'utf8'));
 }
 
 /** The keys of all objects of one kind of pack, from the indexes. */

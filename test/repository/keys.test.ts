@@ -121,7 +121,14 @@ describe('a repository', () => {
   test('is not made where there is one, and nothing is changed', async () => {
     const { backends, id } = await make(['a']);
     const second = make(['x']).then(async ({ backends: other }) => {
-      const options = { handle: 'eve', agent: stranger, recovery: stranger, origin: 'derived' as const, next: next.publicKey, nextRecovery: nextRecovery.publicKey };
+      const options = {
+        handle: 'eve',
+        agent: stranger,
+        recovery: stranger,
+        origin: 'derived' as const,
+        next: next.publicKey,
+        nextRecovery: nextRecovery.publicKey,
+      };
       await createRepository(mirrorOf([...other, ...backends]), {
         ...options,
         id: 'ee'.repeat(16),
@@ -179,10 +186,7 @@ describe('a backend that holds', () => {
   });
 
   test('nothing, alone, is no repository', async () => {
-    const error = await failure(
-      () => open(mirrorOf([['a', createMemory('a')]]), restoreAccess),
-      'no_repository',
-    );
+    const error = await failure(() => open(mirrorOf([['a', createMemory('a')]]), restoreAccess), 'no_repository');
     expect(error.message).toContain('a');
     expect(error.hint).toContain('init');
   });
@@ -280,10 +284,7 @@ test('an identity that opens nothing here is a wrong key', async () => {
 
 test('an agent whose key is not the one expected is refused', async () => {
   const { backends, writerAccess } = await make();
-  await failure(
-    () => open(mirrorOf(backends), { ...writerAccess, agent: hexOf(stranger.publicKey) }),
-    'wrong_key',
-  );
+  await failure(() => open(mirrorOf(backends), { ...writerAccess, agent: hexOf(stranger.publicKey) }), 'wrong_key');
 });
 
 describe('the key records', () => {

@@ -1,0 +1,82 @@
+/**
+ * The recovery key file: what is given to somebody who may replace or revoke the agent's key in an emergency, and nothing else. It reads no
+ * snapshot and signs none. It serves once: the entry it signs commits to the next recovery key, which only the words give.
+ */
+import { publicKeyOf, PUBLIC_KEY_BYTES, SEED_BYTES } from '../crypto/ed25519.ts';
+import { hex, sha256Hex, unhex } from '../crypto/hash.ts';
+import { HoldfastError } from '../errors.ts';
+import { fingerprint, type SigningKey } from './agent-key.ts';
+import { recoveryKey, type Root } from './root.ts';
+
+export interface RecoveryKey {
+  /** 32 lower-case hexadecimal digits. */
+  repositoryId: string;
+  /** The recovery authority of its generation. Secret. */
+  key: SigningKey;
+  /** Public key of the generation that an entry signed with this key names, 64 hexadecimal digits. */
+  next: string;
+  /** SHA-256 of the public key of the generation after that, 64 hexadecimal digits. */
+  afterNext: string;
+}
+
+const VERSION_LINE = 'holdfast-recovery-key v1';
+const REPOSITORY_ID_BYTES = 16;
+
+/** The recovery key of a generation, as `formatRecoveryKey` takes it. */
+export function recoveryKeyOfGeneration(root: Root, generation: number, repositoryId: string): RecoveryKey {
+  return {
+    repositoryId,
+    key: recoveryKey(root, generation),
+    next: hex(recoveryKey(root, generation + 1).publicKey),
+    afterNext: sha256Hex(recoveryKey(root, generation + 2).publicKey),
+  };
+}
+
+/** The file's text. Secret. */
+export function formatRecoveryKey({ repositoryId, key, next, afterNext }: RecoveryKey): string {
+  return `# holdfast recovery key ${fingerprint(key.publicKey)} of the repository ${repositoryId}
+#
+# Who has this file can replace the agent's key, revoke it, or replace its relays, once. The agent has three days to object.
+# It reads no backup. Keep it away from the agent's host and from the paper (mode 600).
+# To use it: holdfast recover --emergency --recovery-key THIS-FILE --from URL
+${VERSION_LINE}
+repository ${repositoryId}
+recovery-seed ${hex(key.seed)}
+next-recovery ${next}
+after-next-hash ${afterNext}
+`;
+}
+
+/** Reads the file. Throws `unsupported_format` for another version, `damaged` for anything else; no message holds a secret. */
+export function parseRecoveryKey(text: string): RecoveryKey {
+  const lines = text
+    .split('\n')
+    .map((line) => line.trim())
+    .filter((line) => line !== '' && !line.startsWith('#'));
+  const version = lines.shift() ?? '';
+  if (version !== VERSION_LINE) {
+    if (/^holdfast-recovery-key v\d{1,9}$/.test(version))
+      throw new HoldfastError('unsupported_format', 'the recovery key file is of a newer version', {
+        hint: 'Use a newer version of holdfast.',
+      });
+    throw damaged(`it does not start with "${VERSION_LINE}"`);
+  }
+  const take = (name: string, bytes: number): Uint8Array => {
+    const [found, value, ...more] = (lines.shift() ?? '').split(' ');
+    if (found !== name || value === undefined || more.length > 0)
+      throw damaged(`expected the line "${name} …" in its place`);
+    return unhex(value, bytes, `"${name}" in the recovery key file`);
+  };
+  const repositoryId = hex(take('repository', REPOSITORY_ID_BYTES));
+  const seed = take('recovery-seed', SEED_BYTES);
+  const next = hex(take('next-recovery', PUBLIC_KEY_BYTES));
+  const afterNext = hex(take('after-next-hash', 32));
+  if (lines.length > 0) throw damaged(`it has ${lines.length} lines too many`);
+  return { repositoryId, key: { seed, publicKey: publicKeyOf(seed) }, next, afterNext };
+}
+
+function damaged(problem: string): HoldfastError {
+  return new HoldfastError('damaged', `the recovery key file is damaged: ${problem}`, {
+    hint: 'Use another copy of it, or make it again from the recovery words: holdfast identity export --format recovery.',
+  });
+}

@@ -1,0 +1,77 @@
+/** What this host remembers of the repository, held against what the backends show now. */
+import type { Warning } from '../entry.ts';
+import { HoldfastError } from '../errors.ts';
+import { timestamp, type Repository, type SnapshotId } from '../repository/repository.ts';
+import { readKnownSnapshots, readLocalState, writeKnownSnapshots, type LocalFolders } from './local-state.ts';
+
+/**
+ * The snapshot to follow. What this host remembers is held against what the backends show: storage that lost or hides the newest snapshots is
+ * told, and the chain goes on from what is remembered, so that the gap stays visible.
+ */
+export async function findParent(
+  repository: Repository,
+  folders: LocalFolders,
+  warnings: Warning[],
+  signal: AbortSignal | undefined,
+): Promise<{ parent: { id: SnapshotId } | undefined; seq: number }> {
+  const last = readLocalState(folders)?.last;
+  const known = readKnownSnapshots(folders);
+  const trusted = new Map(known);
+  if (last) trusted.delete(last.id); // what an alarm may depend on is not taken from a cache
+  const { newest, numbers, problems } = await repository.newestSnapshot(trusted, signal);
+  writeKnownSnapshots(folders, numbers, known);
+  for (const { key, error } of problems)
+    warnings.push({ code: 'snapshot_damaged', message: `${key}: ${error.message}`, incomplete: true });
+  if (last && (!newest || newest.record.seq < last.seq)) {
+    const what = `this host made snapshot ${last.id.slice(0, 8)} (number ${last.seq})`;
+    const down = repository.mirror.states().filter(({ state }) => state === 'failed');
+    warnings.push(
+      down.length === 0
+        ? {
+            code: 'rolled_back',
+            message: `${what}, but no backend shows it: storage was rolled back or has lost it`,
+            incomplete: true,
+          }
+        : { code: 'newest_out_of_reach', message: `${what}, which is on none of the backends that can be reached now` },
+    );
+    return { parent: last, seq: last.seq + 1 };
+  }
+  if (last && newest && newest.record.seq === last.seq && newest.id !== last.id) {
+    warnings.push({
+      code: 'forked',
+      message: `snapshot ${newest.id.slice(0, 8)} has the number ${last.seq} of this host's own last snapshot: another copy of the agent is writing`,
+      incomplete: true,
+    });
+  }
+  return { parent: newest && { id: newest.id }, seq: newest ? newest.record.seq + 1 : 0 };
+}
+
+/**
+ * Storage that hides the newest entries of the identity log would have a removed recipient read again, or a replaced key sign: nothing is
+ * written then.
+ * @throws `forged`, or `not_enough_backends` while a backend that may have them is out of reach
+ */
+export function checkLogIsComplete(repository: Repository, folders: LocalFolders): void {
+  const remembered = readLocalState(folders)?.keys ?? 0;
+  if (repository.log.length > remembered) return;
+  const what = `this host knows entry ${remembered} of the identity log, and no backend that can be reached shows it`;
+  const isAllThere = repository.mirror.states().every(({ state }) => state === 'ok');
+  throw new HoldfastError(isAllThere ? 'forged' : 'not_enough_backends', what, {
+    hint: isAllThere
+      ? 'Storage was rolled back, or hides it: find out who can write there. Nothing was written.'
+      : 'Bring the missing backend back first: it has changes of keys that the others lack.',
+  });
+}
+
+/** That somebody with the recovery key is about to change the agent's keys: the agent's host is where it can be stopped. */
+export function pendingChangeWarnings({ state: { pending } }: Repository): Warning[] {
+  if (!pending) return [];
+  const what = `the recovery authority has begun to ${pending.record.change} (entry ${pending.record.seq} of the identity log), in force from ${timestamp(pending.inForceFromMs)}`;
+  return [
+    {
+      code: 'contested_change',
+      message: `${what}; if nobody you trust did this: \`holdfast identity object\``,
+      incomplete: true,
+    },
+  ];
+}

@@ -1,0 +1,154 @@
+/** The identity log: looking at it, and what the agent may do alone with the key on its host: its relays, and objecting. */
+import type { Warning } from '../entry.ts';
+import { HoldfastError } from '../errors.ts';
+import type { Mirror } from '../backend/mirror.ts';
+import { fingerprint, type SigningKey } from '../identity/agent-key.ts';
+import {
+  appendKeyChange,
+  openIdentityLog,
+  timestamp,
+  type KeyChange,
+  type KeyLogEntry,
+  type KeyState,
+  type PublicAccess,
+} from '../repository/repository.ts';
+import { failedBackendWarnings, openMirror, type BackendAddress } from './backends.ts';
+import { takeLock } from './lock.ts';
+import type { Seams } from './seams.ts';
+
+export interface LogOptions {
+  backends: readonly BackendAddress[];
+  /** Which repository and agent are meant. */
+  access: PublicAccess;
+}
+
+/** An entry of the log, for people and scripts. */
+export interface LogRow {
+  seq: number;
+  /** SHA-256 of the key record as stored. */
+  id: string;
+  previous: string | null;
+  created: string;
+  change: KeyChange | 'genesis';
+  by: KeyLogEntry['by'];
+  /** Later than `created` for what the agent may object to. */
+  inForceFrom: string;
+  /** `current` holds now; `pending` may still be objected to; `objected` never came into force. */
+  state: 'current' | 'past' | 'pending' | 'objected';
+  agent: { fingerprint: string; publicKey: string; origin: 'derived' | 'imported' };
+  recovery: string;
+  relays: readonly string[];
+}
+
+export interface IdentityLog {
+  repository: string;
+  handle: string;
+  entries: LogRow[];
+  /** The relays in force. */
+  relays: readonly string[];
+  isRevoked: boolean;
+  warnings: Warning[];
+}
+
+/** Nothing secret is needed: the log is public to who can read a backend. */
+export async function identityLog({ backends, access }: LogOptions, seams: Seams): Promise<IdentityLog> {
+  await using mirror = await openMirror(backends, seams);
+  const { repository, log, state } = await openIdentityLog(mirror, access, seams);
+  return {
+    repository: repository.id,
+    handle: state.keys.agent.handle,
+    entries: log.map((entry, i) => logRow(entry, stateOf(entry, log[i + 1], state))),
+    relays: state.keys.relays ?? [],
+    isRevoked: state.entry.isRevoked,
+    warnings: failedBackendWarnings(mirror),
+  };
+}
+
+function stateOf(entry: KeyLogEntry, next: KeyLogEntry | undefined, now: KeyState): LogRow['state'] {
+  if (entry === now.entry) return 'current';
+  if (entry === now.pending) return 'pending';
+  return next?.record.change === 'object' ? 'objected' : 'past';
+}
+
+export function logRow({ id, record, by, inForceFromMs }: KeyLogEntry, state: LogRow['state']): LogRow {
+  const { seq, previous, created, agent } = record;
+  return {
+    seq,
+    id,
+    previous,
+    created,
+    change: record.change ?? 'genesis',
+    by,
+    inForceFrom: timestamp(inForceFromMs),
+    state,
+    agent: {
+      fingerprint: fingerprint(Buffer.from(agent.publicKey, 'hex')),
+      publicKey: agent.publicKey,
+      origin: agent.origin,
+    },
+    recovery: fingerprint(Buffer.from(record.recovery, 'hex')),
+    relays: record.relays ?? [],
+  };
+}
+
+/** Who holds a new entry, and which backends dropped out before they had it. */
+export interface Appended {
+  entry: LogRow;
+  backends: string[];
+  warnings: Warning[];
+}
+
+export function appended(mirror: Mirror, entry: KeyLogEntry, nowMs: number): Appended {
+  return {
+    entry: logRow(entry, entry.inForceFromMs > nowMs ? 'pending' : 'current'),
+    backends: mirror.live().map(({ name }) => name),
+    warnings: failedBackendWarnings(mirror).map((warning) => ({ ...warning, incomplete: true })),
+  };
+}
+
+export interface AgentChangeOptions extends LogOptions {
+  /** The agent's key on this host. */
+  signer: SigningKey;
+  lockFolder: string;
+}
+
+/** Cancels what the recovery authority began and what is not in force yet. @throws `usage` when there is nothing of the kind */
+export async function objectToRecovery(options: AgentChangeOptions, seams: Seams): Promise<Appended> {
+  using _lock = takeLock(options.lockFolder, 'change of keys');
+  await using mirror = await openMirror(options.backends, seams);
+  const { log, state } = await openIdentityLog(mirror, options.access, seams);
+  if (!state.pending) {
+    throw new HoldfastError('usage', 'there is nothing to object to: no change by the recovery authority is waiting', {
+      hint: '`holdfast identity log` shows what was changed, and when.',
+    });
+  }
+  const entry = await appendKeyChange(mirror, log, 'object', {}, [options.signer], seams);
+  return appended(mirror, entry, seams.clock.now());
+}
+
+/** Replaces the list of relays at which the agent can be met. */
+export async function setRelays(
+  options: AgentChangeOptions & { relays: readonly string[] },
+  seams: Seams,
+): Promise<Appended> {
+  checkRelays(options.relays);
+  using _lock = takeLock(options.lockFolder, 'change of keys');
+  await using mirror = await openMirror(options.backends, seams);
+  const { log } = await openIdentityLog(mirror, options.access, seams);
+  const entry = await appendKeyChange(mirror, log, 'relays', { relays: [...options.relays] }, [options.signer], seams);
+  return appended(mirror, entry, seams.clock.now());
+}
+
+const RELAYS_MAX = 16;
+const RELAY = /^[a-z][a-z0-9+.-]*:\/\/[\x21-\x7e]{1,480}$/;
+
+/** @throws `usage` */
+export function checkRelays(relays: readonly string[]): void {
+  const wrong = relays.findIndex((relay) => !RELAY.test(relay) || /\/\/[^/]*@/.test(relay));
+  if (wrong >= 0)
+    throw new HoldfastError('usage', `relay ${wrong + 1} is no URL without credentials`, {
+      hint: 'Give it as wss://host/path; the log is public, so no user or password may be in it.',
+    });
+  if (relays.length > RELAYS_MAX)
+    throw new HoldfastError('usage', `at most ${RELAYS_MAX} relays, got ${relays.length}`);
+}

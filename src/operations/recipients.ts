@@ -1,0 +1,163 @@
+/** `recipients`: who can read the backups besides the words. */
+import type { Warning } from '../entry.ts';
+import { HoldfastError } from '../errors.ts';
+import { checkAgeRecipient } from '../crypto/age.ts';
+import { recoveryKey } from '../identity/root.ts';
+import { formatOpenSsh } from '../identity/agent-key.ts';
+import {
+  appendKeyChange,
+  openIdentityLog,
+  putGrants,
+  putSecrets,
+  putWrappedIdentity,
+  type PublicAccess,
+  type Repository,
+} from '../repository/repository.ts';
+import { agentKeyOf, derivedKey, openForRestore, requireRoot, type RestoreSecret } from './access.ts';
+import { failedBackendWarnings, openMirror, type BackendAddress } from './backends.ts';
+import { checkLogIsComplete } from './continuity.ts';
+import { appended } from './identity-log.ts';
+import { readLocalState, writeLocalState, type LocalFolders } from './local-state.ts';
+import { takeLock } from './lock.ts';
+import type { Seams } from './seams.ts';
+
+export interface Recipient {
+  /** `age1…` */
+  recipient: string;
+  /** `words`: the key that the recovery words give. `added`: any other that restores. `writer`: hosts that make snapshots and read none. */
+  kind: 'words' | 'added' | 'writer';
+}
+
+export interface RecipientsResult {
+  recipients: Recipient[];
+  /** Packs stored before that an added recipient cannot read, for they are lost or damaged. */
+  unread: number;
+  backends: string[];
+  warnings: Warning[];
+}
+
+/** Needs no secret: recipients are public to who can read a backend. */
+export async function listRecipients(
+  { backends, access }: { backends: readonly BackendAddress[]; access: PublicAccess },
+  seams: Seams,
+): Promise<RecipientsResult> {
+  await using mirror = await openMirror(backends, seams);
+  const { state } = await openIdentityLog(mirror, access, seams);
+  const warnings = failedBackendWarnings(mirror);
+  return {
+    recipients: rows(state.keys.recipients),
+    unread: 0,
+    backends: mirror.live().map(({ name }) => name),
+    warnings,
+  };
+}
+
+export interface RecipientsOptions {
+  backends: readonly BackendAddress[];
+  secret: RestoreSecret;
+  repository: string;
+  /** `age1…` */
+  recipient: string;
+  folders: LocalFolders;
+}
+
+/**
+ * From the next backup on, packs are encrypted to the recipient too; for those stored before it is granted their file keys. It needs the words:
+ * a host alone, or somebody who talks its agent into it, must not let others read.
+ * @throws `usage` for one that is there already, `missing_key`, `contested`
+ */
+export async function addRecipient(options: RecipientsOptions, seams: Seams): Promise<RecipientsResult> {
+  const { recipient } = options;
+  checkAgeRecipient(recipient);
+  return change(options, seams, async (repository) => {
+    const { recipients, grants = [] } = repository.keys;
+    if ([...recipients.restore, ...recipients.writer].includes(recipient))
+      throw new HoldfastError('usage', 'this recipient is there already', {
+        hint: '`holdfast recipients list` shows them.',
+      });
+    const granted = await putGrants(repository, recipient, seams);
+    return {
+      restore: [...recipients.restore, recipient],
+      grants: [...grants, ...granted.ids],
+      unread: granted.lost.length,
+    };
+  });
+}
+
+/**
+ * What is stored from now on is not encrypted to it any more. What it could read before it still can.
+ * @throws `not_found`; `usage` for the recipient of the words, without which nobody could recover
+ */
+export async function removeRecipient(options: RecipientsOptions, seams: Seams): Promise<RecipientsResult> {
+  return change(options, seams, (repository) => {
+    const { recipients, grants = [] } = repository.keys;
+    const at = recipients.restore.indexOf(options.recipient);
+    if (at < 0)
+      throw new HoldfastError('not_found', 'this is none of the recipients that restore', {
+        hint: '`holdfast recipients list` shows them.',
+      });
+    if (at === 0)
+      throw new HoldfastError('usage', 'this is the key of the recovery words: without it nobody could recover', {
+        hint: 'If the words were seen by others, make a new repository with new words.',
+      });
+    return Promise.resolve({
+      restore: recipients.restore.filter((one) => one !== options.recipient),
+      grants,
+      unread: 0,
+    });
+  });
+}
+
+async function change(
+  { backends, secret, repository: id, folders }: RecipientsOptions,
+  seams: Seams,
+  plan: (repository: Repository) => Promise<{ restore: string[]; grants: string[]; unread: number }>,
+): Promise<RecipientsResult> {
+  const root = requireRoot(secret, 'a change of recipients');
+  using _lock = takeLock(folders.state, 'change of keys');
+  await using mirror = await openMirror(backends, seams);
+  const repository = await openForRestore(mirror, secret, { repository: id }, seams);
+  checkLogIsComplete(repository, folders);
+  const { keys, log } = repository;
+  const agent = await agentKeyOf(repository, secret, seams.signal);
+  const authority = derivedKey(root, recoveryKey, log, (publicKey) => publicKey === keys.recovery);
+  if (!authority) throw new HoldfastError('wrong_key', 'these words are not the recovery authority of this repository');
+
+  const { restore, grants, unread } = await plan(repository);
+  const sealing = { random: seams.random, signal: seams.signal };
+  const secrets = await putSecrets(
+    mirror,
+    {
+      repository: repository.id,
+      chunkIdKey: Buffer.from(repository.chunkIdKey).toString('hex'),
+      writer: repository.writerIdentity,
+    },
+    { recipients: [...restore, ...keys.recipients.writer], ...sealing },
+  );
+  const keyFile = Buffer.from(formatOpenSsh(agent, keys.agent.handle, seams.random));
+  const identity = await putWrappedIdentity(mirror, keys.agent.publicKey, keyFile, { recipients: restore, ...sealing });
+  const recipients = { restore, writer: keys.recipients.writer };
+  const entry = await appendKeyChange(
+    mirror,
+    log,
+    'recipients',
+    { recipients, secrets, identity, ...(grants.length > 0 ? { grants } : {}) },
+    [agent, authority.key],
+    seams,
+  );
+  const memory = readLocalState(folders);
+  writeLocalState(folders, {
+    last: memory?.last ?? null,
+    backends: memory?.backends ?? [],
+    keys: entry.record.seq,
+  });
+  const { backends: holders, warnings } = appended(mirror, entry, seams.clock.now());
+  return { recipients: rows(recipients), unread, backends: holders, warnings };
+}
+
+function rows({ restore, writer }: { restore: readonly string[]; writer: readonly string[] }): Recipient[] {
+  return [
+    ...restore.map((recipient, i): Recipient => ({ recipient, kind: i === 0 ? 'words' : 'added' })),
+    ...writer.map((recipient): Recipient => ({ recipient, kind: 'writer' })),
+  ];
+}
