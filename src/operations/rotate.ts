@@ -78,7 +78,7 @@ export async function rotateIdentity(options: RotateOptions, seams: Seams): Prom
     agent: { publicKey: agent.publicKey, fingerprint: fingerprint(key.publicKey), origin: agent.origin },
     previous: { publicKey: previous, fingerprint: fingerprint(Buffer.from(previous, 'hex')) },
     wasInterrupted: isInterrupted,
-    files: { ...files, kept: isNewHere ? kept : null },
+    files: { identity: files.identity, writerKey: files.writerKey, kept: isNewHere ? kept : null },
     ...appended(mirror, entry, seams.clock.now()),
     entry: logRow(entry, 'current'),
   };
