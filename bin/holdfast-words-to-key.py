@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Turns the 24 words of a holdfast agent into the age key file that opens its repository, without holdfast.
 
-    python3 holdfast-words-to-key.py --output key.txt             types the words in, or: < words.txt
+    python3 holdfast-words-to-key.py --output key.txt             types the words in, or: < words.txt, or what a scanner printed
     python3 holdfast-words-to-key.py --output key.txt --post-quantum
     python3 holdfast-words-to-key.py --recovery-public-key        prints the key that must have signed holdfast.json
 
@@ -134,15 +134,47 @@ worry worth wrap wreck wrestle wrist write wrong yard year yellow you young yout
 """.split()
 
 
+def words_lines(text):
+    """The lines with the words, also in what a scanner printed of the whole paper: each of its codes says in a line what it holds."""
+    sections = {"": []}
+    current = sections[""]
+    for line in text.lstrip("\ufeff").splitlines():
+        scanned = re.match(r"\s*([A-Z][\w/-]*):", line)
+        if scanned:
+            line = line[scanned.end() :]
+            current = sections[""] if scanned[1] == "QR-Code" else []
+        code = re.match(r"\s*# holdfast/\d+ ([a-z-]+) ", line)
+        if code:
+            current = sections[code[1]] = []
+        current.append(line)
+    return sections.get("words", sections[""])
+
+
 def root_of(text):
-    """The 32 bytes of 24 words; lines starting with # and numbers before words are ignored. Errors never repeat a word."""
-    lines = [line for line in text.splitlines() if not line.lstrip().startswith("#")]
-    words = re.sub(r"\d+[.:)]?", " ", " ".join(lines)).lower().split()
+    """The 32 bytes of 24 words, of which four letters are enough; numbers before words are ignored. Errors never repeat a word."""
+    words, checks = [], {}
+    for line in words_lines(text):
+        listed = re.match(r"\s*#\s*row checks:(.*)", line, re.I)
+        if listed:
+            checks.update(enumerate(listed[1].split(), 1))
+        for token in [] if line.lstrip().startswith("#") else line.lower().split():
+            if re.fullmatch(r"=?\d{4}", token):
+                if not words or len(words) % 4:
+                    sys.exit(f"the check of a row stands after {len(words)} words: a word is missing, or one too many")
+                if checks.setdefault(len(words) // 4, token[-4:]) != token[-4:]:
+                    sys.exit(f"row {len(words) // 4} has two different checks")
+            elif re.sub(r"^\d+[.:)]?", "", token):
+                words.append(re.sub(r"^\d+[.:)]?", "", token))
     if len(words) != 24:
         sys.exit(f"expected 24 words, found {len(words)}")
-    unknown = [i + 1 for i, word in enumerate(words) if word not in WORDS]
+    words = [next((w for w in WORDS if w == word or len(word) > 3 and w.startswith(word)), None) for word in words]
+    unknown = [i + 1 for i, word in enumerate(words) if word is None]
     if unknown:
         sys.exit(f"not in the word list: the words at the positions {unknown}")
+    for row, check in sorted(checks.items()):
+        places = range(4 * row - 3, 4 * row + 1)
+        if row > 6 or f"{sum(WORDS.index(words[i - 1]) * i for i in places) % 2053:04}" != check:
+            sys.exit(f"checksum, row {row}: a word there is not the one on the paper, or two stand in the wrong order")
     number = 0
     for word in words:
         number = number << 11 | WORDS.index(word)

@@ -20,7 +20,8 @@ export const FACADES = { repository: 'repository/repository.ts' };
 /** Packages that belong to one folder: [pattern, folder, files elsewhere that may import them too]. */
 export const PACKAGES = [
   [/^(node:)?crypto$/, 'crypto', ['clock.ts']],
-  [/^(@noble\/|@scure\/bip39|age-encryption)/, 'crypto', []],
+  [/^(@noble\/|@scure\/bip39|age-encryption|bcrypt-pbkdf)/, 'crypto', []],
+  [/^(@zxcvbn-ts\/|pdfkit|qr$)/, 'identity', []],
   [/^@oclif\//, 'cli', []],
   [/^(node:)?(process|tty)(\/|$)/, 'cli', []],
   [/^(node:)?(timers|perf_hooks)(\/|$)/, '', ['clock.ts']],

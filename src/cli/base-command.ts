@@ -80,6 +80,18 @@ export abstract class HoldfastCommand<T extends typeof Command, R> extends Comma
     return loadConfig(findConfigPath(this.flags.config, process.env, process.cwd()));
   }
 
+  /** The same, or undefined when there is none and none was named. */
+  protected async loadConfigIfAny(): Promise<Config | undefined> {
+    const { findConfigPath, loadConfig } = await import('./config.ts');
+    let path: string;
+    try {
+      path = findConfigPath(this.flags.config, process.env, process.cwd());
+    } catch {
+      return undefined;
+    }
+    return loadConfig(path);
+  }
+
   /** Writes raw bytes as the result; false when nobody reads any more, and the command may stop. */
   protected stdout(bytes: Uint8Array): Promise<boolean> {
     return writeStdout(bytes);

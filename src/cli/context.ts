@@ -3,15 +3,21 @@ import { homedir } from 'node:os';
 import { isAbsolute, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { HoldfastError } from '../errors.ts';
-import { parseAgentKey, type SigningKey } from '../identity/agent-key.ts';
-import { parseWordsText } from '../identity/root.ts';
+import { isEncryptedAgentKey, openAgentKey, parseAgentKey, type SigningKey } from '../identity/agent-key.ts';
+import type { RecoverySource } from '../identity/recovery-text.ts';
 import { readSecretFile } from '../identity/secret-file.ts';
 import { parseWriterKey, type WriterKey } from '../identity/writer-key.ts';
 import type { ExpectedRepository, RestoreSecret } from '../operations/access.ts';
+import type { AgentChangeOptions } from '../operations/identity-log.ts';
 import type { LocalFolders } from '../operations/local-state.ts';
 import type { Access } from '../repository/repository.ts';
 import type { Config } from './config.ts';
-import { readRestoreSecret, type SecretTerminal } from './secrets.ts';
+import {
+  readPassphrase,
+  readRestoreSecret,
+  type PassphraseFlagValues,
+  type RestoreSecretFlagValues,
+} from './secrets.ts';
 
 type Environment = Readonly<Record<string, string | undefined>>;
 
@@ -49,6 +55,19 @@ export async function readHostKeys(
   return { writerKey, signer, access: accessOf(writerKey) };
 }
 
+/** A private key file in any form that is accepted, with its passphrase where it needs one. */
+export async function readAgentKey(
+  path: string,
+  flags: PassphraseFlagValues,
+  signal: AbortSignal,
+): Promise<{ key: SigningKey; wasEncrypted: boolean }> {
+  const text = await readText(path);
+  if (!isEncryptedAgentKey(text)) return { key: parseAgentKey(text), wasEncrypted: false };
+  const terminal = { stdin: process.stdin, stderr: process.stderr, signal };
+  const passphrase = await readPassphrase(flags, process.env, terminal, { what: path, confirm: false });
+  return { key: await openAgentKey(text, passphrase), wasEncrypted: true };
+}
+
 export async function readWriterKey(agent: NonNullable<Config['agent']>): Promise<WriterKey> {
   return parseWriterKey(await readText(agent.writerKey));
 }
@@ -76,14 +95,31 @@ export async function expectedRepository(config: Config): Promise<ExpectedReposi
   }
 }
 
-/** The secret that restores, parsed. */
+/** For what the agent does alone, with the key of this host. */
+export async function agentChange({
+  agent,
+  backends,
+}: Required<Pick<Config, 'agent' | 'backends'>>): Promise<AgentChangeOptions> {
+  const { writerKey, signer } = await readHostKeys(agent);
+  return {
+    backends,
+    access: { repository: writerKey.repositoryId, agent: Buffer.from(signer.publicKey).toString('hex') },
+    signer,
+    lockFolder: localFolders(process.env, writerKey.repositoryId).state,
+  };
+}
+
+/** The secret that restores, parsed, and what it was read from. */
 export async function restoreSecret(
-  flags: { 'words-file'?: string | undefined; 'identity-file'?: string | undefined },
+  flags: RestoreSecretFlagValues,
   signal: AbortSignal,
-): Promise<RestoreSecret> {
-  const terminal: SecretTerminal = { stdin: process.stdin, stderr: process.stderr, signal };
-  const secret = await readRestoreSecret(flags, process.env, terminal);
-  return secret.kind === 'words' ? { kind: 'root', root: parseWordsText(secret.text) } : secret;
+  env: Environment = process.env,
+): Promise<RestoreSecret & { source: RecoverySource | 'vault' }> {
+  const given = await readRestoreSecret(flags, env, { stdin: process.stdin, stderr: process.stderr, signal });
+  if (given.kind === 'identities') return { ...given, source: 'age-key' };
+  const { parseRecoveryText } = await import('../identity/recovery-text.ts');
+  const secret = parseRecoveryText(given.texts);
+  return given.from === 'vault' ? { ...secret, source: 'vault' } : secret;
 }
 
 /** Files and folders of holdfast's own that are never part of a snapshot, wherever they lie. */

@@ -1,5 +1,6 @@
 /** Text for people, made of results. Whatever comes from files or storage passes `escapeForDisplay` on its way. */
 import type { Warning } from '../entry.ts';
+import { rowCheck, ROWS, WORDS_A_ROW } from '../crypto/words.ts';
 import { escapeForDisplay } from '../raw-path.ts';
 
 /** One row a line, columns padded to the widest cell; columns named in `right` are aligned to the right. */
@@ -41,15 +42,13 @@ export function warningLines(warnings: readonly Warning[], most = 20): string {
   return lines(...shown);
 }
 
-/** The recovery words in numbered rows of four, as they are written on paper. */
+/** The recovery words in numbered rows of four with the check of each, as they are written on paper. */
 export function wordGrid(words: readonly string[]): string {
   const cells = words.map((word, i) => `${String(i + 1).padStart(2)}. ${word.padEnd(9)}`);
-  const rows = Array.from({ length: Math.ceil(cells.length / 4) }, (_, row) =>
-    cells
-      .slice(row * 4, row * 4 + 4)
-      .join(' ')
-      .trimEnd(),
-  );
+  const rows = Array.from({ length: ROWS }, (_, row) => {
+    const [from, to] = [row * WORDS_A_ROW, (row + 1) * WORDS_A_ROW];
+    return `${cells.slice(from, to).join(' ')} = ${rowCheck(row + 1, words.slice(from, to))}`;
+  });
   return lines(...rows);
 }
 

@@ -74,7 +74,9 @@ export function parseCodes(text: string): { codes: PaperCode[]; rest: string[] }
       .trim();
     const isWhole = shortHash(`${name} ${number}/${count} ${set}\n${body}`) === hash;
     if (type === undefined || number < 1 || number > count || count > PARTS_MAX || !isWhole) {
-      throw bad(`the QR code "${name}", part ${part} of ${parts}, was not read whole`);
+      throw bad(
+        `${type === undefined ? 'a QR code' : `the QR code "${type}", part ${number} of ${count},`} was not read whole`,
+      );
     }
     const key = `${type} ${set} ${count}`;
     const known = sets.get(key) ?? { type, set, parts: Array.from({ length: count }, () => undefined) };
@@ -83,7 +85,8 @@ export function parseCodes(text: string): { codes: PaperCode[]; rest: string[] }
   }
   const codes = [...sets.values()].map(({ type, set, parts }): PaperCode => {
     const missing = parts.flatMap((part, i) => (part === undefined ? [i + 1] : []));
-    if (missing.length > 0) throw bad(`of the QR code "${type}" part ${missing.join(', ')} of ${parts.length} is missing`);
+    if (missing.length > 0)
+      throw bad(`of the QR code "${type}" part ${missing.join(', ')} of ${parts.length} is missing`);
     const body = parts.join('');
     if (shortHash(body) !== set) throw bad(`the parts of the QR code "${type}" do not belong together`);
     return { type, body };

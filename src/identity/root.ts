@@ -3,48 +3,39 @@ import type { Random } from '../clock.ts';
 import { ageIdentityFromSeed, type AgeKind } from '../crypto/age.ts';
 import { publicKeyOf } from '../crypto/ed25519.ts';
 import { hkdf } from '../crypto/hash.ts';
-import { ROOT_BYTES, rootFromWordList, WORDS, wordsOf } from '../crypto/words.ts';
+import { ROOT_BYTES, rowCheck, WORDS, WORDS_A_ROW, wordsOf } from '../crypto/words.ts';
 import { assert, HoldfastError } from '../errors.ts';
 import type { SigningKey } from './agent-key.ts';
+import { rootBytesOf } from './words-text.ts';
 
 declare const brand: unique symbol;
 /** 32 bytes. Made only by `newRoot` and by parsing words; never stored on the agent's host after set-up. */
 export type Root = Uint8Array & { readonly [brand]: 'Root' };
 
-const WORDS_A_ROW = 4;
-/** What zbarimg and the like print before the content of a QR code. */
-const SCANNER_PREFIX = /^\s*QR-Code:/i;
-/** A word's number, standing alone or before its word: `7.`, `7:`, `7)` or `7`. */
-const NUMBERED = /^(\d{1,3})[.:)]?(.*)$/s;
-
 export function newRoot(random: Random): Root {
   return random.bytes(ROOT_BYTES) as Root;
 }
 
-/**
- * The root in the text of a words file or of a scanned QR code: words with white space between; lines starting with `#`
- * are ignored; a number may stand before a word and must then be its position. Throws `bad_words`; a message never
- * holds a word.
- */
+/** The root in the text of a words file (see `rootBytesOf`). Throws `bad_words`; a message never holds a word. */
 export function parseWordsText(text: string): Root {
-  const words: string[] = [];
-  let numbered: number | undefined;
-  for (const line of text.replace(/^\ufeff/, '').split(/\r\n|\r|\n/)) {
-    if (line.trimStart().startsWith('#')) continue;
-    for (const token of line.replace(SCANNER_PREFIX, '').split(/\s+/)) {
-      const [, number, rest] = NUMBERED.exec(token) ?? [undefined, undefined, token];
-      if (number !== undefined) numbered = Number(number);
-      if (rest === undefined || rest === '') continue;
-      words.push(rest);
-      if (numbered !== undefined && numbered !== words.length) throw misplaced(numbered, words.length);
-      numbered = undefined;
-    }
-  }
-  return rootFromWordList(words) as Root;
+  return rootBytesOf(text) as Root;
+}
+
+/** The root that SLIP-39 shares give. Throws `bad_words` when they were made of something else. */
+export function rootFromShares(secret: Uint8Array): Root {
+  if (secret.length === ROOT_BYTES) return secret as Root;
+  throw new HoldfastError(
+    'bad_words',
+    `the shares give a secret of ${secret.length} bytes, and a root has ${ROOT_BYTES}`,
+    {
+      hint: 'They were made by another program, for something else.',
+    },
+  );
 }
 
 /**
- * A words file: `notes` (the fingerprint of the agent's key and the like) as comment lines, then the words, four a row.
+ * A words file: `notes` (the fingerprint of the agent's key and the like) and the checks of the rows as comment lines, then the words, four a
+ * row.
  */
 export function formatWordsFile(root: Root, ...notes: string[]): string {
   const comments = [
@@ -56,7 +47,9 @@ export function formatWordsFile(root: Root, ...notes: string[]): string {
   const words = wordsOf(root);
   const rows: string[] = [];
   for (let i = 0; i < words.length; i += WORDS_A_ROW) rows.push(words.slice(i, i + WORDS_A_ROW).join(' '));
-  return [...comments.flatMap((note) => note.split(/[\r\n]+/)).map((line) => `# ${line}`), ...rows, ''].join('\n');
+  const checks = rows.map((row, i) => rowCheck(i + 1, row.split(' ')));
+  const lines = [...comments.flatMap((note) => note.split(/[\r\n]+/)), `row checks: ${checks.join(' ')}`];
+  return [...lines.map((line) => `# ${line}`), ...rows, ''].join('\n');
 }
 
 /** The age identity that opens everything of the repository: label `restore`. */
@@ -81,10 +74,4 @@ function signingKey(root: Root, label: string, generation: number): SigningKey {
   );
   const seed = hkdf(root, `${label}/${generation}`);
   return { seed, publicKey: publicKeyOf(seed) };
-}
-
-function misplaced(number: number, position: number): HoldfastError {
-  return new HoldfastError('bad_words', `the word numbered ${number} stands at position ${position}`, {
-    hint: `Give the words in the order of their numbers, 1 to ${WORDS}, leaving none out.`,
-  });
 }

@@ -1,5 +1,5 @@
 /** Files that hold secrets: never readable by others, never replaced, whole or absent. */
-import { link, mkdir, mkdtemp, open, realpath, rename, rm, type FileHandle } from 'node:fs/promises';
+import { link, lstat, mkdir, mkdtemp, open, realpath, rename, rm, type FileHandle } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import { equalBytes } from '../crypto/hash.ts';
 import { HoldfastError, isHoldfastError, messageOf, systemErrorCode } from '../errors.ts';
@@ -37,6 +37,20 @@ export async function writeSecretFile(path: string, bytes: Uint8Array): Promise<
     if (error instanceof HoldfastError) throw error;
     throw cannot('write', path, error);
   }
+}
+
+/** Throws `exists` when anything is at `path`, `io` when that cannot be known. */
+export async function checkAbsent(path: string): Promise<void> {
+  const found = await lstat(path).catch((error: unknown) => {
+    if (systemErrorCode(error) === 'ENOENT' || systemErrorCode(error) === 'ENOTDIR') return undefined;
+    throw new HoldfastError('io', `cannot look at ${path}: ${systemErrorCode(error) ?? 'unknown error'}`, {
+      cause: error,
+    });
+  });
+  if (found)
+    throw new HoldfastError('exists', `${path} exists already`, {
+      hint: 'Nothing was changed. Move it away or choose another place; a key that is overwritten is gone.',
+    });
 }
 
 /** Finds out whether a secret file could be written at `path`; folders that lack are made. Throws `io`. */

@@ -23,7 +23,7 @@ import {
 import { readFile, type ReadResult } from '../state/read-file.ts';
 import { scan, type ScannedFile, type ScanItem, type ScanProblem } from '../state/scan.ts';
 import { failedBackendWarnings, mishapWarnings, openMirror, type BackendAddress } from './backends.ts';
-import { checkLogIsComplete, findParent, pendingChangeWarnings } from './continuity.ts';
+import { checkLogIsComplete, findParent, MARKER, pendingChangeWarnings } from './continuity.ts';
 import {
   ManifestCache,
   ManifestCacheWriter,
@@ -234,7 +234,7 @@ class Run {
     using cache = parent && ManifestCache.open(folders, parent.id);
     const manifest = new ManifestStream(this.#repository, this.#writer);
     for (const item of scan(state.root, {
-      exclude: state.exclude,
+      exclude: [...state.exclude, `/${MARKER}`],
       keepOut: state.keepOut,
       signal: this.#seams.signal,
     })) {

@@ -46,6 +46,9 @@ export async function findParent(
   return { parent: newest && { id: newest.id }, seq: newest ? newest.record.seq + 1 : 0 };
 }
 
+/** In the root of a state that was restored, for the agent to read; never part of a snapshot. */
+export const MARKER = 'holdfast-restored.json';
+
 /**
  * Storage that hides the newest entries of the identity log would have a removed recipient read again, or a replaced key sign: nothing is
  * written then.

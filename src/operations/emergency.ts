@@ -4,11 +4,10 @@ import { hex } from '../crypto/hash.ts';
 import { publicKeyOf, SEED_BYTES } from '../crypto/ed25519.ts';
 import { fingerprint, formatOpenSsh } from '../identity/agent-key.ts';
 import type { RecoveryKey } from '../identity/recovery-key.ts';
-import { writeSecretFile } from '../identity/secret-file.ts';
+import { checkAbsent, writeSecretFile } from '../identity/secret-file.ts';
 import { appendKeyChange, openIdentityLog, putWrappedIdentity, type KeyChanges } from '../repository/repository.ts';
 import { openMirror, type BackendAddress } from './backends.ts';
 import { appended, checkRelays, type Appended } from './identity-log.ts';
-import { checkAbsent } from './init.ts';
 import type { Seams } from './seams.ts';
 
 export interface EmergencyOptions {

@@ -1,17 +1,19 @@
 /** `init`: root, identity, writer key and a repository on every backend. */
-import { lstat, rm, stat } from 'node:fs/promises';
+import { rm, stat } from 'node:fs/promises';
 import type { Warning } from '../entry.ts';
-import { HoldfastError, systemErrorCode } from '../errors.ts';
+import { HoldfastError } from '../errors.ts';
 import { ageRecipientOf, newAgeIdentity, type AgeKind } from '../crypto/age.ts';
 import { wordsOf } from '../crypto/words.ts';
 import type { Mirror } from '../backend/mirror.ts';
 import { fingerprint, formatOpenSsh, type SigningKey } from '../identity/agent-key.ts';
 import { agentKey, formatWordsFile, newRoot, recoveryKey, restoreIdentity, type Root } from '../identity/root.ts';
-import { writeSecretFile } from '../identity/secret-file.ts';
+import { paperOf } from '../identity/paper.ts';
+import { checkAbsent, writeSecretFile } from '../identity/secret-file.ts';
 import { formatWriterKey } from '../identity/writer-key.ts';
 import { createRepository, HANDLE, parseKey, REPOSITORY_KEY, timestamp } from '../repository/repository.ts';
 import { failedBackendWarnings, openMirror, type BackendAddress } from './backends.ts';
 import { writeLocalState, type LocalFolders } from './local-state.ts';
+import { writePaper, type PaperSize } from './paper.ts';
 import type { Seams } from './seams.ts';
 
 export interface InitOptions {
@@ -20,9 +22,13 @@ export interface InitOptions {
   stateRoot: string;
   /** The agent's own key, read from `files.identity`, which stays where it is; without it one is derived from the new root and written there. */
   importedKey?: SigningKey | undefined;
+  /** False when the imported key is to be written to `files.identity`, for the file it came from is encrypted. Default true. */
+  keepsIdentityFile?: boolean | undefined;
   /** Of the restore identity: X25519, or ML-KEM-768 with X25519. */
   kind: AgeKind;
   files: { identity: string; writerKey: string; config: string; words?: string | undefined };
+  /** The recovery document, as PDF. `tool`: `holdfast/<version>`. */
+  paper?: { file: string; size: PaperSize; tool: string } | undefined;
   /** Where what this host remembers of the repository goes. */
   foldersOf: (repository: string) => LocalFolders;
   /** The text of the config file. */
@@ -39,8 +45,8 @@ export interface InitResult {
   backends: string[];
   /** Backends that dropped out on the way. */
   warnings: Warning[];
-  files: { config: string; identity: string; writerKey: string; words: string | null };
-  /** Secret: the 24 words, to be shown once. Absent when they went to a file. */
+  files: { config: string; identity: string; writerKey: string; words: string | null; paper: string | null };
+  /** Secret: the 24 words, to be shown once. Absent when they went to a file or on paper. */
   words?: string[];
 }
 
@@ -58,7 +64,9 @@ export async function init(options: InitOptions, seams: Seams): Promise<InitResu
     );
   }
   await checkState(options.stateRoot);
-  const toWrite = [files.words, options.importedKey ? undefined : files.identity, files.writerKey, files.config];
+  const { paper } = options;
+  const identity = options.importedKey && options.keepsIdentityFile !== false ? undefined : files.identity;
+  const toWrite = [files.words, paper?.file, identity, files.writerKey, files.config];
   for (const path of toWrite) if (path !== undefined) await checkAbsent(path);
   await using mirror = await openMirror(options.backends, seams, { create: true });
   await checkBackends(mirror, seams.signal);
@@ -79,7 +87,22 @@ export async function init(options: InitOptions, seams: Seams): Promise<InitResu
   try {
     if (files.words !== undefined)
       await write(files.words, Buffer.from(wordsFile(root, options.handle, agent, recovery)));
-    if (!options.importedKey) await write(files.identity, keyFile);
+    if (paper) {
+      const facts = {
+        handle: options.handle,
+        agentPublicKey: Buffer.from(agent.publicKey).toString('hex'),
+        origin: options.importedKey ? ('imported' as const) : ('derived' as const),
+        repository: id,
+        backends: options.backends,
+        kind: options.kind,
+        tool: paper.tool,
+        time: seams.clock.now(),
+        agentKeyFile: options.importedKey ? keyFile : undefined,
+      };
+      await writePaper(paper.file, await paperOf(root, facts, random), paper.size);
+      made.push(paper.file);
+    }
+    if (identity !== undefined) await write(identity, keyFile);
     const writerKey = {
       repositoryId: id,
       agentPublicKey: agent.publicKey,
@@ -120,8 +143,14 @@ export async function init(options: InitOptions, seams: Seams): Promise<InitResu
       recipients: [restoreRecipient],
       backends: holders,
       warnings: failedBackendWarnings(mirror).map((warning) => ({ ...warning, incomplete: true })),
-      files: { config: files.config, identity: files.identity, writerKey: files.writerKey, words: files.words ?? null },
-      ...(files.words === undefined ? { words: wordsOf(root) } : {}),
+      files: {
+        config: files.config,
+        identity: files.identity,
+        writerKey: files.writerKey,
+        words: files.words ?? null,
+        paper: paper?.file ?? null,
+      },
+      ...(files.words === undefined && !paper ? { words: wordsOf(root) } : {}),
     };
   } catch (error) {
     for (const path of made) await rm(path, { force: true });
@@ -145,20 +174,6 @@ async function checkState(path: string): Promise<void> {
       hint: "Give the folder that holds the agent's state with --state.",
     });
   }
-}
-
-/** @throws `exists` */
-export async function checkAbsent(path: string): Promise<void> {
-  const found = await lstat(path).catch((error: unknown) => {
-    if (systemErrorCode(error) === 'ENOENT' || systemErrorCode(error) === 'ENOTDIR') return undefined;
-    throw new HoldfastError('io', `cannot look at ${path}: ${systemErrorCode(error) ?? 'unknown error'}`, {
-      cause: error,
-    });
-  });
-  if (found)
-    throw new HoldfastError('exists', `${path} exists already`, {
-      hint: 'Nothing was changed. Move it away or choose another place; a key that is overwritten is gone.',
-    });
 }
 
 /** Every backend must be there, and hold at most what an interrupted `init` left. */

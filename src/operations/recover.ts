@@ -4,16 +4,15 @@ import { join } from 'node:path';
 import type { Warning } from '../entry.ts';
 import { hex } from '../crypto/hash.ts';
 import { fingerprint, formatOpenSsh } from '../identity/agent-key.ts';
-import { checkFolder, replaceSecretFile, writeSecretFile } from '../identity/secret-file.ts';
+import { checkAbsent, checkFolder, replaceSecretFile, writeSecretFile } from '../identity/secret-file.ts';
 import { formatWriterKey } from '../identity/writer-key.ts';
 import { timestamp, type Repository, type Snapshot } from '../repository/repository.ts';
 import { agentKeyOf, openForRestore, type RestoreSecret } from './access.ts';
 import { rawFromText } from '../raw-path.ts';
 import { exactTimes } from '../state/exact-times.ts';
 import { openMirror, type BackendAddress } from './backends.ts';
-import { pendingChangeWarnings } from './continuity.ts';
+import { MARKER, pendingChangeWarnings } from './continuity.ts';
 import { writeLocalState, type LocalFolders } from './local-state.ts';
-import { checkAbsent } from './init.ts';
 import { restoreFrom, type RestoreResult } from './restore.ts';
 import { secondsSince, type Seams } from './seams.ts';
 
@@ -107,12 +106,9 @@ export async function recover(options: RecoverOptions, seams: Seams): Promise<Re
   };
 }
 
-/** In the root of the restored state, for the agent to read. */
-export const MARKER = 'holdfast-restored.json';
-
 /**
  * Tells the agent that it was restored: what it did after the snapshot (messages, counters, approvals) has happened for others and not for it.
- * One that an earlier recovery left, and that was backed up, is replaced.
+ * Backups leave it out: it tells of this machine.
  */
 async function writeMarker(target: string, { record, id }: Snapshot, agent: string, seams: Seams): Promise<string> {
   const path = join(target, MARKER);

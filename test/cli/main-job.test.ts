@@ -205,7 +205,9 @@ describe('the main job', () => {
       agent: { handle: 'ada', fingerprint: before.fingerprint },
     });
     expect(readFileSync(at('machine', 'holdfast.identity.key'), 'utf8').length).toBeGreaterThan(100);
-    expect(spawnSync('diff', ['-r', at('state'), at('machine', 'state')]).status).toBe(0);
+    expect(spawnSync('diff', ['-r', at('state'), at('machine', 'state')], { encoding: 'utf8' }).stdout).toBe(
+      `Only in ${at('machine', 'state')}: holdfast-restored.json\n`,
+    );
     const next = await run(DEV, ['backup', '--json'], { cwd: at('machine'), env: { ...env(), HOME: at('machine') } });
     expect(json(next)).toMatchObject({ snapshot: { seq: 3 }, bytes: { added: 0 } });
   });
@@ -231,10 +233,12 @@ describe('bad input gives one clear sentence, a hint and its exit code, and chan
     const other = `${'abandon '.repeat(23)}art`;
     expect((await refused(12, file('other', other))).message).toMatch(/fingerprint .* does not match/);
     expect((await refused(12, ['restore', '--target', 'never'])).code).toBe('missing_key');
-    for (const misplaced of [words, ['--words-file', words.join(' ')]]) {
-      const { message, hint } = await refused(2, ['restore', '--target', 'never', ...misplaced]);
-      for (const word of words.slice(0, 6)) expect(`${message} ${hint}`.split(/\W+/)).not.toContain(word);
-    }
+    // Whatever the words are, it says the same.
+    const misplaced = (phrase: string[], flag: string[]) =>
+      refused(2, ['restore', '--target', 'never', ...flag, ...phrase]);
+    const anotherPhrase = other.split(' ');
+    expect(await misplaced(words, [])).toEqual(await misplaced(anotherPhrase, []));
+    expect(await misplaced([words.join(' ')], ['--words-file'])).toEqual(await misplaced([other], ['--words-file']));
     chmodSync(at('other'), 0o644);
     expect(await refused(12, ['restore', '--target', 'never', '--words-file', 'other'])).toMatchObject({
       code: 'insecure_permissions',

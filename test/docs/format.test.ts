@@ -328,13 +328,15 @@ async function tarOfOneChunk(content: Uint8Array): Promise<Uint8Array> {
     agent,
     origin: 'derived',
     recovery,
+    next: agent.publicKey,
+    nextRecovery: recovery.publicKey,
     restoreRecipients: [await ageRecipientOf(restore)],
     writer: { identity: host, recipient: await ageRecipientOf(host) },
     agentKeyFile: Buffer.from('none'),
     clock: systemClock,
     random,
   });
-  const repository = await openRepository(mirror, { kind: 'restore', identities: [restore] });
+  const repository = await openRepository(mirror, { kind: 'restore', identities: [restore] }, { clock: systemClock });
   const { index } = await repository.loadIndex();
   const writer = repository.writer(index, { clock: systemClock, random: systemRandom });
   writer.add(content, 'data');

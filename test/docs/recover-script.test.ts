@@ -24,8 +24,10 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { newAgeIdentity, sealAge } from '../../src/crypto/age.ts';
 import { hex, sha256Hex, unhex } from '../../src/crypto/hash.ts';
 import { fingerprint } from '../../src/identity/agent-key.ts';
-import { agentKey, recoveryKey, restoreIdentity, type Root } from '../../src/identity/root.ts';
-import { wordsOf } from '../../src/crypto/words.ts';
+import { formatCode } from '../../src/identity/paper-code.ts';
+import { parseRecoveryText } from '../../src/identity/recovery-text.ts';
+import { agentKey, formatWordsFile, recoveryKey, restoreIdentity, type Root } from '../../src/identity/root.ts';
+import { rowCheck, wordsOf } from '../../src/crypto/words.ts';
 import { openMirror } from '../../src/operations/backends.ts';
 import { type SnapshotRecord } from '../../src/repository/format.ts';
 import { indexKey, packKey, type PackId } from '../../src/repository/object-name.ts';
@@ -436,6 +438,42 @@ describe.skipIf(lackPython)('holdfast-words-to-key.py', () => {
         stdout: expect.stringContaining(hex(recoveryKey(root, 0).publicKey)) as string,
       });
       expect(readFileSync(output, 'utf8')).toBe(`${restoreIdentity(root, kind)}\n`);
+    }
+  });
+
+  it('reads words as holdfast does: with checks, four letters, numbers, from a words file and from a scan of the paper', () => {
+    const root = random.bytes(32) as Root;
+    const words = wordsOf(root);
+    const rows = Array.from({ length: 6 }, (_, i) => words.slice(4 * i, 4 * i + 4));
+    const checked = rows.map((row, i) => `${row.join(' ')} ${rowCheck(i + 1, row)}`);
+    const codes = [
+      formatCode({ type: 'age-key', body: restoreIdentity(root, 'x25519') }, 2000),
+      formatCode({ type: 'words', body: checked.join('\n') }, 2000),
+      formatCode({ type: 'agent-key', body: 'A'.repeat(900) }, 500),
+    ].flat();
+    for (const text of [
+      checked.join('\n'),
+      checked.join(' ').replaceAll(/(\d{4})/g, '=$1'),
+      words.map((word, i) => `${i + 1}.${word.slice(0, 4).toUpperCase()}`).join(' '),
+      formatWordsFile(root, 'agent: ada'),
+      `${codes.map((code) => `QR-Code:${code}\nEAN-13:4006381333931\n`).join('')}QR-Code:https://example.org\n`,
+    ]) {
+      expect(parseRecoveryText([text])).toMatchObject({ root });
+      expect(toKey(text, '--recovery-public-key')).toMatchObject({
+        status: 0,
+        stdout: expect.stringContaining(hex(recoveryKey(root, 0).publicKey)) as string,
+      });
+    }
+    const wrong = checked.with(3, [...rows[3]!.toReversed(), checked[3]!.slice(-4)].join(' '));
+    for (const [text, message] of [
+      [wrong.join('\n'), 'checksum, row 4'],
+      [formatWordsFile(root).replace(rows[3]!.join(' '), rows[3]!.toReversed().join(' ')), 'checksum, row 4'],
+      [checked.with(0, checked[0]!.replace(/^\S+/, '')).join('\n'), 'after 3 words'],
+    ] as const) {
+      expect(toKey(text, '--recovery-public-key')).toMatchObject({
+        status: 1,
+        stderr: expect.stringContaining(message) as string,
+      });
     }
   });
 

@@ -62,7 +62,12 @@ describe('a words file', () => {
   it('has the notes as comments and the words four a row', () => {
     const lines = formatWordsFile(root, 'agent: SHA256:x', 'two\nlines').split('\n');
     expect(lines).toContain('# agent: SHA256:x');
-    expect(lines.slice(-8)).toEqual(['# lines', ...rows(words, 4), '']);
+    expect(lines.slice(-9)).toEqual([
+      '# lines',
+      expect.stringMatching(/^# row checks:( \d{4}){6}$/),
+      ...rows(words, 4),
+      '',
+    ]);
   });
 
   it.each([

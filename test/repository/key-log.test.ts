@@ -306,7 +306,7 @@ test('a thief of the host, whatever he writes, neither becomes the agent nor let
       let log: KeyLog = isContested ? append(start, contested(start, 'relays', HOUR), recovery0) : start;
       for (const [i, [one, members]] of tries.entries()) {
         try {
-          log = append(log, following(log, one, (i + 2) * HOUR, members), agent0, stranger);
+          log = append(log, following(log, one, (i + 2) * HOUR, members as unknown as Partial<KeysRecord>), agent0, stranger);
         } catch {
           // refused
         }

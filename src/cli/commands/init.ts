@@ -1,15 +1,14 @@
 import * as Flags from '@oclif/core/flags';
 import { basename, relative, resolve } from 'node:path';
 import { HoldfastError } from '../../errors.ts';
-import { parseAgentKey } from '../../identity/agent-key.ts';
-import { readSecretFile } from '../../identity/secret-file.ts';
 import { init, type InitResult } from '../../operations/init.ts';
 import { checkDistinct, parseBackendFlag } from '../backend-flags.ts';
 import { HoldfastCommand } from '../base-command.ts';
 import { defaultKeyPaths, newConfigPath, renderConfig } from '../config.ts';
-import { localFolders } from '../context.ts';
+import { localFolders, readAgentKey } from '../context.ts';
 import { EXIT } from '../exit-codes.ts';
 import { facts, lines, warningLines, wordGrid } from '../render.ts';
+import { passphraseFlags } from '../secrets.ts';
 
 export default class Init extends HoldfastCommand<typeof Init, InitResult> {
   static override summary = 'Make an identity, its recovery words, a config and a repository on every backend.';
@@ -31,6 +30,16 @@ export default class Init extends HoldfastCommand<typeof Init, InitResult> {
       summary: 'Write the recovery words to a new file (mode 0600) instead of the terminal.',
       helpValue: 'PATH',
     }),
+    paper: Flags.string({
+      summary: 'Write the recovery document, to be printed, to a new PDF (mode 0600) instead of the terminal.',
+      helpValue: 'FILE.pdf',
+    }),
+    'paper-size': Flags.option({
+      summary: 'Of --paper.',
+      options: ['a4', 'letter'] as const,
+      default: 'a4' as const,
+    })(),
+    ...passphraseFlags,
     'post-quantum': Flags.boolean({
       summary: 'Encrypt for restore with ML-KEM-768 and X25519 (needs age 1.3 to open by hand).',
     }),
@@ -38,45 +47,46 @@ export default class Init extends HoldfastCommand<typeof Init, InitResult> {
 
   protected override async work(): Promise<InitResult> {
     const { flags } = this;
-    if (flags['words-file'] === undefined && (flags.json || !process.stdout.isTTY)) {
+    const { 'words-file': wordsFile, paper } = flags;
+    if (wordsFile === undefined && paper === undefined && (flags.json || !process.stdout.isTTY)) {
       throw new HoldfastError('usage', 'the recovery words can be shown on a terminal only', {
-        hint: 'Give --words-file PATH, print the file, put the paper away and delete the file.',
+        hint: 'Give --paper FILE.pdf or --words-file PATH, print the file, put the paper away and delete the file.',
       });
     }
     const config = newConfigPath(flags.config, process.env, process.cwd());
     const backends = flags.backend.map(parseBackendFlag);
     checkDistinct(backends);
-    if (
-      flags['words-file'] !== undefined &&
-      !relative(resolve(flags.state), resolve(flags['words-file'])).startsWith('..')
-    ) {
-      throw new HoldfastError('usage', 'the words file would lie inside the state', {
+    for (const [what, file] of Object.entries({ 'words file': wordsFile, paper })) {
+      if (file === undefined || relative(resolve(flags.state), resolve(file)).startsWith('..')) continue;
+      throw new HoldfastError('usage', `the ${what} would lie inside the state`, {
         hint: 'Keep the words apart: choose a place outside --state.',
       });
     }
     const keys = defaultKeyPaths(config);
-    const imported = flags.identity === undefined ? undefined : resolve(flags.identity);
+    const given = flags.identity === undefined ? undefined : resolve(flags.identity);
+    const imported = given === undefined ? undefined : await readAgentKey(given, flags, this.signal);
+    // A host that is to sign by itself cannot ask for a passphrase: then an open copy is made, readable by its owner only.
+    const identity = given === undefined || imported?.wasEncrypted ? keys.identity : given;
     const root = resolve(flags.state);
     return init(
       {
         handle: flags.handle,
         backends,
         stateRoot: root,
-        importedKey:
-          imported === undefined
-            ? undefined
-            : parseAgentKey(Buffer.from(await readSecretFile(imported)).toString('utf8')),
+        importedKey: imported?.key,
+        keepsIdentityFile: identity === given,
         kind: flags['post-quantum'] ? 'hybrid' : 'x25519',
         files: {
-          identity: imported ?? keys.identity,
+          identity,
           writerKey: keys.writerKey,
           config,
-          words: flags['words-file'] && resolve(flags['words-file']),
+          words: wordsFile && resolve(wordsFile),
         },
+        paper: paper === undefined ? undefined : { file: resolve(paper), size: flags['paper-size'], tool: this.tool },
         foldersOf: (repository) => localFolders(process.env, repository),
         configText: renderConfig({
           handle: flags.handle,
-          identity: imported ?? basename(keys.identity),
+          identity: identity === keys.identity ? basename(keys.identity) : identity,
           writerKey: basename(keys.writerKey),
           root,
           backends,
@@ -92,11 +102,12 @@ export default class Init extends HoldfastCommand<typeof Init, InitResult> {
   }
 
   protected override text({ agent, recovery, backends, files, words, warnings }: InitResult): string {
+    const written = [files.words, files.paper].filter((file) => file !== null).join(' and ');
     const shown =
       words === undefined
         ? lines(
             '',
-            `The recovery words are in ${files.words}. Print them, put the paper away from this host, and delete the file.`,
+            `The recovery words are in ${written}. Print them, put the paper away from this host, and delete the file.`,
           )
         : lines('', 'Recovery words: write them on paper now. They are shown once and kept nowhere.', '') +
           wordGrid(words);

@@ -1,18 +1,33 @@
 import * as Flags from '@oclif/core/flags';
 import { basename, resolve } from 'node:path';
+import { HoldfastError } from '../../errors.ts';
+import { parseRecoveryKey } from '../../identity/recovery-key.ts';
+import { readSecretFile } from '../../identity/secret-file.ts';
+import type { RestoreSecret } from '../../operations/access.ts';
+import type { BackendAddress } from '../../operations/backends.ts';
+import type { EmergencyResult } from '../../operations/emergency.ts';
 import { recover, type RecoverResult } from '../../operations/recover.ts';
 import { formatSize } from '../../units.ts';
 import { parseFromFlag } from '../backend-flags.ts';
 import { HoldfastCommand } from '../base-command.ts';
 import { defaultKeyPaths, newConfigPath, recoveredConfig } from '../config.ts';
 import { localFolders, restoreSecret } from '../context.ts';
-import { restoreExitCode } from '../exit-codes.ts';
+import { EXIT, restoreExitCode } from '../exit-codes.ts';
 import { count, facts, lines, warningLines } from '../render.ts';
-import { restoreSecretFlags } from '../secrets.ts';
+import { readPassphrase, restoreSecretFlags } from '../secrets.ts';
 
-export default class Recover extends HoldfastCommand<typeof Recover, RecoverResult> {
+type Recovered = RecoverResult | EmergencyResult;
+
+export default class Recover extends HoldfastCommand<typeof Recover, Recovered> {
   static override summary = 'On a new machine: bring the agent back from its recovery words and a backend.';
-  static override examples = ['holdfast recover --from file:///mnt/nas/ada --target ~/agent-state'];
+  static override description = `The words (or shares, scanned codes, a vault file) are asked for where none are given. They are compared with the repository before anything is written. Nothing that is there is replaced: the key files and the config of another agent stop it.
+
+With --emergency a recovery key that was given out beforehand adds to the identity log, and nothing is restored: it replaces the agent's key (the default), revokes it (--revoke) or replaces the relays (--relay). That holds after three days, in which the agent can object.`;
+  static override examples = [
+    'holdfast recover --from file:///mnt/nas/ada --target ~/agent-state',
+    'zbarimg --quiet paper.png | holdfast recover --from file:///mnt/nas/ada --target ~/agent-state --words-file -',
+    'holdfast recover --emergency --recovery-key recovery.key --from file:///mnt/nas/ada',
+  ];
   static override flags = {
     from: Flags.string({
       summary: 'A backend to recover from; may be given again.',
@@ -20,21 +35,47 @@ export default class Recover extends HoldfastCommand<typeof Recover, RecoverResu
       multiple: true,
       helpValue: 'URL',
     }),
-    target: Flags.string({ summary: 'A new or empty folder for the state.', required: true, helpValue: 'DIR' }),
+    target: Flags.string({
+      summary: 'A new or empty folder for the state; needed but for --emergency.',
+      helpValue: 'DIR',
+    }),
     snapshot: Flags.string({ summary: '`latest`, an id or the beginning of one.', default: 'latest', helpValue: 'ID' }),
     ...restoreSecretFlags,
+    'stored-vault': Flags.boolean({
+      summary: 'Take the words from a vault file on the backends (identity export --to-backends).',
+      exclusive: ['words-file', 'identity-file', 'vault'],
+    }),
+    emergency: Flags.boolean({ summary: 'Use a recovery key instead of the words.', dependsOn: ['recovery-key'] }),
+    'recovery-key': Flags.string({ summary: 'With --emergency: its file (mode 0600).', helpValue: 'FILE' }),
+    revoke: Flags.boolean({
+      summary: "With --emergency: revoke the agent's key.",
+      dependsOn: ['emergency'],
+      exclusive: ['relay'],
+    }),
+    relay: Flags.string({
+      summary: 'With --emergency: a relay of the new list; may be given again.',
+      multiple: true,
+      multipleNonGreedy: true,
+      dependsOn: ['emergency'],
+      helpValue: 'URL',
+    }),
   };
 
-  protected override async work(): Promise<RecoverResult> {
+  protected override async work(): Promise<Recovered> {
     const { flags } = this;
     const config = newConfigPath(flags.config, process.env, process.cwd());
     const keys = defaultKeyPaths(config);
-    const target = resolve(flags.target);
     const backends = flags.from.map(parseFromFlag);
+    if (flags.emergency) return this.#emergency(backends, keys.identity);
+    if (flags.target === undefined)
+      throw new HoldfastError('usage', 'Missing required flag target', {
+        hint: 'Give --target DIR, a new or empty folder.',
+      });
+    const target = resolve(flags.target);
     return recover(
       {
         backends,
-        secret: await restoreSecret(flags, this.signal),
+        secret: await this.#secret(backends),
         snapshot: flags.snapshot,
         target,
         files: { ...keys, config },
@@ -53,36 +94,84 @@ export default class Recover extends HoldfastCommand<typeof Recover, RecoverResu
     );
   }
 
-  protected override exitCode(result: RecoverResult) {
-    return restoreExitCode(result);
+  async #secret(backends: readonly BackendAddress[]): Promise<RestoreSecret> {
+    if (!this.flags['stored-vault']) return restoreSecret(this.flags, this.signal);
+    const { openStoredVault } = await import('../../operations/export-secret.ts');
+    const terminal = { stdin: process.stdin, stderr: process.stderr, signal: this.signal };
+    const what = 'the vault on the backends';
+    const passphrase = await readPassphrase(this.flags, process.env, terminal, { what, confirm: false });
+    const { parseRecoveryText } = await import('../../identity/recovery-text.ts');
+    return parseRecoveryText([await openStoredVault(backends, passphrase, this.seams)]);
   }
 
-  protected override text({
-    agent,
-    identity,
-    snapshot,
-    target,
-    files,
-    bytes,
-    configFile,
-    identityFile,
-    writerKeyFile,
-    warnings,
-    seconds,
-    lost,
-  }: RecoverResult): string {
-    return (
-      warningLines(warnings) +
-      facts({
-        agent: `${agent.handle}, key ${agent.fingerprint}: ${identity.continuous ? 'the same identity as before' : 'NOT PROVED to be the same, see above'}`,
-        state: `snapshot ${snapshot.id.slice(0, 8)} of ${snapshot.time}: ${count(files, 'file')}, ${formatSize(bytes)}, in ${target}`,
-        config: configFile,
-        identity: identityFile,
-        'writer key': writerKeyFile,
-        time: `${seconds} s`,
-      }) +
-      (lost.length > 0 ? lines(`${count(lost.length, 'file')} could NOT be restored: see the warnings above.`) : '') +
-      lines('', 'Make sure that the old copy of the agent runs nowhere, look through the config, then: holdfast backup')
-    );
+  async #emergency(backends: readonly BackendAddress[], identityFile: string): Promise<EmergencyResult> {
+    const { relay, revoke, 'recovery-key': file = '' } = this.flags;
+    const { emergency } = await import('../../operations/emergency.ts');
+    const recoveryKey = parseRecoveryKey(Buffer.from(await readSecretFile(file)).toString('utf8'));
+    const action = revoke
+      ? ({ kind: 'revoke' } as const)
+      : relay
+        ? ({ kind: 'relays', relays: relay } as const)
+        : ({ kind: 'rotate', identityFile } as const);
+    return emergency({ backends, recoveryKey, action }, this.seams);
   }
+
+  protected override exitCode(result: Recovered) {
+    if ('lost' in result) return restoreExitCode(result);
+    return result.warnings.length > 0 ? EXIT.incomplete : EXIT.done;
+  }
+
+  protected override text(result: Recovered): string {
+    return 'lost' in result ? recoveredText(result) : emergencyText(result);
+  }
+}
+
+function emergencyText({ handle, action, agent, identityFile, entry, backends, warnings }: EmergencyResult): string {
+  const what = { rotate: 'a new key', revoke: 'its key revoked', relays: 'other relays' }[action];
+  return (
+    warningLines(warnings) +
+    facts({
+      agent: handle,
+      begun: `${what}: entry ${entry.seq} of the identity log, on ${backends.join(', ')}`,
+      'in force': entry.state === 'pending' ? `from ${entry.inForceFrom}, unless the agent objects` : 'now',
+      'agent key': agent?.fingerprint,
+      identity: identityFile ?? undefined,
+    }) +
+    lines(
+      '',
+      'This recovery key is used up. Keep the identity file (if there is one): it is the only copy outside the backends.',
+      'To bring back the state, an age key that restores, or the words, are needed: holdfast recover --target DIR',
+    )
+  );
+}
+
+function recoveredText({
+  agent,
+  identity,
+  snapshot,
+  target,
+  files,
+  bytes,
+  configFile,
+  identityFile,
+  writerKeyFile,
+  markerFile,
+  warnings,
+  seconds,
+  lost,
+}: RecoverResult): string {
+  return (
+    warningLines(warnings) +
+    facts({
+      agent: `${agent.handle}, key ${agent.fingerprint}: ${identity.continuous ? 'the same identity as before' : 'NOT PROVED to be the same, see above'}`,
+      state: `snapshot ${snapshot.id.slice(0, 8)} of ${snapshot.time}: ${count(files, 'file')}, ${formatSize(bytes)}, in ${target}`,
+      config: configFile,
+      identity: identityFile,
+      'writer key': writerKeyFile,
+      'for the agent': markerFile,
+      time: `${seconds} s`,
+    }) +
+    (lost.length > 0 ? lines(`${count(lost.length, 'file')} could NOT be restored: see the warnings above.`) : '') +
+    lines('', 'Make sure that the old copy of the agent runs nowhere, look through the config, then: holdfast backup')
+  );
 }

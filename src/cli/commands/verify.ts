@@ -6,7 +6,7 @@ import { requireSections } from '../config.ts';
 import { accessOf, expectedRepository, readWriterKey, restoreSecret } from '../context.ts';
 import { EXIT } from '../exit-codes.ts';
 import { count, lines, warningLines } from '../render.ts';
-import { restoreSecretFlags } from '../secrets.ts';
+import { namesRestoreSecret, restoreSecretFlags } from '../secrets.ts';
 
 export default class Verify extends HoldfastCommand<typeof Verify, VerifyResult> {
   static override summary = 'Check that every backend holds what was written.';
@@ -24,8 +24,7 @@ export default class Verify extends HoldfastCommand<typeof Verify, VerifyResult>
   protected override async work(): Promise<VerifyResult> {
     const config = requireSections(await this.loadConfig(), 'agent', 'backends');
     const { flags } = this;
-    const withSecret =
-      flags.level === 'chunks' || flags['words-file'] !== undefined || flags['identity-file'] !== undefined;
+    const withSecret = flags.level === 'chunks' || namesRestoreSecret(flags);
     const access = withSecret
       ? ({
           kind: 'restore',

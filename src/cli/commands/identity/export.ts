@@ -1,61 +1,122 @@
 import * as Flags from '@oclif/core/flags';
 import { resolve } from 'node:path';
 import { HoldfastError } from '../../../errors.ts';
-import { formatAgentKey, parseAgentKey, type AgentKeyFormat } from '../../../identity/agent-key.ts';
-import { restoreIdentity } from '../../../identity/root.ts';
+import {
+  AGENT_KEY_FORMATS,
+  formatAgentKey,
+  formatEncryptedOpenSsh,
+  parseAgentKey,
+  type AgentKeyFormat,
+} from '../../../identity/agent-key.ts';
 import { readSecretFile, writeSecretFile } from '../../../identity/secret-file.ts';
+import { exportSecret, type ExportResult } from '../../../operations/export-secret.ts';
 import { HoldfastCommand } from '../../base-command.ts';
 import { requireSections } from '../../config.ts';
-import { restoreSecret } from '../../context.ts';
-import { lines } from '../../render.ts';
-import { restoreSecretFlags } from '../../secrets.ts';
+import { expectedRepository, restoreSecret } from '../../context.ts';
+import { EXIT } from '../../exit-codes.ts';
+import { lines, warningLines } from '../../render.ts';
+import { readPassphrase, restoreSecretFlags } from '../../secrets.ts';
 
-interface Exported {
-  format: string;
-  file: string;
-}
+export default class IdentityExport extends HoldfastCommand<typeof IdentityExport, ExportResult> {
+  static override summary = "Write the agent's key, or what the recovery words give, to a new file (mode 0600).";
+  static override description = `openssh, pkcs8, device (OpenClaw's device.json) and hex write the agent's key of this host. The others need the recovery words: words writes the words themselves, for a password manager, so give --passphrase with it; age writes the restore key, with which \`age -d -i FILE\` opens every object of the repository; recovery writes a key that can replace or revoke the agent's key, once, and nothing else (holdfast recover --emergency).
 
-export default class IdentityExport extends HoldfastCommand<typeof IdentityExport, Exported> {
-  static override summary = "Write the agent's key, or the age key that restores, to a new file (mode 0600).";
-  static override description =
-    'openssh, pkcs8 and hex write the key of this host. age writes the restore key, which only the recovery words give: with it, `age -d -i FILE` opens every object of the repository.';
-  static override examples = ['holdfast identity export --format age --output restore.key --words-file words.txt'];
+With --passphrase the file is encrypted: openssh as ssh-keygen does it, all others as an age file, which \`age -d FILE\` opens. The passphrase comes from --passphrase-file, $HOLDFAST_PASSPHRASE_COMMAND or a prompt, in that case never from a vault's own.`;
+  static override examples = [
+    'holdfast identity export --passphrase --output vault.age',
+    'holdfast identity export --format age --output restore.key --words-file words.txt',
+    'holdfast identity export --format recovery --output recovery.key',
+  ];
   static override flags = {
     format: Flags.option({
-      summary: 'What to write.',
-      options: ['openssh', 'pkcs8', 'hex', 'age'] as const,
-      required: true,
+      summary: 'What to write; default words with --passphrase.',
+      options: [...AGENT_KEY_FORMATS, 'age', 'words', 'recovery'] as const,
     })(),
-    output: Flags.string({ summary: 'The new file.', required: true, helpValue: 'FILE' }),
-    'post-quantum': Flags.boolean({ summary: 'With age: the hybrid key of a repository made with --post-quantum.' }),
+    output: Flags.string({ summary: 'The new file.', helpValue: 'FILE' }),
+    passphrase: Flags.boolean({ summary: 'Encrypt it with a passphrase.' }),
+    'to-backends': Flags.boolean({
+      summary: 'With --passphrase and words: store it on every backend too (recover --stored-vault).',
+      dependsOn: ['passphrase'],
+    }),
+    'post-quantum': Flags.boolean({ summary: 'With age, and no repository to ask: the hybrid key.' }),
     ...restoreSecretFlags,
   };
 
-  protected override async work(): Promise<Exported> {
-    const { format } = this.flags;
-    const file = resolve(this.flags.output);
-    await writeSecretFile(
-      file,
-      Buffer.from(format === 'age' ? await this.#restoreKey() : await this.#agentKey(format)),
+  protected override async work(): Promise<ExportResult> {
+    const { flags } = this;
+    const format = flags.format ?? (flags.passphrase ? 'words' : undefined);
+    const toBackends = flags['to-backends'];
+    if (format === undefined)
+      throw usage('--format says what to export', 'Give --format, or --passphrase for a vault.');
+    if (format === 'words' && !flags.passphrase)
+      throw usage(
+        'the words are exported with a passphrase only',
+        'Add --passphrase; for paper: holdfast paper create',
+      );
+    if (toBackends && format !== 'words')
+      throw usage('only the words can be stored on the backends', 'Leave out --format or --to-backends.');
+    if (flags.output === undefined && !toBackends) throw usage('--output FILE is missing', 'Name the new file.');
+    const output = flags.output === undefined ? undefined : resolve(flags.output);
+    if (format !== 'words' && format !== 'age' && format !== 'recovery') return this.#agentKey(format, output ?? '');
+    const config = await this.loadConfigIfAny();
+    const secret = await restoreSecret(flags, this.signal);
+    return exportSecret(
+      {
+        format,
+        secret,
+        backends: config?.backends,
+        expected: config && (await expectedRepository(config)),
+        kind: flags['post-quantum'] ? 'hybrid' : 'x25519',
+        passphrase: flags.passphrase ? await this.#passphrase(output, toBackends) : undefined,
+        output,
+        toBackends,
+      },
+      this.seams,
     );
-    return { format, file };
   }
 
-  async #restoreKey(): Promise<string> {
-    const secret = await restoreSecret(this.flags, this.signal);
-    if (secret.kind !== 'root')
-      throw new HoldfastError('usage', 'the age key derives from the recovery words', { hint: 'Give --words-file.' });
-    const kind = this.flags['post-quantum'] ? 'hybrid' : 'x25519';
-    return `# holdfast restore key: opens every object of the repository. Delete this file when you are done.\n${restoreIdentity(secret.root, kind)}\n`;
-  }
-
-  async #agentKey(format: AgentKeyFormat): Promise<string> {
+  async #agentKey(format: AgentKeyFormat, output: string): Promise<ExportResult> {
     const { agent } = requireSections(await this.loadConfig(), 'agent');
     const key = parseAgentKey(Buffer.from(await readSecretFile(agent.identity)).toString('utf8'));
-    return formatAgentKey(key, format, agent.handle, this.random);
+    const { handle } = agent;
+    let bytes: Uint8Array = Buffer.from(formatAgentKey(key, format, handle, this.random, this.clock.now()));
+    if (this.flags.passphrase) {
+      const passphrase = await this.#passphrase(output, false);
+      if (format === 'openssh') bytes = Buffer.from(await formatEncryptedOpenSsh(key, handle, passphrase, this.random));
+      else {
+        const { sealWithPassphrase } = await import('../../../crypto/age-passphrase.ts');
+        bytes = await sealWithPassphrase(bytes, passphrase, this.random);
+      }
+    }
+    await writeSecretFile(output, bytes);
+    return { format, file: output, object: null, backends: [], proved: true, warnings: [] };
   }
 
-  protected override text({ file }: Exported): string {
-    return lines(`written: ${file}`);
+  async #passphrase(output: string | undefined, toBackends: boolean): Promise<string> {
+    const { checkPassphrase, MIN_GUESSES_LOG10 } = await import('../../../identity/passphrase.ts');
+    const terminal = { stdin: process.stdin, stderr: process.stderr, signal: this.signal };
+    const what = output ?? 'the vault on the backends';
+    const passphrase = await readPassphrase(this.flags, process.env, terminal, { what, confirm: true });
+    const { kept, onStorage } = MIN_GUESSES_LOG10;
+    await checkPassphrase(passphrase, { minGuessesLog10: toBackends ? onStorage : kept });
+    return passphrase;
   }
+
+  protected override exitCode({ warnings }: ExportResult) {
+    return warnings.some(({ code }) => code === 'backend_failed') ? EXIT.incomplete : EXIT.done;
+  }
+
+  protected override text({ file, object, backends, warnings }: ExportResult): string {
+    return (
+      warningLines(warnings) +
+      lines(
+        ...(file === null ? [] : [`written: ${file}`]),
+        ...(object === null ? [] : [`stored: ${object} on ${backends.join(', ')}`]),
+      )
+    );
+  }
+}
+
+function usage(message: string, hint: string): HoldfastError {
+  return new HoldfastError('usage', message, { hint });
 }

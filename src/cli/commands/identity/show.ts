@@ -1,4 +1,4 @@
-import { parseAgentKey, fingerprint, sshPublicLine } from '../../../identity/agent-key.ts';
+import { deviceId, didKey, fingerprint, parseAgentKey, sshPublicLine } from '../../../identity/agent-key.ts';
 import { readSecretFile } from '../../../identity/secret-file.ts';
 import { HoldfastCommand } from '../../base-command.ts';
 import { requireSections } from '../../config.ts';
@@ -12,6 +12,11 @@ interface Shown {
   fingerprint: string;
   /** As in an `authorized_keys` file. */
   ssh: string;
+  /** `did:key:z6Mk…`. */
+  did: string;
+  /** What OpenClaw calls the key: 64 hex digits. */
+  deviceId: string;
+  /** Of the private key. */
   file: string;
 }
 
@@ -26,11 +31,13 @@ export default class IdentityShow extends HoldfastCommand<typeof IdentityShow, S
       publicKey: Buffer.from(publicKey).toString('hex'),
       fingerprint: fingerprint(publicKey),
       ssh: sshPublicLine(publicKey, agent.handle),
+      did: didKey(publicKey),
+      deviceId: deviceId(publicKey),
       file: agent.identity,
     };
   }
 
-  protected override text({ handle, publicKey, fingerprint: print, ssh, file }: Shown): string {
-    return facts({ agent: handle, fingerprint: print, 'public key': publicKey, ssh, file });
+  protected override text({ handle, publicKey, fingerprint: print, ssh, did, deviceId: device, file }: Shown): string {
+    return facts({ agent: handle, fingerprint: print, 'public key': publicKey, ssh, did, 'device id': device, file });
   }
 }

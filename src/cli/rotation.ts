@@ -1,0 +1,38 @@
+/** What `identity rotate` and `identity import` tell. */
+import type { RotateResult } from '../operations/rotate.ts';
+import { facts, lines, warningLines } from './render.ts';
+
+export function rotationText({
+  handle,
+  agent,
+  previous,
+  entry,
+  wasInterrupted,
+  files,
+  backends,
+  warnings,
+}: RotateResult): string {
+  const done = wasInterrupted
+    ? 'The key had been replaced before; the files of this host are right now.'
+    : 'The new key is in force. Whoever still has the old one cannot add snapshots that are believed.';
+  return (
+    warningLines(warnings) +
+    facts({
+      agent: handle,
+      'agent key': `${agent.fingerprint} (${agent.origin})`,
+      before: previous.fingerprint,
+      entry: `${entry.seq} of the identity log, on ${backends.join(', ')}`,
+      identity: files.identity,
+      'old key': files.kept ?? undefined,
+      'writer key': files.writerKey,
+    }) +
+    lines(
+      '',
+      done,
+      ...(agent.origin === 'imported'
+        ? ['Print a new recovery document, with the new key on it: holdfast paper create']
+        : []),
+      'Tell those who know the agent by its old key, and the relays.',
+    )
+  );
+}
