@@ -151,7 +151,10 @@ def words_lines(text):
 
 
 def root_of(text):
-    """The 32 bytes of 24 words, of which four letters are enough; numbers before words are ignored. Errors never repeat a word."""
+    """The 32 bytes of 24 words, of which four letters are enough; numbers before words are ignored. Errors never repeat a word.
+    In the place of words the bytes themselves do, as 64 hexadecimal digits."""
+    if re.fullmatch(r"\s*[0-9a-fA-F]{64}\s*", text):
+        return bytes.fromhex(text.strip())  # as programs for SLIP-39 print what shares give
     words, checks = [], {}
     for line in words_lines(text):
         listed = re.match(r"\s*#\s*row checks:(.*)", line, re.I)

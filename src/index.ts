@@ -15,6 +15,29 @@ export { restore, type RestoreOptions, type RestoreResult } from './operations/r
 export { recover, type RecoverOptions, type RecoverResult } from './operations/recover.ts';
 export { verify, type VerifyOptions, type VerifyResult } from './operations/verify.ts';
 export { sync, type SyncOptions, type SyncResult } from './operations/sync.ts';
+export { createPaper, type CreatePaperOptions, type PaperResult } from './operations/paper.ts';
+export { verifyPaper, type PaperVerifyResult } from './operations/paper-verify.ts';
+export { rotateIdentity, type RotateOptions, type RotateResult } from './operations/rotate.ts';
+export {
+  identityLog,
+  objectToRecovery,
+  setRelays,
+  type AgentChangeOptions,
+  type Appended,
+  type IdentityLog,
+  type LogOptions,
+  type LogRow,
+} from './operations/identity-log.ts';
+export {
+  addRecipient,
+  listRecipients,
+  removeRecipient,
+  type Recipient,
+  type RecipientsOptions,
+  type RecipientsResult,
+} from './operations/recipients.ts';
+export { emergency, type EmergencyOptions, type EmergencyResult } from './operations/emergency.ts';
+export { exportSecret, openStoredVault, type ExportOptions, type ExportResult } from './operations/export-secret.ts';
 export {
   catFile,
   listEntries,
@@ -30,6 +53,21 @@ export type { Seams } from './operations/seams.ts';
 export { demo, type DemoResult } from './drill/demo.ts';
 
 export type { Backend, ByteRange, ObjectInfo, PutOptions } from './backend/backend.ts';
-export { fingerprint, formatOpenSsh, parseAgentKey, type SigningKey } from './identity/agent-key.ts';
+export {
+  deviceId,
+  didKey,
+  fingerprint,
+  formatAgentKey,
+  formatEncryptedOpenSsh,
+  formatOpenSsh,
+  isEncryptedAgentKey,
+  openAgentKey,
+  parseAgentKey,
+  parsePublicKey,
+  type SigningKey,
+} from './identity/agent-key.ts';
+export { parseRecoveryKey, type RecoveryKey } from './identity/recovery-key.ts';
+export { parseRecoveryText, type RecoverySecret } from './identity/recovery-text.ts';
 export { agentKey, newRoot, parseWordsText, recoveryKey, restoreIdentity, type Root } from './identity/root.ts';
+export { signSsh, verifySsh } from './identity/ssh-signature.ts';
 export { parseWriterKey, type WriterKey } from './identity/writer-key.ts';

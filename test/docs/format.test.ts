@@ -7,9 +7,11 @@ import { AGE_HEADER_MAX_BYTES, ageRecipientOf, newAgeIdentity, openAge } from '.
 import { chunkIdFunction, gearTable } from '../../src/crypto/chunk-id.ts';
 import { pae, parseEnvelope, signedBy, signEnvelope } from '../../src/crypto/dsse.ts';
 import { hex, hkdf, sha256, sha256Hex, unhex } from '../../src/crypto/hash.ts';
-import { wordsOf } from '../../src/crypto/words.ts';
+import { rowCheck, wordsOf } from '../../src/crypto/words.ts';
 import type { Entry } from '../../src/entry.ts';
 import { fingerprint } from '../../src/identity/agent-key.ts';
+import { formatCode } from '../../src/identity/paper-code.ts';
+import { formatRecoveryKey, parseRecoveryKey, recoveryKeyOfGeneration } from '../../src/identity/recovery-key.ts';
 import { agentKey, parseWordsText, recoveryKey, restoreIdentity, type Root } from '../../src/identity/root.ts';
 import { formatWriterKey, parseWriterKey } from '../../src/identity/writer-key.ts';
 import * as limits from '../../src/limits.ts';
@@ -42,6 +44,7 @@ import {
   type PackId,
   type SnapshotId,
 } from '../../src/repository/object-name.ts';
+import { CONTEST_MS, firstEntry, nextEntry, type KeyLog } from '../../src/repository/key-log.ts';
 import { openIndex, sealIndex } from '../../src/repository/index-object.ts';
 import { entryLine, parseEntryLine, readEntries } from '../../src/repository/manifest.ts';
 import { parseIndexLine } from '../../src/repository/pack-index.ts';
@@ -131,6 +134,43 @@ describe('the vectors of docs/format.md', () => {
     const { record, signedBy: isSignedBy } = parseSignedRecord<object>(bytes, type, schema, name);
     expect([hex(agent.publicKey), hex(recovery.publicKey)].map(isSignedBy)).toEqual([true, true]);
     expect(Buffer.from(signRecord(record, type, [agent, recovery])).toString()).toBe(bytes.toString());
+  });
+
+  it('records: the second of an identity log, which may follow the first', () => {
+    const entryOf = (name: string, log?: KeyLog) => {
+      const bytes = Buffer.from(`${block(name)}\n`);
+      const { record, signedBy: isSignedBy } = parseSignedRecord(bytes, KEYS_TYPE, keysSchema, name);
+      const id = sha256Hex(bytes);
+      const { repository: of } = record;
+      const keys = { id: of, agent: hex(agent.publicKey), recovery: hex(recovery.publicKey) };
+      return log ? nextEntry(log, id, record, isSignedBy) : firstEntry(id, record, isSignedBy, keys);
+    };
+    const first = entryOf('keys');
+    const second = entryOf('keys-rotate', [first]);
+    const [next, nextRecovery] = [agentKey(root, 1), recoveryKey(root, 1)].map(({ publicKey }) => publicKey);
+    expect(first.record).toMatchObject({
+      next: sha256Hex(next ?? root),
+      nextRecovery: sha256Hex(nextRecovery ?? root),
+    });
+    expect(second.record.agent.publicKey).toBe(hex(next ?? root));
+    const signed = signRecord(second.record, KEYS_TYPE, [agent, agentKey(root, 1)]);
+    expect(Buffer.from(signed).toString()).toBe(`${block('keys-rotate')}\n`);
+    expect(page).toContain(`+ ${CONTEST_MS / 3_600_000} h`);
+  });
+
+  it('words: the checks of rows, and the text of a QR code', () => {
+    const words = derivations.words.split(' ');
+    const checks = [1, 2, 3, 4, 5, 6].map((row) => rowCheck(row, words.slice(4 * row - 4, 4 * row)));
+    expect(vector('row-checks')).toEqual(checks);
+    expect(formatCode({ type: 'words', body: derivations.words }, 1000)).toEqual([block('paper-code')]);
+  });
+
+  it('the recovery key file', () => {
+    const text = block('recovery-key');
+    const parsed = parseRecoveryKey(text);
+    expect(parsed).toEqual(recoveryKeyOfGeneration(root, 0, parsed.repositoryId));
+    const lines = formatRecoveryKey(parsed).split('\n');
+    expect(lines.filter((line) => line !== '' && !line.startsWith('#')).join('\n')).toBe(text);
   });
 
   it('records: the secrets object', () => {
