@@ -48,7 +48,7 @@ export async function readHostKeys(
       'wrong_key',
       `${agent.identity} is not the key of the agent that ${agent.writerKey} belongs to`,
       {
-        hint: 'Put the right identity file there, or bring it back with `holdfast recover`.',
+        hint: 'If `holdfast identity rotate` was interrupted, run it again. Else put the right identity file there, or bring it back with `holdfast recover`.',
       },
     );
   }

@@ -52,6 +52,9 @@ export async function listRecipients(
   };
 }
 
+/** Each makes the header of every object longer, and those that were removed count: their grants stay. */
+const RECIPIENTS_MAX = 32;
+
 export interface RecipientsOptions {
   backends: readonly BackendAddress[];
   secret: RestoreSecret;
@@ -74,6 +77,10 @@ export async function addRecipient(options: RecipientsOptions, seams: Seams): Pr
     if ([...recipients.restore, ...recipients.writer].includes(recipient))
       throw new HoldfastError('usage', 'this recipient is there already', {
         hint: '`holdfast recipients list` shows them.',
+      });
+    if (recipients.restore.length >= RECIPIENTS_MAX || grants.length >= RECIPIENTS_MAX)
+      throw new HoldfastError('usage', `at most ${RECIPIENTS_MAX} recipients can be added`, {
+        hint: 'A new repository begins with none.',
       });
     const granted = await putGrants(repository, recipient, seams);
     return {

@@ -4,15 +4,7 @@
  */
 import { HoldfastError, isHoldfastError } from '../errors.ts';
 import type { Backend } from '../backend/backend.ts';
-import {
-  checkContentName,
-  packKey,
-  parseKey,
-  REPOSITORY_KEY,
-  secretsKey,
-  type ObjectName,
-  type PackId,
-} from './object-name.ts';
+import { checkContentName, packKey, parseKey, REPOSITORY_KEY, type ObjectName, type PackId } from './object-name.ts';
 import { PackIndex } from './pack-index.ts';
 import type { Repository } from './open.ts';
 
@@ -86,7 +78,7 @@ export async function level(
   for (const id of lost)
     problems.push({ key: packKey(id), error: new HoldfastError('damaged', 'no backend has this pack whole') });
   const isListed = (key: string) => members.some(({ objects }) => objects.has(key));
-  for (const key of [secretsKey(repository.keys.secrets), repository.state.entry.identityObject]) {
+  for (const key of repository.keyObjects) {
     if (!isListed(key))
       problems.push({ key, error: new HoldfastError('damaged', 'it is on no backend, and a recovery needs it') });
   }

@@ -8,7 +8,7 @@ import { chunkIdFunction, gearTable } from '../crypto/chunk-id.ts';
 import { CHUNK_MAX_BYTES } from '../limits.ts';
 import { makeCut, type Cut } from './chunker.ts';
 import { type KeysRecord, type RepositoryRecord } from './format.ts';
-import { checkContentName, lostIfAbsent, parseKey, stampIn, type SnapshotId } from './object-name.ts';
+import { checkContentName, lostIfAbsent, parseKey, secretsKey, stampIn, type SnapshotId } from './object-name.ts';
 import type { RawPath } from '../raw-path.ts';
 import { openIndex } from './index-object.ts';
 import type { FileKeys } from './grants.ts';
@@ -78,6 +78,12 @@ export class Repository {
     this.fileKeys = opened.fileKeys;
     this.idOf = chunkIdFunction(opened.chunkIdKey);
     this.cut = makeCut(gearTable(opened.chunkIdKey), opened.repository.chunker);
+  }
+
+  /** Objects that the key record in force names: without them somebody cannot recover. */
+  get keyObjects(): string[] {
+    const { secrets, grants = [] } = this.keys;
+    return [secretsKey(secrets), this.state.entry.identityObject, ...grants.map(secretsKey)];
   }
 
   get id(): string {

@@ -6,7 +6,7 @@ import type { Backend } from '../backend/backend.ts';
 import { PACKS_IN_FLIGHT } from '../limits.ts';
 import { release } from '../memory.ts';
 import { rawForDisplay } from '../raw-path.ts';
-import { checkContentName, packKey, parseKey, secretsKey, type PackId } from './object-name.ts';
+import { checkContentName, packKey, parseKey, type PackId } from './object-name.ts';
 import { checkStored } from './level.ts';
 import { PackIndex, type IndexedPack } from './pack-index.ts';
 import type { Repository } from './open.ts';
@@ -91,7 +91,7 @@ class Scrub {
     const snapshots: Snapshot[] = [];
     const needed = [...union]
       .filter((key) => parseKey(key) && parseKey(key)?.kind !== 'pack')
-      .concat(secretsKey(this.#repository.keys.secrets), this.#repository.state.entry.identityObject);
+      .concat(this.#repository.keyObjects);
     for (const key of new Set(needed)) {
       await this.#attempt(name, key, async () => {
         if (!listing.has(key) && !(await this.#sizeNow(backend, key))) return this.#damage(name, key, MISSING);

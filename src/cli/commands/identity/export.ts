@@ -21,7 +21,7 @@ export default class IdentityExport extends HoldfastCommand<typeof IdentityExpor
   static override summary = "Write the agent's key, or what the recovery words give, to a new file (mode 0600).";
   static override description = `openssh, pkcs8, device (OpenClaw's device.json) and hex write the agent's key of this host. The others need the recovery words: words writes the words themselves, for a password manager, so give --passphrase with it; age writes the restore key, with which \`age -d -i FILE\` opens every object of the repository; recovery writes a key that can replace or revoke the agent's key, once, and nothing else (holdfast recover --emergency).
 
-With --passphrase the file is encrypted: openssh as ssh-keygen does it, all others as an age file, which \`age -d FILE\` opens. The passphrase comes from --passphrase-file, $HOLDFAST_PASSPHRASE_COMMAND or a prompt, in that case never from a vault's own.`;
+With --passphrase the file is encrypted: openssh as ssh-keygen does it, all others as an age file, which \`age -d FILE\` opens. The passphrase comes from --passphrase-file, $HOLDFAST_PASSPHRASE_COMMAND or a prompt.`;
   static override examples = [
     'holdfast identity export --passphrase --output vault.age',
     'holdfast identity export --format age --output restore.key --words-file words.txt',
