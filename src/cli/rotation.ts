@@ -1,6 +1,25 @@
-/** What `identity rotate` and `identity import` tell. */
-import type { RotateResult } from '../operations/rotate.ts';
+/** What `identity rotate` and `identity import` share. */
+import type { RotateOptions, RotateResult } from '../operations/rotate.ts';
+import { requireSections, type Config } from './config.ts';
+import { localFolders, readWriterKey, restoreSecret } from './context.ts';
 import { facts, lines, warningLines } from './render.ts';
+import type { RestoreSecretFlagValues } from './secrets.ts';
+
+export async function rotationOptions(
+  config: Config,
+  flags: RestoreSecretFlagValues,
+  signal: AbortSignal,
+): Promise<RotateOptions> {
+  const { agent, backends } = requireSections(config, 'agent', 'backends');
+  const writerKey = await readWriterKey(agent);
+  return {
+    backends,
+    secret: await restoreSecret(flags, signal),
+    files: { identity: agent.identity, writerKey: agent.writerKey },
+    writerKey,
+    folders: localFolders(process.env, writerKey.repositoryId),
+  };
+}
 
 export function rotationText({
   handle,

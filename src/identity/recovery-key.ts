@@ -4,8 +4,8 @@
  */
 import { publicKeyOf, PUBLIC_KEY_BYTES, SEED_BYTES } from '../crypto/ed25519.ts';
 import { hex, sha256Hex, unhex } from '../crypto/hash.ts';
-import { HoldfastError } from '../errors.ts';
 import { fingerprint, type SigningKey } from './agent-key.ts';
+import { readKeyFile } from './key-file.ts';
 import { recoveryKey, type Root } from './root.ts';
 
 export interface RecoveryKey {
@@ -21,6 +21,7 @@ export interface RecoveryKey {
 
 const VERSION_LINE = 'holdfast-recovery-key v1';
 const REPOSITORY_ID_BYTES = 16;
+const HASH_BYTES = 32;
 
 /** The recovery key of a generation, as `formatRecoveryKey` takes it. */
 export function recoveryKeyOfGeneration(root: Root, generation: number, repositoryId: string): RecoveryKey {
@@ -49,34 +50,17 @@ after-next-hash ${afterNext}
 
 /** Reads the file. Throws `unsupported_format` for another version, `damaged` for anything else; no message holds a secret. */
 export function parseRecoveryKey(text: string): RecoveryKey {
-  const lines = text
-    .split('\n')
-    .map((line) => line.trim())
-    .filter((line) => line !== '' && !line.startsWith('#'));
-  const version = lines.shift() ?? '';
-  if (version !== VERSION_LINE) {
-    if (/^holdfast-recovery-key v\d{1,9}$/.test(version))
-      throw new HoldfastError('unsupported_format', 'the recovery key file is of a newer version', {
-        hint: 'Use a newer version of holdfast.',
-      });
-    throw damaged(`it does not start with "${VERSION_LINE}"`);
-  }
-  const take = (name: string, bytes: number): Uint8Array => {
-    const [found, value, ...more] = (lines.shift() ?? '').split(' ');
-    if (found !== name || value === undefined || more.length > 0)
-      throw damaged(`expected the line "${name} …" in its place`);
-    return unhex(value, bytes, `"${name}" in the recovery key file`);
-  };
-  const repositoryId = hex(take('repository', REPOSITORY_ID_BYTES));
-  const seed = take('recovery-seed', SEED_BYTES);
-  const next = hex(take('next-recovery', PUBLIC_KEY_BYTES));
-  const afterNext = hex(take('after-next-hash', 32));
-  if (lines.length > 0) throw damaged(`it has ${lines.length} lines too many`);
+  const { take, end } = readKeyFile(
+    text,
+    VERSION_LINE,
+    'recovery key file',
+    'Use another copy of it, or make it again from the recovery words: holdfast identity export --format recovery.',
+  );
+  const bytes = (name: string, length: number) => unhex(take(name), length, `"${name}" in the recovery key file`);
+  const repositoryId = hex(bytes('repository', REPOSITORY_ID_BYTES));
+  const seed = bytes('recovery-seed', SEED_BYTES);
+  const next = hex(bytes('next-recovery', PUBLIC_KEY_BYTES));
+  const afterNext = hex(bytes('after-next-hash', HASH_BYTES));
+  end();
   return { repositoryId, key: { seed, publicKey: publicKeyOf(seed) }, next, afterNext };
-}
-
-function damaged(problem: string): HoldfastError {
-  return new HoldfastError('damaged', `the recovery key file is damaged: ${problem}`, {
-    hint: 'Use another copy of it, or make it again from the recovery words: holdfast identity export --format recovery.',
-  });
 }

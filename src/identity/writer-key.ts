@@ -5,8 +5,8 @@
 import { checkAgeIdentity } from '../crypto/age.ts';
 import { PUBLIC_KEY_BYTES } from '../crypto/ed25519.ts';
 import { hex, unhex } from '../crypto/hash.ts';
-import { HoldfastError } from '../errors.ts';
 import { fingerprint } from './agent-key.ts';
+import { readKeyFile } from './key-file.ts';
 
 export interface WriterKey {
   /** 32 lower-case hexadecimal digits. */
@@ -49,29 +49,12 @@ age-identity ${key.ageIdentity}
  * `formatWriterKey` writes it (comment and empty lines aside); no message holds a secret.
  */
 export function parseWriterKey(text: string): WriterKey {
-  const lines = text
-    .split('\n')
-    .map((line) => line.trim())
-    .filter((line) => line !== '' && !line.startsWith('#'));
-  const version = lines.shift() ?? '';
-  if (version !== VERSION_LINE) {
-    if (/^holdfast-writer-key v\d{1,9}$/.test(version)) {
-      throw new HoldfastError(
-        'unsupported_format',
-        `the writer key file is of the form "${version}", and this version reads "${VERSION_LINE}"`,
-        {
-          hint: 'Use a newer version of holdfast.',
-        },
-      );
-    }
-    throw damaged(`it does not start with "${VERSION_LINE}"`);
-  }
-  const take = (name: string): string => {
-    const [found, value, ...more] = (lines.shift() ?? '').split(' ');
-    if (found !== name || value === undefined || more.length > 0)
-      throw damaged(`expected the line "${name} …" in its place`);
-    return value;
-  };
+  const { take, end, damaged } = readKeyFile(
+    text,
+    VERSION_LINE,
+    'writer key file',
+    'Use another copy of it, or make it again from the recovery words (holdfast recover).',
+  );
   const created = take('created');
   if (!TIME.test(created)) throw damaged('"created" is not a time');
   const repositoryId = take('repository');
@@ -80,12 +63,6 @@ export function parseWriterKey(text: string): WriterKey {
   const chunkIdKey = unhex(take('chunk-id-key'), CHUNK_ID_KEY_BYTES, 'the chunk-id key in the writer key file');
   const ageIdentity = take('age-identity');
   checkAgeIdentity(ageIdentity, 'the age identity in the writer key file');
-  if (lines.length > 0) throw damaged(`it has ${lines.length} lines too many`);
+  end();
   return { repositoryId, agentPublicKey, chunkIdKey, ageIdentity, created };
-}
-
-function damaged(problem: string): HoldfastError {
-  return new HoldfastError('damaged', `the writer key file is damaged: ${problem}`, {
-    hint: 'Use another copy of it, or make it again from the recovery words (holdfast recover).',
-  });
 }

@@ -2,10 +2,9 @@ import * as Args from '@oclif/core/args';
 import { resolve } from 'node:path';
 import { rotateIdentity, type RotateResult } from '../../../operations/rotate.ts';
 import { HoldfastCommand } from '../../base-command.ts';
-import { requireSections } from '../../config.ts';
-import { localFolders, readAgentKey, readWriterKey, restoreSecret } from '../../context.ts';
+import { readAgentKey } from '../../context.ts';
 import { EXIT } from '../../exit-codes.ts';
-import { rotationText } from '../../rotation.ts';
+import { rotationOptions, rotationText } from '../../rotation.ts';
 import { restoreSecretFlags } from '../../secrets.ts';
 
 export default class IdentityImport extends HoldfastCommand<typeof IdentityImport, RotateResult> {
@@ -17,20 +16,10 @@ export default class IdentityImport extends HoldfastCommand<typeof IdentityImpor
   static override flags = restoreSecretFlags;
 
   protected override async work(): Promise<RotateResult> {
-    const config = requireSections(await this.loadConfig(), 'agent', 'backends');
-    const writerKey = await readWriterKey(config.agent);
+    const config = await this.loadConfig();
     const { key } = await readAgentKey(resolve(this.args.file), this.flags, this.signal);
-    return rotateIdentity(
-      {
-        backends: config.backends,
-        secret: await restoreSecret(this.flags, this.signal),
-        importedKey: key,
-        files: { identity: config.agent.identity, writerKey: config.agent.writerKey },
-        writerKey,
-        folders: localFolders(process.env, writerKey.repositoryId),
-      },
-      this.seams,
-    );
+    const options = await rotationOptions(config, this.flags, this.signal);
+    return rotateIdentity({ ...options, importedKey: key }, this.seams);
   }
 
   protected override exitCode({ warnings }: RotateResult) {

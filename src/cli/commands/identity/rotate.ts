@@ -1,10 +1,8 @@
 import { rotateIdentity, type RotateResult } from '../../../operations/rotate.ts';
 import { HoldfastCommand } from '../../base-command.ts';
-import { requireSections } from '../../config.ts';
-import { localFolders, readWriterKey, restoreSecret } from '../../context.ts';
 import { EXIT } from '../../exit-codes.ts';
 import { restoreSecretFlags } from '../../secrets.ts';
-import { rotationText } from '../../rotation.ts';
+import { rotationOptions, rotationText } from '../../rotation.ts';
 
 export default class IdentityRotate extends HoldfastCommand<typeof IdentityRotate, RotateResult> {
   static override summary = 'Give the agent the next key that derives from the recovery words.';
@@ -13,18 +11,7 @@ export default class IdentityRotate extends HoldfastCommand<typeof IdentityRotat
   static override flags = restoreSecretFlags;
 
   protected override async work(): Promise<RotateResult> {
-    const config = requireSections(await this.loadConfig(), 'agent', 'backends');
-    const writerKey = await readWriterKey(config.agent);
-    return rotateIdentity(
-      {
-        backends: config.backends,
-        secret: await restoreSecret(this.flags, this.signal),
-        files: { identity: config.agent.identity, writerKey: config.agent.writerKey },
-        writerKey,
-        folders: localFolders(process.env, writerKey.repositoryId),
-      },
-      this.seams,
-    );
+    return rotateIdentity(await rotationOptions(await this.loadConfig(), this.flags, this.signal), this.seams);
   }
 
   protected override exitCode({ warnings }: RotateResult) {
