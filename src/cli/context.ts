@@ -8,7 +8,7 @@ import type { RecoverySource } from '../identity/recovery-text.ts';
 import { readSecretFile } from '../identity/secret-file.ts';
 import { parseWriterKey, type WriterKey } from '../identity/writer-key.ts';
 import type { ExpectedRepository, RestoreSecret } from '../operations/access.ts';
-import type { AgentChangeOptions } from '../operations/identity-log.ts';
+import type { AgentChangeOptions, LogOptions } from '../operations/identity-log.ts';
 import type { LocalFolders } from '../operations/local-state.ts';
 import type { Access } from '../repository/repository.ts';
 import type { Config } from './config.ts';
@@ -100,13 +100,18 @@ export async function agentChange({
   agent,
   backends,
 }: Required<Pick<Config, 'agent' | 'backends'>>): Promise<AgentChangeOptions> {
-  const { writerKey, signer } = await readHostKeys(agent);
-  return {
-    backends,
-    access: { repository: writerKey.repositoryId, agent: Buffer.from(signer.publicKey).toString('hex') },
-    signer,
-    lockFolder: localFolders(process.env, writerKey.repositoryId).state,
-  };
+  const { writerKey, signer, access } = await readHostKeys(agent);
+  return { backends, access, signer, folders: localFolders(process.env, writerKey.repositoryId) };
+}
+
+/** For a look at the identity log, whoever the agent's key is by now. */
+export async function logOptions({
+  agent,
+  backends,
+}: Required<Pick<Config, 'agent' | 'backends'>>): Promise<LogOptions> {
+  const writerKey = await readWriterKey(agent);
+  const { agent: _whoeverItIs, ...access } = accessOf(writerKey);
+  return { backends, access, folders: localFolders(process.env, writerKey.repositoryId) };
 }
 
 /** The secret that restores, parsed, and what it was read from. */

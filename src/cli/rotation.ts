@@ -27,6 +27,7 @@ export function rotationText({
   previous,
   entry,
   wasInterrupted,
+  lastSnapshot,
   files,
   backends,
   warnings,
@@ -34,12 +35,15 @@ export function rotationText({
   const done = wasInterrupted
     ? 'The key had been replaced before; the files of this host are right now.'
     : 'The new key is in force. Whoever still has the old one cannot add snapshots that are believed.';
+  const believed = lastSnapshot
+    ? `up to snapshot ${lastSnapshot.id.slice(0, 8)} (number ${lastSnapshot.seq})`
+    : 'no snapshot';
   return (
     warningLines(warnings) +
     facts({
       agent: handle,
       'agent key': `${agent.fingerprint} (${agent.origin})`,
-      before: previous.fingerprint,
+      before: `${previous.fingerprint}, believed ${believed}`,
       entry: `${entry.seq} of the identity log, on ${backends.join(', ')}`,
       identity: files.identity,
       'old key': files.kept ?? undefined,

@@ -60,13 +60,17 @@ export async function sealWithPassphrase(
 
 /**
  * The plaintext of a file sealed with a passphrase, here or by any age tool. Throws `wrong_key` for a wrong passphrase and for a file that
- * was sealed to recipients instead, `unsupported_format` for a work factor above `WORK_FACTOR_MAX`, before any memory is taken, `damaged`
+ * was sealed to recipients instead, `unsupported_format` for a work factor above `workFactorMax`, before any memory is taken, `damaged`
  * when the file is no age file, was changed or cut short, `io` when there is too little memory.
  */
-export async function openWithPassphrase(file: Uint8Array, passphrase: string): Promise<Uint8Array> {
+export async function openWithPassphrase(
+  file: Uint8Array,
+  passphrase: string,
+  workFactorMax = WORK_FACTOR_MAX,
+): Promise<Uint8Array> {
   const { Decrypter } = await import('age-encryption');
   const reader = new Decrypter();
-  reader.addIdentity({ unwrapFileKey: (stanzas: Stanza[]) => unwrap(stanzas, passphrase) });
+  reader.addIdentity({ unwrapFileKey: (stanzas: Stanza[]) => unwrap(stanzas, passphrase, workFactorMax) });
   try {
     return await reader.decrypt(file);
   } catch (error) {
@@ -77,7 +81,7 @@ export async function openWithPassphrase(file: Uint8Array, passphrase: string): 
   }
 }
 
-async function unwrap(stanzas: readonly Stanza[], passphrase: string): Promise<Uint8Array> {
+async function unwrap(stanzas: readonly Stanza[], passphrase: string, workFactorMax: number): Promise<Uint8Array> {
   const stanza = stanzas.find(({ args }) => args[0] === 'scrypt');
   if (!stanza) {
     throw new HoldfastError('wrong_key', 'the file was not sealed with a passphrase', {
@@ -100,10 +104,10 @@ async function unwrap(stanzas: readonly Stanza[], passphrase: string): Promise<U
     });
   }
   const workFactor = Number(factor);
-  if (workFactor > WORK_FACTOR_MAX) {
+  if (workFactor > workFactorMax) {
     throw new HoldfastError(
       'unsupported_format',
-      `the file asks for a work factor of 2^${workFactor}; at most 2^${WORK_FACTOR_MAX} is opened`,
+      `the file asks for a work factor of 2^${workFactor}; at most 2^${workFactorMax} is opened`,
       { hint: 'Neither holdfast nor age makes such files: it is damaged, or made to exhaust memory.' },
     );
   }

@@ -247,9 +247,21 @@ function decrypt(encrypted: Uint8Array, passphrase: Uint8Array, how: Encryption)
   return feistel(encrypted, passphrase, how, [3, 2, 1, 0]);
 }
 
+/** At 10 it takes two seconds, at 15 a minute in which nothing else happens: a forged share must not cost that. */
+const ITERATION_EXPONENT_MAX = 10;
+
 /** The four rounds of Luby and Rackoff, with PBKDF2 as their function. */
 function feistel(block: Uint8Array, passphrase: Uint8Array, how: Encryption, rounds: readonly number[]): Uint8Array {
   assert(rounds.length === FEISTEL_ROUNDS, 'four rounds');
+  if (how.iterationExponent > ITERATION_EXPONENT_MAX) {
+    throw new HoldfastError(
+      'bad_words',
+      `the shares ask for ${ROUND_ITERATIONS} * 2^${how.iterationExponent} iterations, more than any are made with`,
+      {
+        hint: 'They are not shares that holdfast made. If they are right, put them together with the program that made them.',
+      },
+    );
+  }
   const half = block.length / 2;
   const salt = how.extendable
     ? []

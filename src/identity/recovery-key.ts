@@ -3,10 +3,10 @@
  * snapshot and signs none. It serves once: the entry it signs commits to the next recovery key, which only the words give.
  */
 import { publicKeyOf, PUBLIC_KEY_BYTES, SEED_BYTES } from '../crypto/ed25519.ts';
-import { hex, sha256Hex, unhex } from '../crypto/hash.ts';
+import { hex, unhex } from '../crypto/hash.ts';
 import { fingerprint, type SigningKey } from './agent-key.ts';
 import { readKeyFile } from './key-file.ts';
-import { recoveryKey, type Root } from './root.ts';
+import { recoveryCommitmentOf, recoveryKey, type Root } from './root.ts';
 
 export interface RecoveryKey {
   /** 32 lower-case hexadecimal digits. */
@@ -15,7 +15,7 @@ export interface RecoveryKey {
   key: SigningKey;
   /** Public key of the generation that an entry signed with this key names, 64 hexadecimal digits. */
   next: string;
-  /** SHA-256 of the public key of the generation after that, 64 hexadecimal digits. */
+  /** What commits to the generations after that, 64 hexadecimal digits. */
   afterNext: string;
 }
 
@@ -29,7 +29,7 @@ export function recoveryKeyOfGeneration(root: Root, generation: number, reposito
     repositoryId,
     key: recoveryKey(root, generation),
     next: hex(recoveryKey(root, generation + 1).publicKey),
-    afterNext: sha256Hex(recoveryKey(root, generation + 2).publicKey),
+    afterNext: recoveryCommitmentOf(root, generation + 2),
   };
 }
 
@@ -37,14 +37,14 @@ export function recoveryKeyOfGeneration(root: Root, generation: number, reposito
 export function formatRecoveryKey({ repositoryId, key, next, afterNext }: RecoveryKey): string {
   return `# holdfast recovery key ${fingerprint(key.publicKey)} of the repository ${repositoryId}
 #
-# Who has this file can replace the agent's key, revoke it, or replace its relays, once. The agent has three days to object.
+# Who has this file can replace the agent's key, revoke it, or replace its relays, once, if the agent does not object for three days.
 # It reads no backup. Keep it away from the agent's host and from the paper (mode 600).
 # To use it: holdfast recover --emergency --recovery-key THIS-FILE --from URL
 ${VERSION_LINE}
 repository ${repositoryId}
 recovery-seed ${hex(key.seed)}
 next-recovery ${next}
-after-next-hash ${afterNext}
+after-next ${afterNext}
 `;
 }
 
@@ -60,7 +60,7 @@ export function parseRecoveryKey(text: string): RecoveryKey {
   const repositoryId = hex(bytes('repository', REPOSITORY_ID_BYTES));
   const seed = bytes('recovery-seed', SEED_BYTES);
   const next = hex(bytes('next-recovery', PUBLIC_KEY_BYTES));
-  const afterNext = hex(bytes('after-next-hash', HASH_BYTES));
+  const afterNext = hex(bytes('after-next', HASH_BYTES));
   end();
   return { repositoryId, key: { seed, publicKey: publicKeyOf(seed) }, next, afterNext };
 }

@@ -2,7 +2,7 @@
 import type { Random } from '../clock.ts';
 import { ageIdentityFromSeed, type AgeKind } from '../crypto/age.ts';
 import { publicKeyOf } from '../crypto/ed25519.ts';
-import { hkdf } from '../crypto/hash.ts';
+import { hkdf, sha256Hex } from '../crypto/hash.ts';
 import { ROOT_BYTES, rowCheck, WORDS, WORDS_A_ROW, wordsOf } from '../crypto/words.ts';
 import { assert, HoldfastError } from '../errors.ts';
 import type { SigningKey } from './agent-key.ts';
@@ -65,6 +65,18 @@ export function agentKey(root: Root, generation: number): SigningKey {
 /** The key of a generation (0, 1, …) that may replace a lost agent key: label `recovery/<n>`. */
 export function recoveryKey(root: Root, generation: number): SigningKey {
   return signingKey(root, 'recovery', generation);
+}
+
+/** More recovery keys than these are never needed; the last commitment is to none. */
+const RECOVERY_GENERATIONS = 64;
+const NO_MORE = '0'.repeat(64);
+
+/** What commits to the recovery keys from this generation on, 64 hexadecimal digits: `nextRecovery` of a record before it. */
+export function recoveryCommitmentOf(root: Root, generation: number): string {
+  let commitment = NO_MORE;
+  for (let n = RECOVERY_GENERATIONS; n >= generation; n--)
+    commitment = sha256Hex(Buffer.concat([recoveryKey(root, n).publicKey, Buffer.from(commitment, 'hex')]));
+  return commitment;
 }
 
 function signingKey(root: Root, label: string, generation: number): SigningKey {

@@ -15,6 +15,7 @@ import {
   level,
   openRepository,
   timestamp,
+  type KeyLog,
   type Repository,
   type Snapshot,
   type SnapshotId,
@@ -23,7 +24,7 @@ import {
 import { readFile, type ReadResult } from '../state/read-file.ts';
 import { scan, type ScannedFile, type ScanItem, type ScanProblem } from '../state/scan.ts';
 import { failedBackendWarnings, mishapWarnings, openMirror, type BackendAddress } from './backends.ts';
-import { checkLogIsComplete, findParent, MARKER, pendingChangeWarnings } from './continuity.ts';
+import { checkLogIsComplete, findParent, MARKER, pendingChangeWarnings, seen } from './continuity.ts';
 import {
   ManifestCache,
   ManifestCacheWriter,
@@ -94,7 +95,7 @@ export async function backup(options: BackupOptions, seams: Seams): Promise<Back
     },
     seams,
   );
-  checkLogIsComplete(repository, options.folders);
+  checkLogIsComplete(repository.log, mirror, options.folders);
   if (repository.state.entry.isRevoked) {
     throw new HoldfastError('revoked', "the agent's key was revoked: nothing it signs counts", {
       hint: 'Give the agent a new key with `holdfast identity rotate` and the recovery words.',
@@ -150,6 +151,7 @@ export async function backup(options: BackupOptions, seams: Seams): Promise<Back
         tags: [...options.tags],
         tool: options.tool,
         config: options.config,
+        keys: newestEntry(repository.log),
       },
       options.signer,
     );
@@ -166,7 +168,7 @@ export async function backup(options: BackupOptions, seams: Seams): Promise<Back
     !writeLocalState(options.folders, {
       last: { id: snapshot.id, seq },
       backends: [...new Set([...known, ...holders])],
-      keys: repository.log.length - 1,
+      keys: seen(repository.log),
     })
   ) {
     warnings.push({
@@ -184,6 +186,12 @@ export async function backup(options: BackupOptions, seams: Seams): Promise<Back
     seconds: secondsSince(clock, started),
     complete: holders.length >= options.require && !warnings.some(({ incomplete }) => incomplete),
   };
+}
+
+/** What this host has seen of the identity log. */
+function newestEntry(log: KeyLog): { seq: number; id: string } {
+  const { seq, id } = seen(log);
+  return { seq, id };
 }
 
 function outcomes(mirror: Mirror, reachable: ReadonlySet<string>): BackendOutcome[] {

@@ -1,8 +1,19 @@
 /** What this host remembers of the repository, held against what the backends show now. */
 import type { Warning } from '../entry.ts';
 import { HoldfastError } from '../errors.ts';
-import { timestamp, type Repository, type SnapshotId } from '../repository/repository.ts';
-import { readKnownSnapshots, readLocalState, writeKnownSnapshots, type LocalFolders } from './local-state.ts';
+import type { Mirror } from '../backend/mirror.ts';
+import { describePending, type KeyLog, type Repository, type SnapshotId } from '../repository/repository.ts';
+import {
+  readKnownSnapshots,
+  readLocalState,
+  writeKnownSnapshots,
+  writeLocalState,
+  type LocalFolders,
+  type SeenEntry,
+} from './local-state.ts';
+
+/** So high no agent comes: a snapshot in ten milliseconds for a million years. */
+const SEQ_MAX = 2 ** 52;
 
 /**
  * The snapshot to follow. What this host remembers is held against what the backends show: storage that lost or hides the newest snapshots is
@@ -43,37 +54,60 @@ export async function findParent(
       incomplete: true,
     });
   }
+  if (newest && newest.record.seq >= SEQ_MAX) {
+    throw new HoldfastError('forged', `snapshot ${newest.id.slice(0, 8)} has the highest number there can be`, {
+      hint: "Whoever wrote it has the agent's key. Exchange the key, and name the last snapshot before it: holdfast identity rotate --last-snapshot ID",
+    });
+  }
   return { parent: newest && { id: newest.id }, seq: newest ? newest.record.seq + 1 : 0 };
 }
 
 /** In the root of a state that was restored, for the agent to read; never part of a snapshot. */
 export const MARKER = 'holdfast-restored.json';
 
+/** What a host remembers of a log: its newest entry. */
+export function seen(log: KeyLog): SeenEntry {
+  const { id, record, weight } = log.at(-1) ?? log[0];
+  return { seq: record.seq, id, weight };
+}
+
+/** Remembers the log as this host has seen it, or made it. */
+export function rememberLog(folders: LocalFolders, log: KeyLog): void {
+  const memory = readLocalState(folders);
+  writeLocalState(folders, { last: memory?.last ?? null, backends: memory?.backends ?? [], keys: seen(log) });
+}
+
 /**
- * Storage that hides the newest entries of the identity log would have a removed recipient read again, or a replaced key sign: nothing is
- * written then.
+ * Storage that hides entries of the identity log would have a removed recipient read again, or a replaced key sign: nothing is written then.
  * @throws `forged`, or `not_enough_backends` while a backend that may have them is out of reach
  */
-export function checkLogIsComplete(repository: Repository, folders: LocalFolders): void {
-  const remembered = readLocalState(folders)?.keys ?? 0;
-  if (repository.log.length > remembered) return;
-  const what = `this host knows entry ${remembered} of the identity log, and no backend that can be reached shows it`;
-  const isAllThere = repository.mirror.states().every(({ state }) => state === 'ok');
-  throw new HoldfastError(isAllThere ? 'forged' : 'not_enough_backends', what, {
+export function checkLogIsComplete(log: KeyLog, mirror: Mirror, folders: LocalFolders): void {
+  const problem = whatLogLacks(log, folders);
+  if (problem === undefined) return;
+  const isAllThere = mirror.states().every(({ state }) => state === 'ok');
+  throw new HoldfastError(isAllThere ? 'forged' : 'not_enough_backends', problem, {
     hint: isAllThere
       ? 'Storage was rolled back, or hides it: find out who can write there. Nothing was written.'
       : 'Bring the missing backend back first: it has changes of keys that the others lack.',
   });
 }
 
+/** An entry in the place of the remembered one is right when it needed as many keys: two hosts may have written at the same moment. */
+export function whatLogLacks(log: KeyLog, folders: LocalFolders): string | undefined {
+  const known = readLocalState(folders)?.keys;
+  if (!known) return undefined;
+  const there = log[known.seq];
+  if (there?.id === known.id || (there && there.weight >= known.weight)) return undefined;
+  return `this host knows entry ${known.seq} of the identity log (${known.id.slice(0, 8)}), and no backend that can be reached shows it`;
+}
+
 /** That somebody with the recovery key is about to change the agent's keys: the agent's host is where it can be stopped. */
 export function pendingChangeWarnings({ state: { pending } }: Repository): Warning[] {
   if (!pending) return [];
-  const what = `the recovery authority has begun to ${pending.record.change} (entry ${pending.record.seq} of the identity log), in force from ${timestamp(pending.inForceFromMs)}`;
   return [
     {
       code: 'contested_change',
-      message: `${what}; if nobody you trust did this: \`holdfast identity object\``,
+      message: `${describePending(pending)}; if nobody you trust did this: \`holdfast identity object\``,
       incomplete: true,
     },
   ];

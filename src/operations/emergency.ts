@@ -5,7 +5,13 @@ import { publicKeyOf, SEED_BYTES } from '../crypto/ed25519.ts';
 import { fingerprint, formatOpenSsh } from '../identity/agent-key.ts';
 import type { RecoveryKey } from '../identity/recovery-key.ts';
 import { checkAbsent, writeSecretFile } from '../identity/secret-file.ts';
-import { appendKeyChange, openIdentityLog, putWrappedIdentity, type KeyChanges } from '../repository/repository.ts';
+import {
+  openIdentityLog,
+  planKeyChange,
+  sealIdentity,
+  storeKeyChange,
+  type KeyChanges,
+} from '../repository/repository.ts';
 import { openMirror, type BackendAddress } from './backends.ts';
 import { appended, checkRelays, type Appended } from './identity-log.ts';
 import type { Seams } from './seams.ts';
@@ -36,7 +42,7 @@ export async function emergency(options: EmergencyOptions, seams: Seams): Promis
   if (action.kind === 'rotate') await checkAbsent(action.identityFile);
   if (action.kind === 'relays') checkRelays(action.relays);
   await using mirror = await openMirror(options.backends, seams);
-  const { repository, log, state } = await openIdentityLog(mirror, { repository: recoveryKey.repositoryId }, seams);
+  const { repository, log } = await openIdentityLog(mirror, { repository: recoveryKey.repositoryId }, seams);
   const { record } = log.at(-1) ?? log[0];
   if (record.recovery !== hex(recoveryKey.key.publicKey)) {
     throw new HoldfastError('wrong_key', 'this recovery key is not, or no longer, the recovery authority', {
@@ -50,41 +56,28 @@ export async function emergency(options: EmergencyOptions, seams: Seams): Promis
   }
   const burnt: KeyChanges = { recovery: recoveryKey.next, nextRecovery: recoveryKey.afterNext };
   const common = { repository: repository.id, handle: record.agent.handle, action: action.kind };
+  const { random, clock, signal } = seams;
   if (action.kind !== 'rotate') {
     const changes = action.kind === 'relays' ? { ...burnt, relays: [...action.relays] } : burnt;
-    const entry = await appendKeyChange(mirror, log, action.kind, changes, [recoveryKey.key], seams);
-    return { ...common, agent: null, identityFile: null, ...appended(mirror, entry, seams.clock.now()) };
+    const planned = planKeyChange(log, action.kind, changes, [recoveryKey.key], clock);
+    const entry = await storeKeyChange(mirror, planned, [], signal);
+    return { ...common, agent: null, identityFile: null, ...appended(mirror, entry, clock.now()) };
   }
-  if (state.pending) {
-    throw new HoldfastError('contested', 'a change by the recovery authority is waiting already', {
-      hint: '`holdfast identity log` shows it.',
-    });
-  }
-  const seed = seams.random.bytes(SEED_BYTES);
+  const seed = random.bytes(SEED_BYTES);
   const key = { seed, publicKey: publicKeyOf(seed) };
-  const keyFile = Buffer.from(formatOpenSsh(key, record.agent.handle, seams.random));
-  // First where it cannot be lost: an entry for a key that nobody has would end the identity.
-  await writeSecretFile(action.identityFile, keyFile);
   const publicKey = hex(key.publicKey);
-  const { random, signal } = seams;
-  const identity = await putWrappedIdentity(mirror, publicKey, keyFile, {
-    recipients: record.recipients.restore,
-    random,
-    signal,
-  });
+  const keyFile = Buffer.from(formatOpenSsh(key, record.agent.handle, random));
+  const identity = await sealIdentity(publicKey, keyFile, record.recipients.restore, random);
   const agent = { handle: record.agent.handle, publicKey, origin: 'imported' as const };
-  const entry = await appendKeyChange(
-    mirror,
-    log,
-    'rotate',
-    { ...burnt, agent, identity },
-    [recoveryKey.key, key],
-    seams,
-  );
+  const changes = { ...burnt, agent, identity: identity.id };
+  const planned = planKeyChange(log, 'rotate', changes, [recoveryKey.key, key], clock);
+  // Before it can be in force anywhere: an entry for a key that nobody has would end the identity.
+  await writeSecretFile(action.identityFile, keyFile);
+  const entry = await storeKeyChange(mirror, planned, [identity], signal);
   return {
     ...common,
     agent: { publicKey, fingerprint: fingerprint(key.publicKey) },
     identityFile: action.identityFile,
-    ...appended(mirror, entry, seams.clock.now()),
+    ...appended(mirror, entry, clock.now()),
   };
 }

@@ -2,10 +2,11 @@
 import type { Warning } from '../entry.ts';
 import { HoldfastError, isHoldfastError } from '../errors.ts';
 import { ageRecipientOf, type AgeKind } from '../crypto/age.ts';
-import { openWithPassphrase, sealWithPassphrase } from '../crypto/age-passphrase.ts';
+import { isPassphraseFile, openWithPassphrase, sealWithPassphrase, WORK_FACTOR } from '../crypto/age-passphrase.ts';
+import { sha256Hex } from '../crypto/hash.ts';
 import { fingerprint } from '../identity/agent-key.ts';
 import { formatRecoveryKey, recoveryKeyOfGeneration } from '../identity/recovery-key.ts';
-import { formatWordsFile, recoveryKey, restoreIdentity, type Root } from '../identity/root.ts';
+import { formatWordsFile, recoveryCommitmentOf, recoveryKey, restoreIdentity, type Root } from '../identity/root.ts';
 import { checkAbsent, writeSecretFile } from '../identity/secret-file.ts';
 import { parseKey, putVault, type Repository } from '../repository/repository.ts';
 import { derivedKey, openForRestore, requireRoot, type ExpectedRepository, type RestoreSecret } from './access.ts';
@@ -101,7 +102,7 @@ async function textOf(
       if (!repository) throw new HoldfastError('bug', 'a recovery key without a repository');
       const { record } = repository.log.at(-1) ?? repository.log[0];
       const authority = derivedKey(root, recoveryKey, repository.log, (key) => key === record.recovery);
-      if (!authority || record.nextRecovery === undefined) {
+      if (!authority || record.nextRecovery !== recoveryCommitmentOf(root, authority.generation + 1)) {
         throw new HoldfastError('usage', 'this repository has no recovery key that could be given out', {
           hint: 'It was made before recovery keys could be used alone; `holdfast identity rotate` changes that.',
         });
@@ -111,6 +112,7 @@ async function textOf(
   }
 }
 
+/** Each guess costs about a second: somebody who fills the storage with files must not make it hours. */
 const VAULTS_MAX = 16;
 
 /**
@@ -122,23 +124,49 @@ export async function openStoredVault(
   passphrase: string,
   seams: Seams,
 ): Promise<string> {
+  const { signal } = seams;
   await using mirror = await openMirror(backends, seams);
-  const keys: string[] = [];
-  for await (const { key } of mirror.list('vault/', { signal: seams.signal }))
-    if (parseKey(key)?.kind === 'vault') keys.push(key);
-  if (keys.length === 0)
-    throw new HoldfastError('not_found', 'no backend holds a vault file', {
-      hint: 'Give the words, or a vault file of your own with --vault FILE.',
-    });
-  let failure: unknown;
-  for (const key of keys.slice(0, VAULTS_MAX)) {
+  const vaults: Uint8Array[] = [];
+  let passedOver = 0;
+  let damage: HoldfastError | undefined;
+  for await (const { key } of mirror.list('vault/', { signal })) {
+    const name = parseKey(key);
+    if (name?.kind !== 'vault') continue;
+    const check = (bytes: Uint8Array): Uint8Array => {
+      if (sha256Hex(bytes) === name.id) return bytes;
+      throw new HoldfastError('damaged', `the bytes of ${key} do not match its name`);
+    };
     try {
-      const file = await mirror.get(key, undefined, { signal: seams.signal });
-      return Buffer.from(await openWithPassphrase(file, passphrase)).toString('utf8');
+      const file = await mirror.read(key, check, { signal });
+      if (!isPassphraseFile(file)) continue;
+      if (vaults.length < VAULTS_MAX) vaults.push(file);
+      else passedOver++;
     } catch (error) {
-      if (!isHoldfastError(error, 'wrong_key', 'damaged', 'unsupported_format')) throw error;
-      failure = error;
+      if (!isHoldfastError(error, 'damaged')) throw error;
+      damage = error;
     }
   }
-  throw failure;
+  for (const file of vaults) {
+    try {
+      return Buffer.from(await openWithPassphrase(file, passphrase, WORK_FACTOR)).toString('utf8');
+    } catch (error) {
+      if (!isHoldfastError(error, 'wrong_key', 'damaged', 'unsupported_format')) throw error;
+    }
+  }
+  if (vaults.length === 0) {
+    throw (
+      damage ??
+      new HoldfastError('not_found', 'no backend holds a vault file', {
+        hint: 'Give the words, or a vault file of your own with --vault FILE.',
+      })
+    );
+  }
+  const rest = passedOver > 0 ? `, and ${passedOver} more were not tried` : '';
+  throw new HoldfastError(
+    'wrong_key',
+    `the passphrase opens none of ${vaults.length} vault files on the backends${rest}`,
+    {
+      hint: 'Try the passphrase again, or fetch the right file from vault/ of a backend and give it as --vault FILE.',
+    },
+  );
 }

@@ -4,22 +4,28 @@ import { HoldfastError } from '../errors.ts';
 import type { Mirror } from '../backend/mirror.ts';
 import { fingerprint, type SigningKey } from '../identity/agent-key.ts';
 import {
-  appendKeyChange,
-  openIdentityLog,
+  openRepository,
+  planKeyChange,
+  storeKeyChange,
   timestamp,
   type KeyChange,
   type KeyLogEntry,
   type KeyState,
-  type PublicAccess,
+  type PlannedEntry,
+  type Access,
+  type Repository,
 } from '../repository/repository.ts';
 import { failedBackendWarnings, openMirror, type BackendAddress } from './backends.ts';
+import { checkLogIsComplete, rememberLog, whatLogLacks } from './continuity.ts';
+import type { LocalFolders } from './local-state.ts';
 import { takeLock } from './lock.ts';
 import type { Seams } from './seams.ts';
 
 export interface LogOptions {
   backends: readonly BackendAddress[];
-  /** Which repository and agent are meant. */
-  access: PublicAccess;
+  /** Of the agent's host. */
+  access: Access;
+  folders: LocalFolders;
 }
 
 /** An entry of the log, for people and scripts. */
@@ -50,17 +56,20 @@ export interface IdentityLog {
   warnings: Warning[];
 }
 
-/** Nothing secret is needed: the log is public to who can read a backend. */
-export async function identityLog({ backends, access }: LogOptions, seams: Seams): Promise<IdentityLog> {
+/** What storage shows less of than this host remembers is a warning here, since here one looks for the reason. */
+export async function identityLog({ backends, access, folders }: LogOptions, seams: Seams): Promise<IdentityLog> {
   await using mirror = await openMirror(backends, seams);
-  const { repository, log, state } = await openIdentityLog(mirror, access, seams);
+  const { id, log, state } = await openRepository(mirror, access, seams);
+  const warnings = failedBackendWarnings(mirror);
+  const lacking = whatLogLacks(log, folders);
+  if (lacking !== undefined) warnings.push({ code: 'rolled_back', message: lacking, incomplete: true });
   return {
-    repository: repository.id,
+    repository: id,
     handle: state.keys.agent.handle,
     entries: log.map((entry, i) => logRow(entry, stateOf(entry, log[i + 1], state))),
     relays: state.keys.relays ?? [],
     isRevoked: state.entry.isRevoked,
-    warnings: failedBackendWarnings(mirror),
+    warnings,
   };
 }
 
@@ -109,33 +118,46 @@ export function appended(mirror: Mirror, entry: KeyLogEntry, nowMs: number): App
 export interface AgentChangeOptions extends LogOptions {
   /** The agent's key on this host. */
   signer: SigningKey;
-  lockFolder: string;
 }
 
 /** Cancels what the recovery authority began and what is not in force yet. @throws `usage` when there is nothing of the kind */
-export async function objectToRecovery(options: AgentChangeOptions, seams: Seams): Promise<Appended> {
-  using _lock = takeLock(options.lockFolder, 'change of keys');
-  await using mirror = await openMirror(options.backends, seams);
-  const { log, state } = await openIdentityLog(mirror, options.access, seams);
-  if (!state.pending) {
-    throw new HoldfastError('usage', 'there is nothing to object to: no change by the recovery authority is waiting', {
-      hint: '`holdfast identity log` shows what was changed, and when.',
-    });
-  }
-  const entry = await appendKeyChange(mirror, log, 'object', {}, [options.signer], seams);
-  return appended(mirror, entry, seams.clock.now());
+export function objectToRecovery(options: AgentChangeOptions, seams: Seams): Promise<Appended> {
+  return changeAsAgent(options, seams, ({ log, state }) => {
+    if (!state.pending) {
+      throw new HoldfastError(
+        'usage',
+        'there is nothing to object to: no change by the recovery authority is waiting',
+        {
+          hint: '`holdfast identity log` shows what was changed, and when.',
+        },
+      );
+    }
+    return planKeyChange(log, 'object', {}, [options.signer], seams.clock);
+  });
 }
 
 /** Replaces the list of relays at which the agent can be met. */
-export async function setRelays(
+export function setRelays(
   options: AgentChangeOptions & { relays: readonly string[] },
   seams: Seams,
 ): Promise<Appended> {
   checkRelays(options.relays);
-  using _lock = takeLock(options.lockFolder, 'change of keys');
-  await using mirror = await openMirror(options.backends, seams);
-  const { log } = await openIdentityLog(mirror, options.access, seams);
-  const entry = await appendKeyChange(mirror, log, 'relays', { relays: [...options.relays] }, [options.signer], seams);
+  return changeAsAgent(options, seams, ({ log }) =>
+    planKeyChange(log, 'relays', { relays: [...options.relays] }, [options.signer], seams.clock),
+  );
+}
+
+async function changeAsAgent(
+  { backends, access, folders }: AgentChangeOptions,
+  seams: Seams,
+  plan: (repository: Repository) => PlannedEntry,
+): Promise<Appended> {
+  using _lock = takeLock(folders.state, 'change of keys');
+  await using mirror = await openMirror(backends, seams);
+  const repository = await openRepository(mirror, access, seams);
+  checkLogIsComplete(repository.log, mirror, folders);
+  const entry = await storeKeyChange(mirror, plan(repository), [], seams.signal);
+  rememberLog(folders, [...repository.log, entry]);
   return appended(mirror, entry, seams.clock.now());
 }
 

@@ -6,7 +6,15 @@ import { ageRecipientOf, newAgeIdentity, type AgeKind } from '../crypto/age.ts';
 import { wordsOf } from '../crypto/words.ts';
 import type { Mirror } from '../backend/mirror.ts';
 import { fingerprint, formatOpenSsh, type SigningKey } from '../identity/agent-key.ts';
-import { agentKey, formatWordsFile, newRoot, recoveryKey, restoreIdentity, type Root } from '../identity/root.ts';
+import {
+  agentKey,
+  formatWordsFile,
+  newRoot,
+  recoveryCommitmentOf,
+  recoveryKey,
+  restoreIdentity,
+  type Root,
+} from '../identity/root.ts';
 import { paperOf } from '../identity/paper.ts';
 import { checkAbsent, writeSecretFile } from '../identity/secret-file.ts';
 import { formatWriterKey } from '../identity/writer-key.ts';
@@ -121,7 +129,7 @@ export async function init(options: InitOptions, seams: Seams): Promise<InitResu
       origin: options.importedKey ? 'imported' : 'derived',
       recovery,
       next: agentKey(root, 1).publicKey,
-      nextRecovery: recoveryKey(root, 1).publicKey,
+      nextRecovery: recoveryCommitmentOf(root, 1),
       restoreRecipients: [restoreRecipient],
       writer: { identity: writerIdentity, recipient: await ageRecipientOf(writerIdentity) },
       agentKeyFile: keyFile,
@@ -130,7 +138,7 @@ export async function init(options: InitOptions, seams: Seams): Promise<InitResu
       signal: seams.signal,
     });
     const holders = mirror.live().map(({ name }) => name);
-    writeLocalState(options.foldersOf(id), { last: null, backends: holders, keys: 0 });
+    writeLocalState(options.foldersOf(id), { last: null, backends: holders });
     return {
       repository: id,
       agent: {

@@ -33,8 +33,14 @@ export interface LocalState {
   last: { id: SnapshotId; seq: number } | null;
   /** Names of the backends that are known to have held the repository. */
   backends: string[];
-  /** Number of the newest entry of the identity log that this host has seen. */
-  keys: number;
+  /** The newest entry of the identity log that this host has seen. */
+  keys?: SeenEntry | undefined;
+}
+
+export interface SeenEntry {
+  seq: number;
+  id: string;
+  weight: number;
 }
 
 /** What this host remembers; undefined when it has never made a snapshot, or its memory is lost. */
@@ -44,7 +50,7 @@ export function readLocalState(folders: LocalFolders): LocalState | undefined {
     if (typeof value !== 'object' || value === null || !('last' in value) || !('backends' in value)) return undefined;
     const { last, backends } = value;
     if (!Array.isArray(backends) || !backends.every((name) => typeof name === 'string')) return undefined;
-    const keys = 'keys' in value && Number.isSafeInteger(value.keys) ? Number(value.keys) : 0;
+    const keys = 'keys' in value ? seenEntry(value.keys) : undefined;
     if (last === null) return { last, backends, keys };
     if (typeof last !== 'object' || !('id' in last) || !('seq' in last)) return undefined;
     const { id, seq } = last;
@@ -54,6 +60,15 @@ export function readLocalState(folders: LocalFolders): LocalState | undefined {
   } catch {
     return undefined; // then only what the backends say is known
   }
+}
+
+function seenEntry(value: unknown): SeenEntry | undefined {
+  if (typeof value !== 'object' || value === null || !('seq' in value) || !('id' in value) || !('weight' in value))
+    return undefined;
+  const { seq, id, weight } = value;
+  return typeof seq === 'number' && typeof id === 'string' && typeof weight === 'number'
+    ? { seq, id, weight }
+    : undefined;
 }
 
 /** @returns false when it cannot be written: the snapshot is safe all the same, and only the next run's look back suffers. */

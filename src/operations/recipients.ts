@@ -2,22 +2,24 @@
 import type { Warning } from '../entry.ts';
 import { HoldfastError } from '../errors.ts';
 import { checkAgeRecipient } from '../crypto/age.ts';
+import { hex } from '../crypto/hash.ts';
 import { recoveryKey } from '../identity/root.ts';
 import { formatOpenSsh } from '../identity/agent-key.ts';
 import {
-  appendKeyChange,
   openIdentityLog,
+  planKeyChange,
   putGrants,
-  putSecrets,
-  putWrappedIdentity,
+  sealIdentity,
+  sealSecrets,
+  storeKeyChange,
   type PublicAccess,
   type Repository,
 } from '../repository/repository.ts';
 import { agentKeyOf, derivedKey, openForRestore, requireRoot, type RestoreSecret } from './access.ts';
 import { failedBackendWarnings, openMirror, type BackendAddress } from './backends.ts';
-import { checkLogIsComplete } from './continuity.ts';
+import { checkLogIsComplete, rememberLog } from './continuity.ts';
 import { appended } from './identity-log.ts';
-import { readLocalState, writeLocalState, type LocalFolders } from './local-state.ts';
+import type { LocalFolders } from './local-state.ts';
 import { takeLock } from './lock.ts';
 import type { Seams } from './seams.ts';
 
@@ -52,8 +54,9 @@ export async function listRecipients(
   };
 }
 
-/** Each makes the header of every object longer, and those that were removed count: their grants stay. */
+/** Each makes the header of every object longer. */
 const RECIPIENTS_MAX = 32;
+const GRANTS_MAX = 1024;
 
 export interface RecipientsOptions {
   backends: readonly BackendAddress[];
@@ -78,11 +81,15 @@ export async function addRecipient(options: RecipientsOptions, seams: Seams): Pr
       throw new HoldfastError('usage', 'this recipient is there already', {
         hint: '`holdfast recipients list` shows them.',
       });
-    if (recipients.restore.length >= RECIPIENTS_MAX || grants.length >= RECIPIENTS_MAX)
+    if (recipients.restore.length >= RECIPIENTS_MAX)
       throw new HoldfastError('usage', `at most ${RECIPIENTS_MAX} recipients can be added`, {
         hint: 'A new repository begins with none.',
       });
     const granted = await putGrants(repository, recipient, seams);
+    if (grants.length + granted.ids.length > GRANTS_MAX)
+      throw new HoldfastError('usage', 'too many recipients were added to this repository over time', {
+        hint: 'A new repository begins with none.',
+      });
     return {
       restore: [...recipients.restore, recipient],
       grants: [...grants, ...granted.ids],
@@ -124,40 +131,30 @@ async function change(
   using _lock = takeLock(folders.state, 'change of keys');
   await using mirror = await openMirror(backends, seams);
   const repository = await openForRestore(mirror, secret, { repository: id }, seams);
-  checkLogIsComplete(repository, folders);
+  checkLogIsComplete(repository.log, mirror, folders);
   const { keys, log } = repository;
   const agent = await agentKeyOf(repository, secret, seams.signal);
   const authority = derivedKey(root, recoveryKey, log, (publicKey) => publicKey === keys.recovery);
   if (!authority) throw new HoldfastError('wrong_key', 'these words are not the recovery authority of this repository');
 
   const { restore, grants, unread } = await plan(repository);
-  const sealing = { random: seams.random, signal: seams.signal };
-  const secrets = await putSecrets(
-    mirror,
-    {
-      repository: repository.id,
-      chunkIdKey: Buffer.from(repository.chunkIdKey).toString('hex'),
-      writer: repository.writerIdentity,
-    },
-    { recipients: [...restore, ...keys.recipients.writer], ...sealing },
+  const secrets = await sealSecrets(
+    { repository: repository.id, chunkIdKey: hex(repository.chunkIdKey), writer: repository.writerIdentity },
+    [...restore, ...keys.recipients.writer],
+    seams.random,
   );
   const keyFile = Buffer.from(formatOpenSsh(agent, keys.agent.handle, seams.random));
-  const identity = await putWrappedIdentity(mirror, keys.agent.publicKey, keyFile, { recipients: restore, ...sealing });
+  const identity = await sealIdentity(keys.agent.publicKey, keyFile, restore, seams.random);
   const recipients = { restore, writer: keys.recipients.writer };
-  const entry = await appendKeyChange(
-    mirror,
-    log,
-    'recipients',
-    { recipients, secrets, identity, ...(grants.length > 0 ? { grants } : {}) },
-    [agent, authority.key],
-    seams,
-  );
-  const memory = readLocalState(folders);
-  writeLocalState(folders, {
-    last: memory?.last ?? null,
-    backends: memory?.backends ?? [],
-    keys: entry.record.seq,
-  });
+  const changes = {
+    recipients,
+    secrets: secrets.id,
+    identity: identity.id,
+    ...(grants.length > 0 ? { grants } : {}),
+  };
+  const planned = planKeyChange(log, 'recipients', changes, [agent, authority.key], seams.clock);
+  const entry = await storeKeyChange(mirror, planned, [secrets, identity], seams.signal);
+  rememberLog(folders, [...log, entry]);
   const { backends: holders, warnings } = appended(mirror, entry, seams.clock.now());
   return { recipients: rows(recipients), unread, backends: holders, warnings };
 }

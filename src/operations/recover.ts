@@ -1,17 +1,18 @@
 /** `recover`: a new machine. From the words and one backend to config, identity, writer key and state. */
-import { stat } from 'node:fs/promises';
+import { lstat, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Warning } from '../entry.ts';
+import { isHoldfastError } from '../errors.ts';
 import { hex } from '../crypto/hash.ts';
 import { fingerprint, formatOpenSsh } from '../identity/agent-key.ts';
-import { checkAbsent, checkFolder, replaceSecretFile, writeSecretFile } from '../identity/secret-file.ts';
+import { checkAbsent, checkFolder, writeSecretFile } from '../identity/secret-file.ts';
 import { formatWriterKey } from '../identity/writer-key.ts';
 import { timestamp, type Repository, type Snapshot } from '../repository/repository.ts';
 import { agentKeyOf, openForRestore, type RestoreSecret } from './access.ts';
 import { rawFromText } from '../raw-path.ts';
 import { exactTimes } from '../state/exact-times.ts';
 import { openMirror, type BackendAddress } from './backends.ts';
-import { MARKER, pendingChangeWarnings } from './continuity.ts';
+import { MARKER, pendingChangeWarnings, seen } from './continuity.ts';
 import { writeLocalState, type LocalFolders } from './local-state.ts';
 import { restoreFrom, type RestoreResult } from './restore.ts';
 import { secondsSince, type Seams } from './seams.ts';
@@ -36,8 +37,8 @@ export interface RecoverResult extends RestoreResult {
   configFile: string;
   identityFile: string;
   writerKeyFile: string;
-  /** What tells the agent that it was restored, and from which snapshot. */
-  markerFile: string;
+  /** What tells the agent that it was restored, and from which snapshot; null when it could not be written. */
+  markerFile: string | null;
 }
 
 /**
@@ -64,7 +65,11 @@ export async function recover(options: RecoverOptions, seams: Seams): Promise<Re
   );
   const newest = await repository.findSnapshot(restored.snapshot.id, seams.signal);
 
-  const markerFile = await writeMarker(options.target, newest, agent, seams);
+  const markerFile = await writeMarker(options.target, newest, agent, seams).catch((error: unknown) => {
+    if (!isHoldfastError(error)) throw error;
+    restored.warnings.push({ code: 'marker_not_written', message: error.message, incomplete: true });
+    return null;
+  });
 
   const { handle } = repository.keys.agent;
   await writeSecretFile(files.identity, Buffer.from(formatOpenSsh(key, handle, seams.random)));
@@ -88,7 +93,7 @@ export async function recover(options: RecoverOptions, seams: Seams): Promise<Re
   writeLocalState(options.foldersOf(repository.id), {
     last: { id: latest.id, seq: latest.record.seq },
     backends: config.backends.filter(({ url }) => urls.includes(url)).map(({ name }) => name),
-    keys: repository.log.length - 1,
+    keys: seen(repository.log),
   });
   await writeSecretFile(files.config, Buffer.from(config.text));
   restored.warnings.push(...warningsAbout(repository, options.secret, agent));
@@ -110,8 +115,11 @@ export async function recover(options: RecoverOptions, seams: Seams): Promise<Re
  * Tells the agent that it was restored: what it did after the snapshot (messages, counters, approvals) has happened for others and not for it.
  * Backups leave it out: it tells of this machine.
  */
-async function writeMarker(target: string, { record, id }: Snapshot, agent: string, seams: Seams): Promise<string> {
+export async function writeMarker(target: string, { record, id }: Snapshot, agent: string, seams: Seams): Promise<string> {
   const path = join(target, MARKER);
+  // Whatever is there came out of the snapshot: a link must not lead to somewhere else.
+  const there = await lstat(path).catch(() => undefined);
+  if (there && !there.isDirectory()) await rm(path);
   const marker = {
     notice:
       'This agent was restored from a snapshot. Whatever it did after the time of the snapshot has happened, and is not in this state: treat counters, approvals and "already done" lists with care, and ask before repeating what others may have seen. Delete this file once it is taken into account.',
@@ -121,7 +129,7 @@ async function writeMarker(target: string, { record, id }: Snapshot, agent: stri
     agent: { handle: record.agent.handle, key: agent },
   };
   const { mtimeNs } = await stat(target, { bigint: true });
-  await replaceSecretFile(path, Buffer.from(`${JSON.stringify(marker, undefined, 2)}\n`));
+  await writeSecretFile(path, Buffer.from(`${JSON.stringify(marker, undefined, 2)}\n`));
   exactTimes().ofPath(rawFromText(target), mtimeNs); // the folder's own is part of the state
   return path;
 }

@@ -1,18 +1,30 @@
 /** `identity rotate` and `identity import`: another signing key for the agent, handed over in the identity log. */
 import type { Warning } from '../entry.ts';
 import { HoldfastError, isHoldfastError } from '../errors.ts';
-import { hex, sha256Hex } from '../crypto/hash.ts';
-import { fingerprint, formatOpenSsh, parseAgentKey, type SigningKey } from '../identity/agent-key.ts';
+import { equalBytes, hex, sha256Hex } from '../crypto/hash.ts';
+import {
+  fingerprint,
+  formatOpenSsh,
+  isEncryptedAgentKey,
+  parseAgentKey,
+  type SigningKey,
+} from '../identity/agent-key.ts';
 import { recoveryKeyOfGeneration } from '../identity/recovery-key.ts';
-import { agentKey, recoveryKey, type Root } from '../identity/root.ts';
+import { agentKey, recoveryCommitmentOf, recoveryKey, type Root } from '../identity/root.ts';
 import { readSecretFile, replaceSecretFile } from '../identity/secret-file.ts';
 import { formatWriterKey, type WriterKey } from '../identity/writer-key.ts';
-import { appendKeyChange, putWrappedIdentity, type KeyChanges, type Repository } from '../repository/repository.ts';
+import {
+  planKeyChange,
+  sealIdentity,
+  storeKeyChange,
+  type KeyChanges,
+  type Repository,
+} from '../repository/repository.ts';
 import { agentKeyOf, derivedKey, openForRestore, requireRoot, type RestoreSecret } from './access.ts';
 import { openMirror, type BackendAddress } from './backends.ts';
-import { checkLogIsComplete } from './continuity.ts';
-import { appended, logRow, type LogRow } from './identity-log.ts';
-import { readLocalState, writeLocalState, type LocalFolders } from './local-state.ts';
+import { checkLogIsComplete, rememberLog } from './continuity.ts';
+import { appended, type LogRow } from './identity-log.ts';
+import type { LocalFolders } from './local-state.ts';
 import { takeLock } from './lock.ts';
 import type { Seams } from './seams.ts';
 
@@ -21,6 +33,11 @@ export interface RotateOptions {
   secret: RestoreSecret;
   /** The key to take over; without it the next one that derives from the root. */
   importedKey?: SigningKey | undefined;
+  /**
+   * The last snapshot of the keys until now that is to be believed: `latest` (the default), an id or the beginning of one. After a theft, the one
+   * before it.
+   */
+  lastSnapshot?: string | undefined;
   /** Of this host: both are replaced. */
   files: { identity: string; writerKey: string };
   writerKey: WriterKey;
@@ -32,8 +49,10 @@ export interface RotateResult {
   agent: { publicKey: string; fingerprint: string; origin: 'derived' | 'imported' };
   previous: { publicKey: string; fingerprint: string };
   entry: LogRow;
-  /** True when the key had been replaced before, and only this host's files were left to be changed. */
+  /** True when the key had been replaced before by an earlier run, and only this host's files were left to be changed. */
   wasInterrupted: boolean;
+  /** The newest snapshot of before that counts. */
+  lastSnapshot: { id: string; seq: number } | null;
   files: { identity: string; writerKey: string; kept: string | null };
   backends: string[];
   warnings: Warning[];
@@ -47,56 +66,58 @@ export async function rotateIdentity(options: RotateOptions, seams: Seams): Prom
   const root = requireRoot(options.secret, 'another key for the agent');
   using _lock = takeLock(options.folders.state, 'change of keys');
   await using mirror = await openMirror(options.backends, seams);
-  const { writerKey, files } = options;
+  const { writerKey, files, folders, importedKey } = options;
   const repository = await openForRestore(mirror, options.secret, { repository: writerKey.repositoryId }, seams);
-  checkLogIsComplete(repository, options.folders);
-  const known = hex(writerKey.agentPublicKey);
-  const { keys } = repository;
-  const isInterrupted = keys.agent.publicKey !== known || (await localKey(files.identity)) !== known;
+  checkLogIsComplete(repository.log, mirror, folders);
+  const before = repository.keys.agent.publicKey;
+  const wasInterrupted = isAlreadyDone(repository, hex(writerKey.agentPublicKey), importedKey);
+  const { key, entry } = wasInterrupted
+    ? { key: await agentKeyOf(repository, options.secret, seams.signal), entry: repository.state.entry }
+    : await handOver(repository, root, options, seams);
+  if (!wasInterrupted) rememberLog(folders, [...repository.log, entry]);
 
-  const before = repository.state.generations.findLast(({ publicKey }) => publicKey !== keys.agent.publicKey);
-  const change = isInterrupted ? undefined : await handOver(repository, root, options, seams);
-  const entry = change?.entry ?? repository.state.entry;
-  const key = change?.key ?? (await agentKeyOf(repository, options.secret, seams.signal));
   const { agent } = entry.record;
-
-  const kept = `${files.identity}.replaced-${entry.record.seq}`;
-  const isNewHere = (await localKey(files.identity)) !== hex(key.publicKey);
-  if (isNewHere)
-    await replaceSecretFile(files.identity, Buffer.from(formatOpenSsh(key, agent.handle, seams.random)), kept);
+  const there = await readSecretFile(files.identity).catch((error: unknown) => {
+    if (isHoldfastError(error, 'missing_key')) return undefined;
+    throw error;
+  });
+  const kept = there && !isKeyFileOf(there, key) ? `${files.identity}.replaced-${entry.record.seq}` : null;
+  if (!there || kept !== null) {
+    const file = Buffer.from(formatOpenSsh(key, agent.handle, seams.random));
+    await replaceSecretFile(files.identity, file, kept ?? undefined);
+  }
   const newWriterKey = formatWriterKey({ ...writerKey, agentPublicKey: key.publicKey });
   await replaceSecretFile(files.writerKey, Buffer.from(newWriterKey));
-  const memory = readLocalState(options.folders);
-  writeLocalState(options.folders, {
-    last: memory?.last ?? null,
-    backends: memory?.backends ?? [],
-    keys: entry.record.seq,
-  });
-  const previous = change ? keys.agent.publicKey : (before?.publicKey ?? known);
+  const previous = wasInterrupted ? hex(writerKey.agentPublicKey) : before;
   return {
     handle: agent.handle,
     agent: { publicKey: agent.publicKey, fingerprint: fingerprint(key.publicKey), origin: agent.origin },
     previous: { publicKey: previous, fingerprint: fingerprint(Buffer.from(previous, 'hex')) },
-    wasInterrupted: isInterrupted,
-    files: { identity: files.identity, writerKey: files.writerKey, kept: isNewHere ? kept : null },
+    wasInterrupted,
+    lastSnapshot: entry.record.lastSnapshot ?? null,
+    files: { identity: files.identity, writerKey: files.writerKey, kept },
     ...appended(mirror, entry, seams.clock.now()),
-    entry: logRow(entry, 'current'),
   };
 }
 
-/** The public key in the identity file, hex; undefined when it is not there. */
-async function localKey(path: string): Promise<string | undefined> {
-  try {
-    return hex(parseAgentKey(Buffer.from(await readSecretFile(path)).toString('utf8')).publicKey);
-  } catch (error) {
-    if (isHoldfastError(error, 'missing_key')) return undefined;
-    throw error;
-  }
+/**
+ * Whether an earlier run has written the entry and was stopped before this host's files: the log has another key than the host, and it is the one
+ * that was asked for. A key that a recovery key brought is none of ours: it is replaced.
+ */
+function isAlreadyDone({ keys, state }: Repository, known: string, importedKey: SigningKey | undefined): boolean {
+  const { publicKey, origin } = keys.agent;
+  if (publicKey === known || state.entry.by === 'recovery') return false;
+  return importedKey ? publicKey === hex(importedKey.publicKey) : origin === 'derived';
+}
+
+function isKeyFileOf(file: Uint8Array, key: SigningKey): boolean {
+  const text = Buffer.from(file).toString('utf8');
+  return !isEncryptedAgentKey(text) && equalBytes(parseAgentKey(text).publicKey, key.publicKey);
 }
 
 async function handOver(repository: Repository, root: Root, options: RotateOptions, seams: Seams) {
   const { log, state, mirror } = repository;
-  const { importedKey } = options;
+  const { importedKey, secret } = options;
   const { record } = log.at(-1) ?? log[0];
   const committed = derivedKey(root, agentKey, log, (key) => sha256Hex(Buffer.from(key, 'hex')) === record.next);
   const generation = committed?.generation ?? firstUnused(root, repository);
@@ -107,47 +128,48 @@ async function handOver(repository: Repository, root: Root, options: RotateOptio
     });
   }
   const { handle } = record.agent;
-  const identity = await putWrappedIdentity(
-    mirror,
-    hex(key.publicKey),
-    Buffer.from(formatOpenSsh(key, handle, seams.random)),
-    { recipients: record.recipients.restore, random: seams.random, signal: seams.signal },
-  );
+  const keyFile = Buffer.from(formatOpenSsh(key, handle, seams.random));
+  const identity = await sealIdentity(hex(key.publicKey), keyFile, record.recipients.restore, seams.random);
   const changes: KeyChanges = {
     agent: { handle, publicKey: hex(key.publicKey), origin: importedKey ? 'imported' : 'derived' },
-    identity,
-    next: sha256Hex(agentKey(root, importedKey ? generation : generation + 1).publicKey),
+    identity: identity.id,
   };
   const authority = derivedKey(root, recoveryKey, log, (publicKey) => publicKey === record.recovery);
-  const isByItself = committed !== undefined && !importedKey && !state.entry.isRevoked;
-  if (isByItself) {
-    const old = await agentKeyOf(repository, options.secret, seams.signal);
-    const entry = await appendKeyChange(mirror, log, 'rotate', changes, [old, key], seams);
-    return { entry, key };
+  const store = async (more: KeyChanges, signers: SigningKey[]) => {
+    const planned = planKeyChange(log, 'rotate', { ...changes, ...more }, signers, seams.clock);
+    return { key, entry: await storeKeyChange(mirror, planned, [identity], seams.signal) };
+  };
+  if (state.entry.isRevoked && authority) {
+    const { next, afterNext } = recoveryKeyOfGeneration(root, authority.generation, repository.id);
+    return store({ recovery: next, nextRecovery: afterNext }, [authority.key, key]);
   }
+  const lastSnapshot = await newestBelieved(repository, options.lastSnapshot, seams.signal);
+  const next = sha256Hex(agentKey(root, importedKey ? generation : generation + 1).publicKey);
+  const old = await agentKeyOf(repository, secret, seams.signal);
+  const isByItself = committed !== undefined && !importedKey && record.nextRecovery !== undefined;
+  if (isByItself) return store({ next, lastSnapshot }, [old, key]);
   if (!authority) {
     throw new HoldfastError('wrong_key', 'these words are not the recovery authority of this repository any more', {
-      hint: 'Somebody used a recovery key: `holdfast identity log` shows when. What the log commits to next is not on this paper.',
+      hint: '`holdfast identity log` shows when that was changed.',
     });
   }
-  if (state.entry.isRevoked) {
-    const { next, afterNext } = recoveryKeyOfGeneration(root, authority.generation, repository.id);
-    const burnt = { ...changes, recovery: next, nextRecovery: afterNext };
-    const entry = await appendKeyChange(mirror, log, 'rotate', burnt, [authority.key, key], seams);
-    return { entry, key };
-  }
-  const old = await agentKeyOf(repository, options.secret, seams.signal);
   // A repository from before commitments were made gets them now.
-  const nextRecovery = record.nextRecovery ?? sha256Hex(recoveryKey(root, authority.generation + 1).publicKey);
-  const entry = await appendKeyChange(
-    mirror,
-    log,
-    'rotate',
-    { ...changes, nextRecovery },
-    [old, authority.key, key],
-    seams,
-  );
-  return { entry, key };
+  const nextRecovery = record.nextRecovery ?? recoveryCommitmentOf(root, authority.generation + 1);
+  return store({ next, nextRecovery, lastSnapshot }, [old, authority.key, key]);
+}
+
+async function newestBelieved(
+  repository: Repository,
+  selector: string | undefined,
+  signal: AbortSignal | undefined,
+): Promise<{ seq: number; id: string } | null> {
+  try {
+    const { id, record } = await repository.findSnapshot(selector ?? 'latest', signal);
+    return { seq: record.seq, id };
+  } catch (error) {
+    if (selector === undefined && isHoldfastError(error, 'not_found')) return null;
+    throw error;
+  }
 }
 
 /** For a log that commits to no next key. Generation 0 is passed over: an agent with a key of its own never had it. */

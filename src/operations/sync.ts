@@ -4,7 +4,7 @@ import type { Backend } from '../backend/backend.ts';
 import { openBackend } from '../backend/open.ts';
 import { level, openRepository, parseKey, type Access } from '../repository/repository.ts';
 import { openMirror, type BackendAddress } from './backends.ts';
-import { checkLogIsComplete } from './continuity.ts';
+import { checkLogIsComplete, seen } from './continuity.ts';
 import { readLocalState, writeLocalState, type LocalFolders } from './local-state.ts';
 import { takeLock } from './lock.ts';
 import { secondsSince, type Seams } from './seams.ts';
@@ -47,7 +47,7 @@ export async function sync(options: SyncOptions, seams: Seams): Promise<SyncResu
   using _lock = takeLock(options.folders.state, 'backup or sync');
   await using mirror = await openMirror(options.backends, seams);
   const repository = await openRepository(mirror, options.access, seams);
-  checkLogIsComplete(repository, options.folders);
+  checkLogIsComplete(repository.log, mirror, options.folders);
   seams.progress({ type: 'phase', name: 'levelling' });
 
   const remembered = readLocalState(options.folders);
@@ -101,7 +101,7 @@ export async function sync(options: SyncOptions, seams: Seams): Promise<SyncResu
   writeLocalState(options.folders, {
     last: remembered?.last ?? null,
     backends: [...new Set([...(remembered?.backends ?? []), ...levelled])],
-    keys: repository.log.length - 1,
+    keys: seen(repository.log),
   });
   return { backends, seconds: secondsSince(seams.clock, started), complete: levelled.length === backends.length };
 }

@@ -29,9 +29,9 @@ export interface NewRepository {
   origin: 'derived' | 'imported';
   /** The recovery authority of the root, generation 0. */
   recovery: Signer;
-  /** Public keys (32 bytes) of the generations that may come next. Only their hashes are stored. */
+  /** Public key (32 bytes) of the agent's next generation, of which the hash is stored; and what commits to the recovery keys to come. */
   next: Uint8Array;
-  nextRecovery: Uint8Array;
+  nextRecovery: string;
   /** age recipients that restore; the first is the root's. */
   restoreRecipients: readonly string[];
   writer: { identity: string; recipient: string };
@@ -93,7 +93,7 @@ export async function createRepository(mirror: Mirror, options: NewRepository): 
     secrets: secretsId,
     identity: sha256Hex(wrapped),
     next: sha256Hex(options.next),
-    nextRecovery: sha256Hex(options.nextRecovery),
+    nextRecovery: options.nextRecovery,
   };
   const signedKeys = signRecord(keys, KEYS_TYPE, [agent, recovery]);
   await put(keysRecordKey(0, sha256Hex(signedKeys)), signedKeys);

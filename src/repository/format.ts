@@ -63,12 +63,18 @@ export const keysSchema = z.object({
   /** SHA-256 of the secrets object and of the agent's wrapped key, as stored. */
   secrets: hex(32),
   identity: hex(32),
-  /** SHA-256 of the public key (32 bytes) that the agent may rotate to by itself, and of the next recovery authority's. */
+  /** SHA-256 of the public key (32 bytes) that the agent may rotate to by itself. */
   next: hex(32).optional(),
+  /** Commits to all recovery authorities to come; see `recoveryCommitment`. */
   nextRecovery: hex(32).optional(),
+  /** The last snapshot of the keys before this one that is to be believed; null for none. */
+  lastSnapshot: z
+    .object({ seq: count, id: hex(32) })
+    .nullable()
+    .optional(),
   relays: relays.optional(),
   /** SHA-256 of the objects that open what was stored before a recipient was added; see grants.ts. */
-  grants: z.array(hex(32)).max(64).optional(),
+  grants: z.array(hex(32)).max(1024).optional(),
 });
 export type KeysRecord = z.infer<typeof keysSchema>;
 
@@ -101,6 +107,8 @@ export const snapshotSchema = z.object({
   tags: z.array(z.string()),
   tool: z.string(),
   config: z.string(),
+  /** The newest entry of the identity log that its maker saw: a witness of what was there at the time. */
+  keys: z.object({ seq: count, id: hex(32) }).optional(),
 });
 export type SnapshotRecord = z.infer<typeof snapshotSchema>;
 

@@ -22,38 +22,57 @@ import { keysRecordKey, rewrappedIdentityKey, secretsKey, vaultKey } from './obj
 export type KeyChanges = Partial<
   Pick<
     KeysRecord,
-    'agent' | 'recovery' | 'recipients' | 'secrets' | 'identity' | 'next' | 'nextRecovery' | 'relays' | 'grants'
+    | 'agent'
+    | 'recovery'
+    | 'recipients'
+    | 'secrets'
+    | 'identity'
+    | 'next'
+    | 'nextRecovery'
+    | 'lastSnapshot'
+    | 'relays'
+    | 'grants'
   >
 >;
 
-interface Storing {
-  clock: Clock;
-  signal?: AbortSignal | undefined;
+/** Bytes that are ready to be stored, and their SHA-256, which an entry of the log gives. */
+export interface SealedObject {
+  key: string;
+  id: string;
+  bytes: Uint8Array;
+}
+
+export interface PlannedEntry {
+  entry: KeyLogEntry;
+  object: SealedObject;
+}
+
+/** What is waiting to come into force, in words. */
+export function describePending({ record, inForceFromMs }: KeyLogEntry): string {
+  const what = { rotate: "replace the agent's key", revoke: "revoke the agent's key", relays: 'replace the relays' };
+  const { change } = record;
+  const doing = change === 'rotate' || change === 'revoke' || change === 'relays' ? what[change] : 'change keys';
+  return `the recovery authority has begun to ${doing} (entry ${record.seq} of the identity log), in force from ${timestamp(inForceFromMs)}`;
 }
 
 /**
- * Appends an entry. It is held against the rules before anything is stored: what readers would refuse is never written.
+ * The next entry, held against the rules: what readers would refuse is never written. Nothing is stored.
  * @throws `contested` while an entry of the recovery authority may still be objected to, `forged` when the signers may not do this
  */
-export async function appendKeyChange(
-  mirror: Mirror,
+export function planKeyChange(
   log: KeyLog,
   change: KeyChange,
   changes: KeyChanges,
   signers: readonly Signer[],
-  { clock, signal }: Storing,
-): Promise<KeyLogEntry> {
+  clock: Clock,
+): PlannedEntry {
   const last = log.at(-1) ?? log[0];
   const nowMs = Math.max(clock.now(), Date.parse(last.record.created));
   const { pending, keys } = stateAt(log, nowMs);
   if (pending && change !== 'object') {
-    throw new HoldfastError(
-      'contested',
-      `the recovery authority has begun to ${pending.record.change} (entry ${pending.record.seq}), which is in force from ${timestamp(pending.inForceFromMs)}`,
-      {
-        hint: 'Until then the agent can object, and nothing else can be changed: `holdfast identity log` shows it, `holdfast identity object` cancels it.',
-      },
-    );
+    throw new HoldfastError('contested', `nothing else can be changed now: ${describePending(pending)}`, {
+      hint: 'Until then the agent can object: `holdfast identity log` shows it, `holdfast identity object` cancels it.',
+    });
   }
   const base = change === 'object' ? keys : last.record;
   const { recovery, nextRecovery } = last.record;
@@ -74,41 +93,43 @@ export async function appendKeyChange(
   const bytes = signRecord(record, KEYS_TYPE, signers);
   const id = sha256Hex(bytes);
   const keyIds = signers.map(({ publicKey }) => Buffer.from(publicKey).toString('hex'));
-  const entry = nextEntry(log, id, record, (key) => keyIds.includes(key));
-  await mirror.put(keysRecordKey(record.seq, id), bytes, { ifAbsent: true, signal });
+  const entry = nextEntry(log, id, record, (key) => keyIds.includes(key), { nowMs, witnesses: [] });
+  return { entry, object: { key: keysRecordKey(record.seq, id), id, bytes } };
+}
+
+/** Stores what the entry names, then the entry: with it the change is made. */
+export async function storeKeyChange(
+  mirror: Mirror,
+  { entry, object }: PlannedEntry,
+  named: readonly SealedObject[],
+  signal: AbortSignal | undefined,
+): Promise<KeyLogEntry> {
+  for (const { key, bytes } of [...named, object]) await mirror.put(key, bytes, { ifAbsent: true, signal });
   return entry;
 }
 
-interface Sealing {
-  recipients: readonly string[];
-  random: Random;
-  signal?: AbortSignal | undefined;
-}
-
-/** Stores an agent's key file, wrapped anew. @returns what belongs into `identity` of the entry that names it */
-export async function putWrappedIdentity(
-  mirror: Mirror,
+/** An agent's key file, wrapped anew. */
+export async function sealIdentity(
   publicKeyHex: string,
   keyFile: Uint8Array,
-  { recipients, random, signal }: Sealing,
-): Promise<string> {
+  recipients: readonly string[],
+  random: Random,
+): Promise<SealedObject> {
   const { bytes } = await sealAge(keyFile, recipients, random);
   const id = sha256Hex(bytes);
-  await mirror.put(rewrappedIdentityKey(publicKeyHex, id), bytes, { ifAbsent: true, signal });
-  return id;
+  return { key: rewrappedIdentityKey(publicKeyHex, id), id, bytes };
 }
 
-/** Stores the secrets, encrypted to other recipients than before. @returns what belongs into `secrets` */
-export async function putSecrets(
-  mirror: Mirror,
+/** The secrets, encrypted to other recipients than before. */
+export async function sealSecrets(
   secrets: Omit<SecretsRecord, 'version' | 'critical'>,
-  { recipients, random, signal }: Sealing,
-): Promise<string> {
+  recipients: readonly string[],
+  random: Random,
+): Promise<SealedObject> {
   const record: SecretsRecord = { version: FORMAT_VERSION, critical: [], ...secrets };
   const { bytes } = await sealAge(Buffer.from(JSON.stringify(record)), recipients, random);
   const id = sha256Hex(bytes);
-  await mirror.put(secretsKey(id), bytes, { ifAbsent: true, signal });
-  return id;
+  return { key: secretsKey(id), id, bytes };
 }
 
 /** Stores the recovery words, encrypted with a passphrase (an age file), beside the repository. @returns the object's key */

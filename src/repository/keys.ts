@@ -4,8 +4,6 @@ import { HoldfastError, isHoldfastError } from '../errors.ts';
 import { openAge } from '../crypto/age.ts';
 import { Mirror } from '../backend/mirror.ts';
 import {
-  KEYS_TYPE,
-  keysSchema,
   parseRecord,
   parseSignedRecord,
   REPOSITORY_TYPE,
@@ -14,14 +12,16 @@ import {
   timestamp,
   type RepositoryRecord,
 } from './format.ts';
-import { firstEntry, nextEntry, stateAt, weightOf, type KeyLog, type KeyLogEntry, type KeyState } from './key-log.ts';
+import { stateAt, type KeyLog, type KeyState } from './key-log.ts';
+import { readKeyLog, type KeyRecordOptions } from './key-records.ts';
 import { readGrants, type FileKeys } from './grants.ts';
-import { checkContentName, lostIfAbsent, parseKey, REPOSITORY_KEY, secretsKey } from './object-name.ts';
+import { checkContentName, lostIfAbsent, REPOSITORY_KEY, secretsKey } from './object-name.ts';
+import { readWitnesses } from './snapshot.ts';
 
 /** With which keys a repository is opened, and so what can be done. */
 export type Access =
   /** The agent's host: adds snapshots, lists them, reads no pack. */
-  | { kind: 'writer'; repository: string; agent: string; chunkIdKey: Uint8Array; identity: string }
+  | { kind: 'writer'; repository: string; agent?: string; chunkIdKey: Uint8Array; identity: string }
   /**
    * Somebody who restores. `recovery` is the public recovery key that the words give, `agent` a public agent key known from
    * elsewhere (both hex); with neither, the repository is taken at its word about who its agent is.
@@ -59,7 +59,8 @@ export interface OpenedKeys {
  */
 export async function openKeys(mirror: Mirror, access: Access, options: OpenOptions): Promise<OpenedKeys> {
   const { signal } = options;
-  const { repository, plain, log, state } = await openIdentityLog(mirror, access, options);
+  const identities = access.kind === 'writer' ? [access.identity] : access.identities;
+  const { repository, plain, log, state } = await openIdentityLog(mirror, access, options, identities);
   const { keys } = state;
   if (access.kind === 'writer') {
     return {
@@ -102,15 +103,23 @@ export async function openKeys(mirror: Mirror, access: Access, options: OpenOpti
   };
 }
 
-/** What is public about a repository: what it is, and its identity log. Throws as `openKeys`. */
+/**
+ * What is public about a repository: what it is, and its identity log. `identities` that open its snapshots let these bear witness against
+ * entries that are dated back. Throws as `openKeys`.
+ */
 export async function openIdentityLog(
   mirror: Mirror,
   access: PublicAccess,
   { clock, signal }: OpenOptions,
+  identities?: readonly string[],
 ): Promise<{ repository: RepositoryRecord; plain: Uint8Array; log: KeyLog; state: KeyState }> {
-  const { record: repository, bytes: plain } = await openRepositoryRecord(mirror, access, signal);
-  const log = await readKeyLog(mirror, repository, signal);
-  const state = stateAt(log, clock.now());
+  const nowMs = clock.now();
+  const { record: repository, bytes: plain } = await openRepositoryRecord(mirror, access, nowMs, signal);
+  const witnesses =
+    identities &&
+    ((afterMs: number) => readWitnesses(mirror, { repository: repository.id, afterMs, signal }, identities));
+  const log = await readKeyLog(mirror, repository, { nowMs, signal, witnesses });
+  const state = stateAt(log, nowMs);
   checkAgent(access.agent, state);
   return { repository, plain, log, state };
 }
@@ -118,6 +127,7 @@ export async function openIdentityLog(
 async function openRepositoryRecord(
   mirror: Mirror,
   access: PublicAccess,
+  nowMs: number,
   signal: AbortSignal | undefined,
 ): Promise<{ record: RepositoryRecord; bytes: Uint8Array }> {
   const found = await Promise.all(
@@ -147,7 +157,7 @@ async function openRepositoryRecord(
   }
   const chosen = good.every(({ bytes }) => Buffer.from(bytes).equals(first.bytes))
     ? first
-    : await chooseRecord(mirror, good, access, signal);
+    : await chooseRecord(mirror, good, access, { nowMs, signal });
   for (const other of good) {
     if (!Buffer.from(chosen.bytes).equals(other.bytes)) {
       mirror.fail(other.name, otherRepository(other.name, other.record.id, chosen.record.id));
@@ -170,14 +180,14 @@ async function chooseRecord(
   mirror: Mirror,
   found: readonly FoundRecord[],
   access: PublicAccess,
-  signal: AbortSignal | undefined,
+  options: KeyRecordOptions,
 ): Promise<FoundRecord> {
   const failures: HoldfastError[] = [];
   for (const candidate of found) {
     const alike = found.filter(({ bytes }) => Buffer.from(bytes).equals(candidate.bytes)).map(({ name }) => name);
     const alone = new Mirror(mirror.live().filter(({ name }) => alike.includes(name)));
     try {
-      const log = await readKeyLog(alone, candidate.record, signal);
+      const log = await readKeyLog(alone, candidate.record, options);
       // Whose agent it ever was decides: that it has been replaced is told once one is chosen.
       if (access.agent !== undefined && !log.some(({ record }) => record.agent.publicKey === access.agent)) {
         throw new HoldfastError('wrong_key', "the repository's agent has another key than expected");
@@ -232,52 +242,6 @@ function otherRepository(name: string, got: string, expected: string): HoldfastE
       hint: 'Check the address in the config. Nothing was written there.',
     },
   );
-}
-
-async function readKeyLog(
-  mirror: Mirror,
-  repository: RepositoryRecord,
-  signal: AbortSignal | undefined,
-): Promise<KeyLog> {
-  const revisions = new Map<number, { key: string; id: string }[]>();
-  for await (const { key } of mirror.list('keys/', { signal })) {
-    const name = parseKey(key);
-    if (name?.kind === 'keys') revisions.set(name.seq, [...(revisions.get(name.seq) ?? []), { key, id: name.id }]);
-  }
-  let log: [KeyLogEntry, ...KeyLogEntry[]] | undefined;
-  for (let seq = 0; revisions.has(seq); seq++) {
-    const valid: KeyLogEntry[] = [];
-    const errors: HoldfastError[] = [];
-    // More than one of a number: an interrupted `init` on the same backend leaves a record that belongs to no repository.
-    const candidates = revisions.get(seq) ?? [];
-    for (const { key, id } of candidates) {
-      const check = (bytes: Uint8Array): KeyLogEntry => {
-        checkContentName(bytes, id, key);
-        const { record, signedBy } = parseSignedRecord(bytes, KEYS_TYPE, keysSchema, `key record ${seq}`);
-        return log ? nextEntry(log, id, record, signedBy) : firstEntry(id, record, signedBy, repository);
-      };
-      try {
-        valid.push(await mirror.read(key, check, { signal, quiet: candidates.length > 1 }));
-      } catch (error) {
-        if (!isHoldfastError(error) || error.code === 'interrupted' || error.code === 'bug') throw error;
-        errors.push(error);
-      }
-    }
-    const heaviest = Math.max(...valid.map(weightOf));
-    const [only, ...others] = valid.filter((entry) => weightOf(entry) === heaviest);
-    if (!only) throw errors[0] ?? new HoldfastError('bug', 'a key record that is neither valid nor wrong');
-    if (others.length > 0)
-      throw new HoldfastError('forged', `there are two valid key records with number ${seq}`, {
-        hint: 'Two copies of the agent may have changed keys. Do not go on before you know which is right.',
-      });
-    if (log) log.push(only);
-    else log = [only];
-  }
-  if (!log)
-    throw new HoldfastError('damaged', 'the repository has lost its key records', {
-      hint: 'Restore from another backend.',
-    });
-  return log;
 }
 
 /** @throws `wrong_key` when the agent's key is not the one that the caller knows */

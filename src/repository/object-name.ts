@@ -23,7 +23,7 @@ export const vaultKey = (id: string): string => `vault/${id}.age`;
 export const snapshotKey = (timeMs: number, id: SnapshotId): string => `snapshots/${stampOf(timeMs)}-${id}.age`;
 
 /** `20260131T235959Z`: sorts by time. */
-function stampOf(timeMs: number): string {
+export function stampOf(timeMs: number): string {
   return new Date(timeMs).toISOString().replace(/[-:]/g, '').replace(/\.\d+/, '');
 }
 

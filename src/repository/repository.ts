@@ -4,9 +4,18 @@
 export { createRepository, type NewRepository } from './create.ts';
 export { openRepository, type Repository } from './open.ts';
 export { openIdentityLog, type Access, type OpenOptions, type PublicAccess } from './keys.ts';
-export { appendKeyChange, putSecrets, putVault, putWrappedIdentity, type KeyChanges } from './key-changes.ts';
+export {
+  describePending,
+  planKeyChange,
+  putVault,
+  sealIdentity,
+  sealSecrets,
+  storeKeyChange,
+  type KeyChanges,
+  type PlannedEntry,
+} from './key-changes.ts';
 export { putGrants } from './grants.ts';
-export { CONTEST_MS, type KeyLog, type KeyLogEntry, type KeyState } from './key-log.ts';
+export { CONTEST_MS, recoveryCommitment, type KeyLog, type KeyLogEntry, type KeyState } from './key-log.ts';
 export { HANDLE, timestamp, FORMAT_VERSION } from './format.ts';
 export { parseKey, REPOSITORY_KEY } from './object-name.ts';
 export type { KeyChange, KeysRecord, RepositoryRecord, Signer, SnapshotRecord } from './format.ts';

@@ -1,12 +1,13 @@
 /** Snapshot records: signed by the agent, encrypted to those who may know that they exist. */
-import { HoldfastError } from '../errors.ts';
+import { HoldfastError, isHoldfastError } from '../errors.ts';
+import type { Mirror } from '../backend/mirror.ts';
 import { openAge, sealAge } from '../crypto/age.ts';
 import { parseEnvelope, signedBy, signEnvelope } from '../crypto/dsse.ts';
 import { sha256Hex } from '../crypto/hash.ts';
 import type { Random } from '../clock.ts';
 import { parseRecord, SNAPSHOT_PAYLOAD_TYPE, snapshotSchema, type Signer, type SnapshotRecord } from './format.ts';
-import type { Generation } from './key-log.ts';
-import { snapshotKey, type SnapshotId } from './object-name.ts';
+import type { Generation, Witness } from './key-log.ts';
+import { parseKey, snapshotKey, stampIn, stampOf, type SnapshotId } from './object-name.ts';
 
 /** A snapshot whose signature and name were checked. */
 export interface Snapshot {
@@ -58,16 +59,47 @@ export async function openSnapshot(
     });
   }
   const timeMs = Date.parse(record.time);
-  if (!named.some(({ fromMs, untilMs }) => fromMs <= timeMs && timeMs < untilMs)) {
+  if (!named.some(({ fromMs, untilMs, lastSeq }) => fromMs <= timeMs && timeMs < untilMs && record.seq <= lastSeq)) {
     throw new HoldfastError(
       'forged',
-      `${what} is signed by a key that was not the agent's at its time (${record.time})`,
+      `${what} (number ${record.seq}, ${record.time}) is signed by a key that was not the agent's then`,
       {
         hint: 'A copy of the agent that was replaced, or who stole its key, wrote it. Do not restore it; find out where the key still is.',
       },
     );
   }
   return { id: expected.id, record, key: expected.key };
+}
+
+/**
+ * The snapshots made after a moment, as witnesses of what their makers saw of the identity log. Those that cannot be opened or are not signed by
+ * whom they name say nothing. Whether a signature counted at its time is not asked: the log, which decides that, is what they witness.
+ */
+export async function readWitnesses(
+  mirror: Mirror,
+  { repository, afterMs, signal }: { repository: string; afterMs: number; signal: AbortSignal | undefined },
+  identities: readonly string[],
+): Promise<Witness[]> {
+  const witnesses: Witness[] = [];
+  const after = stampOf(afterMs);
+  for await (const { key } of mirror.list('snapshots/', { signal })) {
+    const name = parseKey(key);
+    if (name?.kind !== 'snapshot' || stampIn(key) < after) continue;
+    const open = async (bytes: Uint8Array): Promise<Witness> => {
+      const envelope = parseEnvelope(await openAge(bytes, identities), SNAPSHOT_PAYLOAD_TYPE);
+      const record = parseRecord(envelope.payload, snapshotSchema, 'a snapshot');
+      const signer = record.agent.publicKey;
+      if (record.repository !== repository || !signedBy(envelope, Buffer.from(signer, 'hex')))
+        throw new HoldfastError('forged', 'a snapshot of somebody else');
+      return { signer, timeMs: Date.parse(record.time), sawSeq: record.keys?.seq ?? -1 };
+    };
+    try {
+      witnesses.push(await mirror.read(key, open, { signal, quiet: true }));
+    } catch (error) {
+      if (!isHoldfastError(error) || error.code === 'interrupted' || error.code === 'bug') throw error;
+    }
+  }
+  return witnesses;
 }
 
 /** A break in the chain of snapshots that signatures alone do not show. */

@@ -1,9 +1,10 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import { hex, sha256Hex } from '../../src/crypto/hash.ts';
+import { hex } from '../../src/crypto/hash.ts';
 import { HoldfastError } from '../../src/errors.ts';
 import { formatRecoveryKey, parseRecoveryKey, recoveryKeyOfGeneration } from '../../src/identity/recovery-key.ts';
-import { newRoot, recoveryKey } from '../../src/identity/root.ts';
+import { newRoot, recoveryCommitmentOf, recoveryKey } from '../../src/identity/root.ts';
+import { recoveryCommitment } from '../../src/repository/key-log.ts';
 import { failure, seededRandom } from '../crypto/support.ts';
 
 const root = newRoot(seededRandom('recovery key'));
@@ -13,7 +14,8 @@ const text = formatRecoveryKey(made);
 test('a recovery key file names its generation and commits to the two after it', () => {
   expect(parseRecoveryKey(text)).toEqual(made);
   expect(made.next).toBe(hex(recoveryKey(root, 4).publicKey));
-  expect(made.afterNext).toBe(sha256Hex(recoveryKey(root, 5).publicKey));
+  expect(made.afterNext).toBe(recoveryCommitmentOf(root, 5));
+  expect(recoveryCommitment(made.next, made.afterNext)).toBe(recoveryCommitmentOf(root, 4));
 });
 
 test('a recovery key file of a newer version is refused by name', async () => {

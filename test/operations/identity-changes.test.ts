@@ -1,4 +1,4 @@
-import { readFileSync, statSync, writeFileSync } from 'node:fs';
+import { readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import type { Clock } from '../../src/clock.ts';
@@ -45,7 +45,7 @@ const rotate = (agent: TestAgent, over: Partial<RotateOptions> = {}, clock: Cloc
       backends: agent.addresses,
       secret: { kind: 'root', root: agent.root },
       files: agent.files,
-      writerKey: onDisk(agent).writerKey,
+      writerKey: parseWriterKey(readFileSync(agent.files.writerKey, 'utf8')),
       folders: agent.folders,
       ...over,
     },
@@ -53,8 +53,15 @@ const rotate = (agent: TestAgent, over: Partial<RotateOptions> = {}, clock: Cloc
   );
 const after = (ms: number): Clock => ({ ...aheadClock, now: () => aheadClock.now() + ms });
 const publicAccess = (agent: TestAgent) => ({ repository: agent.writerKey.repositoryId });
-const logOf = (agent: TestAgent, clock: Clock = aheadClock) =>
-  identityLog({ backends: agent.addresses, access: publicAccess(agent) }, agent.seams({ clock }));
+/** As on the agent's host, whoever the agent's key is by now. */
+const hostOf = (agent: TestAgent) => {
+  const { agentPublicKey: _any, chunkIdKey, repositoryId, ageIdentity } = agent.writerKey;
+  const access = { kind: 'writer', repository: repositoryId, chunkIdKey, identity: ageIdentity } as const;
+  return { backends: agent.addresses, access, folders: agent.folders };
+};
+const logOf = (agent: TestAgent, clock: Clock = aheadClock) => identityLog(hostOf(agent), agent.seams({ clock }));
+const setRelaysTo = (agent: TestAgent, ...relays: string[]) =>
+  setRelays({ ...hostOf(agent), ...onDisk(agent), relays }, agent.seams());
 const usingRecoveryKey = (
   agent: TestAgent,
   action: EmergencyOptions['action'],
@@ -180,16 +187,7 @@ describe('a rotation', () => {
   test('that storage takes back is noticed: nothing is written then', async () => {
     await using agent = await make();
     const before = await contentsOf(agent);
-    await setRelays(
-      {
-        backends: agent.addresses,
-        access: publicAccess(agent),
-        ...onDisk(agent),
-        relays: ['wss://r'],
-        lockFolder: agent.folders.state,
-      },
-      agent.seams(),
-    );
+    await setRelaysTo(agent, 'wss://r');
     await agent.backup();
     await putBack(agent, before);
     await failure(() => agent.backup(), 'forged');
@@ -212,12 +210,10 @@ describe('a recovery key that was given out', () => {
     const later = after(CONTEST_MS + 60_000);
     expect((await logOf(agent, later)).entries.at(-1)?.state).toBe('current');
     await failure(() => agent.backup({}, { clock: later }), 'wrong_key');
-    // The host with the words takes the new key over, and goes on to one of its own.
-    await rotate(agent, {}, later);
-    const key = parseAgentKey(readFileSync(identityFile, 'utf8'));
-    expect(onDisk(agent).signer).toEqual(key);
-    expect(await agent.backup(onDisk(agent), { clock: later })).toMatchObject({ complete: true });
+    expect(parseAgentKey(readFileSync(identityFile, 'utf8')).publicKey).toHaveLength(32);
+    // The host with the words goes on to a key of its own.
     expect((await rotate(agent, {}, later)).agent.publicKey).toBe(hexOf(agentKey(agent.root, 1).publicKey));
+    expect(await agent.backup(onDisk(agent), { clock: later })).toMatchObject({ complete: true });
   });
 
   test('serves once, and the words go on where it left', async () => {
@@ -238,12 +234,7 @@ describe('a recovery key that was given out', () => {
     await using agent = await make();
     const identityFile = join(agent.folder, 'new.key');
     await usingRecoveryKey(agent, { kind: 'rotate', identityFile });
-    const mine = {
-      backends: agent.addresses,
-      access: publicAccess(agent),
-      ...onDisk(agent),
-      lockFolder: agent.folders.state,
-    };
+    const mine = { ...hostOf(agent), ...onDisk(agent) };
     expect((await objectToRecovery(mine, agent.seams())).entry).toMatchObject({ change: 'object', state: 'current' });
     await failure(() => objectToRecovery(mine, agent.seams()), 'usage');
     const later = after(CONTEST_MS + 60_000);
@@ -261,7 +252,7 @@ describe('a recovery key that was given out', () => {
     expect((await logOf(agent)).entries).toHaveLength(1);
   });
 
-  test('snapshots signed by a key after it was replaced are forged', async () => {
+  test('after a hand-over, snapshots of the old key are forged, also those that are dated back and numbered high', async () => {
     await using agent = await make();
     await agent.backup();
     const old = onDisk(agent);
@@ -279,7 +270,122 @@ describe('a recovery key that was given out', () => {
     const { problems } = await (await agent.open()).snapshots();
     expect(problems.map(({ error }) => error.code)).toEqual(['forged']);
     expect(problems[0]?.key).toContain(forged.snapshot.id);
-    expect(problems[0]?.error.message).toContain("was not the agent's at its time");
+    expect(problems[0]?.error.message).toContain("was not the agent's then");
+  });
+});
+
+describe('an honest mishap', () => {
+  test('two changes on two backends, each without the other, harm nothing', async () => {
+    await using agent = await make();
+    await agent.backup();
+    const b = storeOf(agent, 'b');
+    agent.stores.delete('b');
+    await setRelaysTo(agent, 'wss://one');
+    const a = storeOf(agent, 'a');
+    agent.stores.set('b', b).delete('a');
+    // The host remembers what it wrote, and waits for the backend that has it.
+    await failure(() => setRelaysTo(agent, 'wss://two'), 'not_enough_backends');
+    writeFileSync(join(agent.folders.state, 'state.json'), ''); // another host, which remembers nothing
+    await setRelaysTo(agent, 'wss://two');
+    agent.stores.set('a', a);
+    expect(await agent.backup()).toMatchObject({ complete: true });
+    expect((await logOf(agent)).entries).toHaveLength(2);
+    const home = join(agent.folder, 'home');
+    await agent.recover(home);
+    expect((await rotate(agent)).agent.publicKey).toBe(hexOf(agentKey(agent.root, 1).publicKey));
+  });
+
+  test('a hand-over made twice, each time on another backend, is one', async () => {
+    await using agent = await make();
+    await agent.backup();
+    const before = [agent.files.identity, agent.files.writerKey].map((path) => [path, readFileSync(path)] as const);
+    const [a, b] = [storeOf(agent, 'a'), storeOf(agent, 'b')];
+    agent.stores.delete('b');
+    await rotate(agent);
+    agent.stores.set('b', b).delete('a');
+    for (const [path, content] of before) writeFileSync(path, content);
+    writeFileSync(join(agent.folders.state, 'state.json'), '');
+    await rotate(agent);
+    agent.stores.set('a', a);
+    expect(await agent.backup(onDisk(agent))).toMatchObject({ complete: true });
+    expect((await agent.recover(join(agent.folder, 'home'))).agent.publicKey).toBe(
+      hexOf(agentKey(agent.root, 1).publicKey),
+    );
+  });
+
+  test('an identity file that was lost: a rotation rotates all the same, and keeps what was never there as nothing', async () => {
+    await using agent = await make();
+    rmSync(agent.files.identity);
+    const result = await rotate(agent);
+    expect(result).toMatchObject({ wasInterrupted: false, files: { kept: null }, entry: { change: 'rotate' } });
+    expect(hexOf(onDisk(agent).signer.publicKey)).toBe(hexOf(agentKey(agent.root, 1).publicKey));
+  });
+});
+
+describe('a thief', () => {
+  /** Puts an entry as somebody with a recovery key would who does as he likes: dated when he likes. */
+  async function forceRecovery(agent: TestAgent, clock: Clock) {
+    const identityFile = join(agent.folder, `thief-${clock.now()}.key`);
+    return usingRecoveryKey(agent, { kind: 'rotate', identityFile }, 0, clock);
+  }
+
+  test('of a recovery key gains nothing by dating back: the agent sees it in time and stops it', async () => {
+    await using agent = await make();
+    await agent.backup();
+    const later = after(100 * 24 * 3_600_000);
+    await agent.backup({}, { clock: later });
+    await forceRecovery(agent, after(60_000)); // dated a hundred days ago
+    const log = await logOf(agent, later);
+    expect(log.entries.at(-1)?.state).toBe('pending');
+    const result = await agent.backup({}, { clock: later });
+    expect(result.warnings.map(({ code }) => code)).toEqual(['contested_change']);
+    await objectToRecovery({ ...hostOf(agent), ...onDisk(agent) }, agent.seams({ clock: later }));
+    expect(await agent.backup({}, { clock: later })).toMatchObject({ complete: true });
+    expect((await (await agent.open()).snapshots()).problems).toEqual([]);
+  });
+
+  test('whose key came into force is replaced by the next rotation', async () => {
+    await using agent = await make();
+    await agent.backup();
+    await forceRecovery(agent, aheadClock);
+    const later = after(CONTEST_MS + 60_000);
+    const { agent: now, wasInterrupted } = await rotate(agent, {}, later);
+    expect([now.publicKey, wasInterrupted]).toEqual([hexOf(agentKey(agent.root, 1).publicKey), false]);
+    expect(await agent.backup(onDisk(agent), { clock: later })).toMatchObject({ complete: true });
+  });
+
+  test('of the host cannot have storage put his entry in the place of one that the words made', async () => {
+    await using agent = await make();
+    await agent.backup();
+    const before = await contentsOf(agent);
+    await setRelaysTo(agent, 'wss://his');
+    const his = await contentsOf(agent);
+    await putBack(agent, before);
+    writeFileSync(join(agent.folders.state, 'state.json'), '');
+    const recipient = await ageRecipientOf(await newAgeIdentity(random));
+    const change = {
+      backends: agent.addresses,
+      secret: { kind: 'root', root: agent.root },
+      folders: agent.folders,
+    } as const;
+    await addRecipient({ ...change, repository: agent.writerKey.repositoryId, recipient }, agent.seams());
+    await putBack(agent, his);
+    await failure(() => agent.backup(), 'forged');
+    expect((await logOf(agent)).warnings.map(({ code }) => code)).toEqual(['rolled_back']);
+  });
+
+  test('who wrote snapshots is cut off where the owner says', async () => {
+    await using agent = await make();
+    const good = await agent.backup();
+    writeFileSync(join(agent.state, 'theirs'), 'spoiled');
+    await agent.backup();
+    const result = await rotate(agent, { lastSnapshot: good.snapshot.id });
+    expect(result.lastSnapshot).toEqual({ seq: 0, id: good.snapshot.id });
+    const { snapshots, problems } = await (await agent.open()).snapshots();
+    expect(snapshots.map(({ id }) => id)).toEqual([good.snapshot.id]);
+    expect(problems.map(({ error }) => error.code)).toEqual(['forged']);
+    rmSync(join(agent.state, 'theirs'));
+    await agent.backup(onDisk(agent));
   });
 });
 

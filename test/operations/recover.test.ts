@@ -1,4 +1,4 @@
-import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { createMemory } from '../../src/backend/memory.ts';
@@ -6,6 +6,8 @@ import { ageRecipientOf, sealAge } from '../../src/crypto/age.ts';
 import { publicKeyOf } from '../../src/crypto/ed25519.ts';
 import { parseAgentKey } from '../../src/identity/agent-key.ts';
 import { parseWriterKey } from '../../src/identity/writer-key.ts';
+import { MARKER } from '../../src/operations/continuity.ts';
+import { writeMarker } from '../../src/operations/recover.ts';
 import { wrappedIdentityKey } from '../../src/repository/object-name.ts';
 import { failure, seededRandom } from '../crypto/support.ts';
 import { FaultyBackend } from '../faulty-backend.ts';
@@ -35,6 +37,20 @@ const wrappers = [
   ['a key derived from the root', undefined],
   ['a key of its own', importedKey],
 ] as const;
+
+test('the marker of a recovery follows no link out of the state', async () => {
+  await using agent = await make();
+  await agent.backup();
+  const [target, outside] = [join(agent.folder, 'target'), join(agent.folder, 'outside')];
+  mkdirSync(target);
+  writeFileSync(outside, 'mine');
+  symlinkSync(outside, join(target, MARKER)); // as a snapshot by another program may have it
+  const snapshot = await (await agent.open()).findSnapshot('latest');
+  await writeMarker(target, snapshot, 'key', agent.seams());
+  expect(readFileSync(outside, 'utf8')).toBe('mine');
+  expect(JSON.parse(readFileSync(join(target, MARKER), 'utf8'))).toMatchObject({ snapshot: { id: snapshot.id } });
+  expect(statSync(join(target, MARKER)).mode & 0o777).toBe(0o600);
+});
 
 describe.each(wrappers)('an agent with %s', (_, key) => {
   const options = key ? { importedKey: key } : {};

@@ -5,11 +5,12 @@ import type { KeyChange, KeysRecord } from '../../src/repository/format.ts';
 import {
   CONTEST_MS,
   firstEntry,
+  compareLogs,
   nextEntry,
+  recoveryCommitment,
   stateAt,
-  weightOf,
   type KeyLog,
-  type KeyLogEntry,
+  type Witness,
 } from '../../src/repository/key-log.ts';
 import { failure } from '../crypto/support.ts';
 
@@ -25,6 +26,9 @@ const [agent0, agent1, agent2, recovery0, recovery1, recovery2, stranger] = [
   'r2',
   'x',
 ].map(key) as [string, string, string, string, string, string, string];
+const NONE = '0'.repeat(64);
+const commitment2 = recoveryCommitment(recovery2, NONE);
+const commitment1 = recoveryCommitment(recovery1, commitment2);
 const REPOSITORY = 'ab'.repeat(16);
 const T0 = Date.parse('2026-01-01T00:00:00.000Z');
 const HOUR = 3_600_000;
@@ -43,7 +47,7 @@ const genesis: KeysRecord = {
   secrets: key('secrets'),
   identity: key('wrapped'),
   next: hashOf(agent1),
-  nextRecovery: hashOf(recovery1),
+  nextRecovery: commitment1,
 };
 const signedBy =
   (...keys: string[]) =>
@@ -74,17 +78,21 @@ function following(log: KeyLog, change: KeyChange, ms: number, over: Partial<Key
     ...over,
   };
 }
-const append = (log: KeyLog, record: KeysRecord, ...signers: string[]): KeyLog => [
-  ...log,
-  nextEntry(log, idOf(record), record, signedBy(...signers)),
-];
+const LATE = T0 + 10_000 * HOUR;
+const appendSeen = (
+  log: KeyLog,
+  record: KeysRecord,
+  signers: string[],
+  { nowMs = LATE, witnesses = [] as Witness[] } = {},
+): KeyLog => [...log, nextEntry(log, idOf(record), record, signedBy(...signers), { nowMs, witnesses })];
+const append = (log: KeyLog, record: KeysRecord, ...signers: string[]): KeyLog => appendSeen(log, record, signers);
 const refused = (log: KeyLog, record: KeysRecord, ...signers: string[]) =>
   failure(() => Promise.resolve().then(() => append(log, record, ...signers)), 'forged');
 
 const to = (publicKey: string, origin: 'derived' | 'imported' = 'derived') => ({ handle: 'ada', publicKey, origin });
 const rotation = (log: KeyLog, ms: number) =>
   following(log, 'rotate', ms, { agent: to(agent1), identity: key('wrapped 1'), next: hashOf(agent2) });
-const burnt = { recovery: recovery1, nextRecovery: hashOf(recovery2) };
+const burnt = { recovery: recovery1, nextRecovery: commitment2 };
 const contested = (log: KeyLog, change: 'rotate' | 'revoke' | 'relays', ms: number) =>
   following(log, change, ms, {
     ...burnt,
@@ -100,8 +108,8 @@ describe('the agent alone', () => {
     expect(keys.agent.publicKey).toBe(agent1);
     expect(pending).toBeUndefined();
     expect(generations).toEqual([
-      { publicKey: agent0, fromMs: Number.NEGATIVE_INFINITY, untilMs: T0 + HOUR },
-      { publicKey: agent1, fromMs: T0 + HOUR, untilMs: Number.POSITIVE_INFINITY },
+      { publicKey: agent0, fromMs: Number.NEGATIVE_INFINITY, untilMs: T0 + HOUR, lastSeq: Number.POSITIVE_INFINITY },
+      { publicKey: agent1, fromMs: T0 + HOUR, untilMs: Number.POSITIVE_INFINITY, lastSeq: Number.POSITIVE_INFINITY },
     ]);
     expect(log.at(-1)?.identityObject).toBe(`identity/${hashOf(agent1)}-${key('wrapped 1')}.age`);
   });
@@ -181,6 +189,10 @@ describe('the recovery authority alone', () => {
   test('must use the recovery key that was committed to, and commit to one more', async () => {
     await refused(start, { ...contested(start, 'revoke', HOUR), recovery: recovery2 }, recovery0);
     await refused(start, { ...contested(start, 'revoke', HOUR), recovery: recovery0 }, recovery0);
+    // Whoever uses a recovery key cannot choose those that come after it.
+    await refused(start, { ...contested(start, 'revoke', HOUR), nextRecovery: key('mine') }, recovery0);
+    await refused(start, { ...contested(start, 'rotate', HOUR), next: key('mine') }, recovery0, stranger);
+    await refused(start, { ...contested(start, 'rotate', HOUR), lastSnapshot: null }, recovery0, stranger);
     const { nextRecovery: _none, ...uncommitted } = contested(start, 'revoke', HOUR);
     await refused(start, uncommitted, recovery0);
   });
@@ -188,8 +200,8 @@ describe('the recovery authority alone', () => {
   test('serves once: the key that has signed signs no second entry', async () => {
     const log = append(start, contested(start, 'relays', HOUR), recovery0);
     const later = HOUR + CONTEST_MS;
-    await refused(log, following(log, 'revoke', later, { recovery: recovery2, nextRecovery: key('z') }), recovery0);
-    append(log, following(log, 'revoke', later, { recovery: recovery2, nextRecovery: key('z') }), recovery1);
+    await refused(log, following(log, 'revoke', later, { recovery: recovery2, nextRecovery: NONE }), recovery0);
+    append(log, following(log, 'revoke', later, { recovery: recovery2, nextRecovery: NONE }), recovery1);
   });
 
   test('changes neither recipients nor anything beside what it says', async () => {
@@ -228,7 +240,7 @@ describe('within the contest window', () => {
     for (const ms of [end - 1, end, 10 * end]) {
       const state = stateAt(log, T0 + ms);
       expect(state.pending).toBeUndefined();
-      expect(state.keys).toMatchObject({ agent: genesis.agent, recovery: recovery1, nextRecovery: hashOf(recovery2) });
+      expect(state.keys).toMatchObject({ agent: genesis.agent, recovery: recovery1, nextRecovery: commitment2 });
       expect(state.generations).toHaveLength(1);
       expect(state.entry.identityObject).toBe(start[0].identityObject);
     }
@@ -263,13 +275,91 @@ describe('within the contest window', () => {
   });
 });
 
-test('what needs more keys than a stolen host has weighs more than what it can write', () => {
-  const weigh = (log: KeyLog) => weightOf(log.at(-1) as KeyLogEntry);
-  const rotate = weigh(append(start, rotation(start, HOUR), agent0, agent1));
-  const recover = weigh(append(start, contested(start, 'revoke', HOUR), recovery0));
-  const relays = weigh(append(start, following(start, 'relays', HOUR, { relays: ['wss://x'] }), agent0));
-  expect(rotate).toBeGreaterThan(recover);
-  expect(recover).toBeGreaterThan(relays);
+describe('of two branches', () => {
+  const relaysAt = (log: KeyLog, ms: number, relay: string) => following(log, 'relays', ms, { relays: [relay] });
+  const rotated = append(start, rotation(start, HOUR), agent0, agent1);
+  const contestedLog = append(start, contested(start, 'revoke', HOUR), recovery0);
+  const one = append(start, relaysAt(start, HOUR, 'wss://one'), agent0);
+
+  test('what only the words can write counts before what a recovery key can, and that before what a host can', () => {
+    const long = append(one, relaysAt(one, 2 * HOUR, 'wss://x'), agent0);
+    const longer = append(long, relaysAt(long, 3 * HOUR, 'wss://y'), agent0);
+    for (const [better, worse] of [
+      [rotated, contestedLog],
+      [rotated, longer],
+      [contestedLog, longer],
+      [longer, long],
+      [
+        append(
+          one,
+          following(one, 'rotate', 2 * HOUR, { agent: to(agent1), identity: key('w'), next: key('n') }),
+          agent0,
+          agent1,
+        ),
+        longer,
+      ],
+    ] as const) {
+      expect(compareLogs(better, worse)).toBeLessThan(0);
+      expect(compareLogs(worse, better)).toBeGreaterThan(0);
+    }
+  });
+
+  test('that weigh the same, every reader takes the same', () => {
+    const two = append(start, relaysAt(start, HOUR, 'wss://two'), agent0);
+    expect(Math.sign(compareLogs(one, two))).toBe(-Math.sign(compareLogs(two, one)));
+    expect(compareLogs(one, two)).not.toBe(0);
+  });
+});
+
+describe('witnesses', () => {
+  const saw = (signer: string, ms: number, sawSeq: number): Witness => ({ signer, timeMs: T0 + ms, sawSeq });
+
+  test('a recovery entry that is dated back begins when the agent can have seen it', () => {
+    const witnesses = [saw(agent0, 500 * HOUR, 0), saw(stranger, 900 * HOUR, 0), saw(agent0, 20_000 * HOUR, 0)];
+    const log = appendSeen(start, contested(start, 'rotate', HOUR), [recovery0, stranger], { witnesses });
+    expect(log[1]?.inForceFromMs).toBe(T0 + 500 * HOUR + CONTEST_MS);
+    // Snapshots whose maker saw it put nothing off.
+    const aware = appendSeen(start, contested(start, 'rotate', HOUR), [recovery0, stranger], {
+      witnesses: [saw(agent0, 500 * HOUR, 1)],
+    });
+    expect(aware[1]?.inForceFromMs).toBe(T0 + HOUR + CONTEST_MS);
+  });
+
+  test('an objection that is dated back is none, once the new key was in use without it', async () => {
+    const log = append(start, contested(start, 'rotate', HOUR), recovery0, stranger);
+    const objection = following(log, 'object', 2 * HOUR);
+    const inUse = [saw(stranger, HOUR + CONTEST_MS + HOUR, 1)];
+    await failure(
+      () => Promise.resolve().then(() => appendSeen(log, objection, [agent0], { witnesses: inUse })),
+      'forged',
+    );
+    for (const harmless of [
+      [],
+      [saw(agent0, HOUR + CONTEST_MS + HOUR, 1)],
+      [saw(stranger, 2 * HOUR, 1)],
+      [saw(stranger, HOUR + CONTEST_MS + HOUR, 2)],
+    ])
+      appendSeen(log, objection, [agent0], { witnesses: harmless });
+  });
+});
+
+test('what is dated in the future is not believed of a host or a recovery key, and of nobody beyond all time', async () => {
+  const nowMs = T0 + HOUR;
+  const future = 26 * HOUR;
+  const tryAt = (record: KeysRecord, signers: string[]) =>
+    failure(() => Promise.resolve().then(() => appendSeen(start, record, signers, { nowMs })), 'forged');
+  await tryAt(following(start, 'relays', future, { relays: [] }), [agent0]);
+  await tryAt(contested(start, 'revoke', future), [recovery0]);
+  appendSeen(start, rotation(start, future), [agent0, agent1], { nowMs });
+  await tryAt({ ...rotation(start, 0), created: '9000-01-02T00:00:00.000Z' }, [agent0, agent1]);
+});
+
+test('a hand-over says up to which snapshot the keys before are believed', () => {
+  const lastSnapshot = { seq: 7, id: key('s') };
+  const log = append(start, { ...rotation(start, HOUR), lastSnapshot }, agent0, agent1);
+  expect(stateAt(log, LATE).generations.map(({ lastSeq }) => lastSeq)).toEqual([7, Number.POSITIVE_INFINITY]);
+  const none = append(start, { ...rotation(start, HOUR), lastSnapshot: null }, agent0, agent1);
+  expect(stateAt(none, LATE).generations[0]?.lastSeq).toBe(-1);
 });
 
 test('no record follows that is older than the one before, or of another place in the chain', async () => {
@@ -300,13 +390,19 @@ test('a thief of the host, whatever he writes, neither becomes the agent nor let
     { requiredKeys: [] },
   );
   const change = fc.constantFrom<KeyChange>('rotate', 'revoke', 'relays', 'recipients', 'object');
-  const steps = fc.array(fc.tuple(change, over), { minLength: 1, maxLength: 4 });
+  const hours = fc.integer({ min: 0, max: 200 });
+  const steps = fc.array(fc.tuple(change, over, hours), { minLength: 1, maxLength: 4 });
   fc.assert(
     fc.property(steps, fc.boolean(), (tries, isContested) => {
       let log: KeyLog = isContested ? append(start, contested(start, 'relays', HOUR), recovery0) : start;
-      for (const [i, [one, members]] of tries.entries()) {
+      for (const [one, members, hour] of tries) {
         try {
-          log = append(log, following(log, one, (i + 2) * HOUR, members as unknown as Partial<KeysRecord>), agent0, stranger);
+          log = append(
+            log,
+            following(log, one, hour * HOUR, members as unknown as Partial<KeysRecord>),
+            agent0,
+            stranger,
+          );
         } catch {
           // refused
         }

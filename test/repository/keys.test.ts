@@ -34,7 +34,7 @@ const agent = signerOf(1);
 const recovery = signerOf(2);
 const stranger = signerOf(3);
 const next = signerOf(4);
-const nextRecovery = signerOf(5);
+const commitment = 'c0'.repeat(32);
 
 interface Made {
   id: string;
@@ -53,7 +53,7 @@ async function make(names: readonly string[] = ['a', 'b'], keys = { agent, recov
     ...keys,
     origin: 'derived',
     next: next.publicKey,
-    nextRecovery: nextRecovery.publicKey,
+    nextRecovery: commitment,
     restoreRecipients: [await ageRecipientOf(restoreKey)],
     writer,
     agentKeyFile: Buffer.from('the key file'),
@@ -127,7 +127,7 @@ describe('a repository', () => {
         recovery: stranger,
         origin: 'derived' as const,
         next: next.publicKey,
-        nextRecovery: nextRecovery.publicKey,
+        nextRecovery: commitment,
       };
       await createRepository(mirrorOf([...other, ...backends]), {
         ...options,
@@ -159,7 +159,7 @@ describe('a repository', () => {
       recovery,
       origin: 'derived',
       next: next.publicKey,
-      nextRecovery: nextRecovery.publicKey,
+      nextRecovery: commitment,
       restoreRecipients: [writer.recipient],
       writer,
       agentKeyFile: Buffer.from(''),
@@ -317,12 +317,17 @@ describe('the key records', () => {
     expect((await open(mirrorOf(backends), restoreAccess)).id).toBe(id);
   });
 
-  test('that are two, both valid, are not chosen from', async () => {
+  test('that are two, both valid, are one for every reader', async () => {
     const { backends } = await make();
-    const [a] = [...backends.values()] as [Backend];
+    const [a, b] = [...backends.values()] as [Backend, Backend];
     const record = await recordOf<KeysRecord>(a, await only(a, 'keys/00000000'));
     await putKeysRecord(a, { ...record, created: '2027-01-01T00:00:00.000Z' });
-    await failure(() => open(mirrorOf(backends), restoreAccess), 'forged');
+    const chosen = (await open(mirrorOf(backends), restoreAccess)).log[0].id;
+    const other = mirrorOf([
+      ['b', b],
+      ['a', a],
+    ]);
+    expect((await open(other, restoreAccess)).log[0].id).toBe(chosen);
   });
 
   test('that name another agent without its consent are forged', async () => {
@@ -355,18 +360,66 @@ describe('the key records', () => {
     );
   });
 
+  const afterFirst = async (backend: Backend) => {
+    const key = await only(backend, 'keys/00000000');
+    const first = await recordOf<KeysRecord>(backend, key);
+    const previous = key.slice('keys/00000000-'.length, -'.json'.length);
+    return { ...first, seq: 1, previous, change: 'relays', relays: ['nats://one'] };
+  };
+
   test.each([
-    ['signed by nobody of the repository', (r: KeysRecord) => r, [stranger]],
-    ['that follows another record', (r: KeysRecord) => ({ ...r, previous: 'ab'.repeat(32) }), [agent]],
-    ['of another repository', (r: KeysRecord) => ({ ...r, repository: 'ee'.repeat(16) }), [agent]],
-  ])('are refused with a second one %s: no going back to an older one in silence', async (_, edit, signers) => {
+    ['signed by nobody of the repository', {}, [stranger]],
+    ['of another repository', { repository: 'ee'.repeat(16) }, [agent]],
+    ['that says nothing of what it changes', { change: undefined }, [agent]],
+  ])('pass over a second one %s: anybody can put such a one there', async (_, over, signers) => {
+    const { backends } = await make();
+    const [a] = [...backends.values()] as [Backend];
+    await putKeysRecord(a, { ...(await afterFirst(a)), ...over }, signers);
+    expect((await open(mirrorOf(backends), restoreAccess)).log).toHaveLength(1);
+  });
+
+  test('pass over what is no record', async () => {
+    const { backends } = await make();
+    const [a] = [...backends.values()] as [Backend];
+    for (const text of ['{}', 'x', '']) await a.put(keysRecordKey(1, sha256Hex(Buffer.from(text))), Buffer.from(text));
+    expect((await open(mirrorOf(backends), restoreAccess)).log).toHaveLength(1);
+  });
+
+  test('stop at one that cannot be read, or whose predecessor is missing: no going back to an older one in silence', async () => {
     const { backends } = await make(['a']);
     const [a] = [...backends.values()] as [Backend];
-    const key = await only(a, 'keys/00000000');
-    const first = await recordOf<KeysRecord>(a, key);
-    const previous = key.slice('keys/00000000-'.length, -'.json'.length);
-    await putKeysRecord(a, edit({ ...first, seq: 1, previous, change: 'relays', relays: ['nats://one'] }), signers);
-    await failure(() => open(mirrorOf(backends), restoreAccess), 'forged');
+    const second = await afterFirst(a);
+    await putKeysRecord(a, { ...second, previous: 'ab'.repeat(32) }, [agent]);
+    expect((await failure(() => open(mirrorOf(backends), restoreAccess), 'damaged')).message).toContain('missing');
+    const { backends: others } = await make(['a']);
+    const [b] = [...others.values()] as [Backend];
+    await b.put(keysRecordKey(1, 'ab'.repeat(32)), Buffer.from('damaged'));
+    const error = await failure(() => open(mirrorOf(others), restoreAccess), 'damaged');
+    expect(error.message).toContain('keys/00000001-abab');
+    expect(error.hint).toContain('remove the object');
+  });
+
+  test('do not stop at one that cannot be read where a hand-over stands that only the words can write', async () => {
+    const { backends } = await make(['a']);
+    const [a] = [...backends.values()] as [Backend];
+    const second = await afterFirst(a);
+    const successor = { ...second.agent, publicKey: hexOf(next.publicKey) };
+    await putKeysRecord(a, { ...second, change: 'rotate', relays: undefined, agent: successor }, [agent, next]);
+    await a.put(keysRecordKey(1, 'ab'.repeat(32)), Buffer.from('damaged'));
+    expect((await open(mirrorOf(backends), restoreAccess)).keys.agent.publicKey).toBe(hexOf(next.publicKey));
+  });
+
+  test('of a stolen host cannot shut the owner out: whatever two it signs, his hand-over counts', async () => {
+    const { backends } = await make(['a']);
+    const [a] = [...backends.values()] as [Backend];
+    const second = await afterFirst(a);
+    for (const relay of ['nats://x', 'nats://y', 'nats://z'])
+      await putKeysRecord(a, { ...second, relays: [relay] }, [agent]);
+    expect((await open(mirrorOf(backends), restoreAccess)).log).toHaveLength(2);
+    const successor = { ...second.agent, publicKey: hexOf(next.publicKey) };
+    await putKeysRecord(a, { ...second, change: 'rotate', relays: undefined, agent: successor }, [agent, next]);
+    const { log, keys } = await open(mirrorOf(backends), restoreAccess);
+    expect([log.length, keys.agent.publicKey]).toEqual([2, hexOf(next.publicKey)]);
   });
 });
 

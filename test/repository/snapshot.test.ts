@@ -42,7 +42,12 @@ function recordOf(over: Partial<SnapshotRecord> = {}): SnapshotRecord {
 
 const seal = (record: object, signer = agent) => sealSnapshot(record as SnapshotRecord, signer, recipients, random);
 const always = ({ publicKey }: { publicKey: Uint8Array }) => [
-  { publicKey: hexOf(publicKey), fromMs: Number.NEGATIVE_INFINITY, untilMs: Number.POSITIVE_INFINITY },
+  {
+    publicKey: hexOf(publicKey),
+    fromMs: Number.NEGATIVE_INFINITY,
+    untilMs: Number.POSITIVE_INFINITY,
+    lastSeq: Number.POSITIVE_INFINITY,
+  },
 ];
 const open = ({ id, bytes }: { id: SnapshotId; bytes: Uint8Array }, identities = [identity]) =>
   openSnapshot(

@@ -46,7 +46,11 @@ With --emergency a recovery key that was given out beforehand adds to the identi
       exclusive: ['words-file', 'identity-file', 'vault'],
     }),
     emergency: Flags.boolean({ summary: 'Use a recovery key instead of the words.', dependsOn: ['recovery-key'] }),
-    'recovery-key': Flags.string({ summary: 'With --emergency: its file (mode 0600).', helpValue: 'FILE' }),
+    'recovery-key': Flags.string({
+      summary: 'With --emergency: its file (mode 0600).',
+      dependsOn: ['emergency'],
+      helpValue: 'FILE',
+    }),
     revoke: Flags.boolean({
       summary: "With --emergency: revoke the agent's key.",
       dependsOn: ['emergency'],
@@ -168,7 +172,7 @@ function recoveredText({
       config: configFile,
       identity: identityFile,
       'writer key': writerKeyFile,
-      'for the agent': markerFile,
+      'for the agent': markerFile ?? undefined,
       time: `${seconds} s`,
     }) +
     (lost.length > 0 ? lines(`${count(lost.length, 'file')} could NOT be restored: see the warnings above.`) : '') +

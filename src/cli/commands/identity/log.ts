@@ -1,7 +1,8 @@
 import { identityLog, type IdentityLog } from '../../../operations/identity-log.ts';
 import { HoldfastCommand } from '../../base-command.ts';
 import { requireSections } from '../../config.ts';
-import { readWriterKey } from '../../context.ts';
+import { logOptions } from '../../context.ts';
+import { EXIT } from '../../exit-codes.ts';
 import { lines, table, warningLines } from '../../render.ts';
 
 export default class IdentityLogCommand extends HoldfastCommand<typeof IdentityLogCommand, IdentityLog> {
@@ -9,8 +10,11 @@ export default class IdentityLogCommand extends HoldfastCommand<typeof IdentityL
 
   protected override async work(): Promise<IdentityLog> {
     const config = requireSections(await this.loadConfig(), 'agent', 'backends');
-    const { repositoryId } = await readWriterKey(config.agent);
-    return identityLog({ backends: config.backends, access: { repository: repositoryId } }, this.seams);
+    return identityLog(await logOptions(config), this.seams);
+  }
+
+  protected override exitCode({ warnings }: IdentityLog) {
+    return warnings.length > 0 ? EXIT.incomplete : EXIT.done;
   }
 
   protected override text({ entries, relays, isRevoked, warnings }: IdentityLog): string {

@@ -5,7 +5,7 @@ import { identityLog, setRelays } from '../../../operations/identity-log.ts';
 import type { Warning } from '../../../entry.ts';
 import { HoldfastCommand } from '../../base-command.ts';
 import { requireSections } from '../../config.ts';
-import { agentChange, readWriterKey } from '../../context.ts';
+import { agentChange, logOptions } from '../../context.ts';
 import { EXIT } from '../../exit-codes.ts';
 import { lines, warningLines } from '../../render.ts';
 
@@ -31,15 +31,15 @@ export default class IdentityRelays extends HoldfastCommand<typeof IdentityRelay
       throw new HoldfastError('usage', '--none empties the list, and relays were given', { hint: 'Give one of them.' });
     const config = requireSections(await this.loadConfig(), 'agent', 'backends');
     if (relays.length === 0 && !this.flags.none) {
-      const { repositoryId } = await readWriterKey(config.agent);
-      return identityLog({ backends: config.backends, access: { repository: repositoryId } }, this.seams);
+      const { relays: known, warnings } = await identityLog(await logOptions(config), this.seams);
+      return { relays: known, warnings };
     }
     const { entry, warnings } = await setRelays({ ...(await agentChange(config)), relays }, this.seams);
     return { relays: entry.relays, warnings };
   }
 
   protected override exitCode({ warnings }: Relays) {
-    return warnings.some(({ incomplete }) => incomplete) ? EXIT.incomplete : EXIT.done;
+    return warnings.length > 0 ? EXIT.incomplete : EXIT.done;
   }
 
   protected override text({ relays, warnings }: Relays): string {
