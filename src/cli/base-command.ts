@@ -58,6 +58,9 @@ export abstract class HoldfastCommand<T extends typeof Command, R> extends Comma
   /** Shows progress on stderr, as far as --quiet and the terminal allow. */
   protected readonly progress: Progress = (event) => this.#display?.report(event);
 
+  /** All operands, of commands that take any number. */
+  protected operands: readonly string[] = [];
+
   /** What operations are given. */
   protected get seams(): Seams {
     return { clock: this.clock, random: this.random, signal: this.signal, progress: this.progress };
@@ -99,7 +102,7 @@ export abstract class HoldfastCommand<T extends typeof Command, R> extends Comma
 
   override async init(): Promise<void> {
     await super.init();
-    const { flags, args } = await this.parse({
+    const { flags, args, argv } = await this.parse({
       flags: this.ctor.flags,
       baseFlags: HoldfastCommand.baseFlags,
       args: this.ctor.args,
@@ -107,6 +110,7 @@ export abstract class HoldfastCommand<T extends typeof Command, R> extends Comma
     });
     this.flags = flags as FlagsOf<T>;
     this.args = args as ArgsOf<T>;
+    this.operands = argv.map(String);
   }
 
   override async run(): Promise<void> {

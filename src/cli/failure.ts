@@ -68,9 +68,11 @@ function fromParser(error: Errors.CLIError): HoldfastError {
   message = message.charAt(0).toLowerCase() + message.slice(1);
   let hint: string | undefined;
   if (flags !== undefined) {
-    message = `unknown ${flags.length === 1 ? 'flag' : 'flags'} ${flags.join(', ')}`;
+    // Without what was given with them, which may be a secret in the wrong place.
+    const names = flags.map((flag) => /^[-\w]*/.exec(flag)?.[0] ?? '');
+    message = `unknown ${flags.length === 1 ? 'flag' : 'flags'} ${names.join(', ')}`;
     const known = Object.keys(parse?.input?.flags ?? {}).map((name) => `--${name}`);
-    const meant = nearest(flags[0]?.split('=')[0] ?? '', known);
+    const meant = nearest(names[0] ?? '', known);
     if (meant !== undefined) hint = `Did you mean ${meant}?`;
   } else if (args !== undefined) {
     const missing = args.flatMap((arg) => (typeof arg === 'string' ? [] : [arg.name.toUpperCase()]));

@@ -92,10 +92,15 @@ function findCommand(argv: readonly string[], ids: readonly string[]): { id: str
     name,
     ids.map((id) => id.replaceAll(':', ' ')),
   );
-  throw new HoldfastError('usage', `there is no command ${JSON.stringify(name)}`, {
+  // What is near no command is not repeated: it may be a word that belongs on paper.
+  const isTypo = meant !== undefined && words.length < WORDS_OF_A_PHRASE;
+  throw new HoldfastError('usage', `there is no ${isTypo ? `command ${JSON.stringify(name)}` : 'such command'}`, {
     hint: meant === undefined ? 'See `holdfast --help`.' : `Did you mean \`holdfast ${meant}\`?`,
   });
 }
+
+/** So many operands are no command line but a phrase, or a part of one. */
+const WORDS_OF_A_PHRASE = 8;
 
 /** The words before the first flag. */
 function wordsOf(argv: readonly string[]): string[] {

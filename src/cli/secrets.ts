@@ -8,9 +8,8 @@ import { createInterface } from 'node:readline';
 import { addAbortSignal, Writable, type Readable } from 'node:stream';
 import { parseAgeIdentityFile } from '../crypto/age.ts';
 import { isPassphraseFile, openWithPassphrase } from '../crypto/age-passphrase.ts';
-import { WORDS } from '../crypto/words.ts';
 import { HoldfastError, isHoldfastError, systemErrorCode } from '../errors.ts';
-import { readSecretFile, SECRET_FILE_MAX_BYTES } from '../identity/secret-file.ts';
+import { checkIsName, readSecretFile, SECRET_FILE_MAX_BYTES } from '../identity/secret-file.ts';
 
 /** The flag of commands that need a passphrase. */
 export const passphraseFlags = {
@@ -88,7 +87,7 @@ export async function readRestoreSecret(
   if (vault !== undefined)
     return { kind: 'texts', texts: [await openVault(vault, flags, env, terminal)], from: 'vault' };
   if (wordsFiles.length > 0) {
-    for (const file of wordsFiles) checkIsName(file);
+    for (const file of wordsFiles) checkIsName(file); // all, before the first is read
     const texts: string[] = [];
     for (const file of wordsFiles) texts.push(await readWordsFile(file, terminal));
     return { kind: 'texts', texts, from: 'files' };
@@ -142,13 +141,6 @@ function canAsk({ stdin, stderr }: SecretTerminal): boolean {
   return stdin.isTTY === true && stderr.isTTY === true;
 }
 
-function checkIsName(wordsFile: string): void {
-  if (wordsFile.trim().split(/\s+/).length < WORDS / 2) return;
-  throw new HoldfastError('usage', '--words-file takes the name of a file, not the words', {
-    hint: 'Everybody on this host could read them there. Put them into a file with mode 0600, or type them at the prompt.',
-  });
-}
-
 async function readWordsFile(path: string, terminal: SecretTerminal): Promise<string> {
   const name = path === STDIN ? 'stdin' : path;
   const sealed = new HoldfastError(
@@ -194,6 +186,7 @@ async function openVault(
 
 /** Others may read it: it is encrypted, and often comes from a download. */
 async function readSealedFile(path: string): Promise<Uint8Array> {
+  checkIsName(path);
   try {
     await using file = await open(path, 'r');
     return await readAll(file.createReadStream({ autoClose: false }));

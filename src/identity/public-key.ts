@@ -1,7 +1,7 @@
 /** The names of a public key: what people and other tools call an agent by. A public key is 32 bytes (RFC 8032). */
 import { base58 } from '@scure/base';
 import { PUBLIC_KEY_BYTES } from '../crypto/ed25519.ts';
-import { equalBytes, hex, sha256, sha256Hex, unhex } from '../crypto/hash.ts';
+import { equalBytes, hex, sha256Hex, unhex } from '../crypto/hash.ts';
 import { HoldfastError } from '../errors.ts';
 import { formatPem, parsePem } from './pem.ts';
 import { parseSshPublicBlob, SSH_ED25519, sshPublicBlob } from './ssh-wire.ts';
@@ -12,12 +12,7 @@ const ED25519_PUB = [0xed, 0x01];
 /** SubjectPublicKeyInfo of an Ed25519 key (RFC 8410) up to the key itself. */
 const SPKI_HEAD = Buffer.from('302a300506032b6570032100', 'hex');
 
-/** `SHA256:` and 43 characters, as `ssh-keygen -l` prints the key. */
-export function fingerprint(publicKey: Uint8Array): string {
-  return `SHA256:${Buffer.from(sha256(sshPublicBlob(publicKey)))
-    .toString('base64')
-    .replace(/=+$/, '')}`;
-}
+export { sshFingerprint as fingerprint } from '../crypto/ssh.ts';
 
 /** The line of an `authorized_keys` or `.pub` file, without a newline. */
 export function sshPublicLine(publicKey: Uint8Array, comment: string): string {

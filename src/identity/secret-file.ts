@@ -106,6 +106,7 @@ async function keep(path: string, keepAs: string): Promise<void> {
  * `SECRET_FILE_MAX_BYTES`, `io` when it cannot be read.
  */
 export async function readSecretFile(path: string): Promise<Uint8Array> {
+  checkIsName(path);
   try {
     await using file = await open(path, 'r');
     const stat = await file.stat();
@@ -126,6 +127,21 @@ export async function readSecretFile(path: string): Promise<Uint8Array> {
     }
     throw cannot('read', path, error);
   }
+}
+
+const WORDS_IN_A_NAME = 12;
+
+/** Throws `usage`, without repeating it, for a secret that was given where its file belongs. */
+export function checkIsName(path: string): void {
+  const isSecret =
+    path.trim().split(/\s+/).length >= WORDS_IN_A_NAME ||
+    /AGE-SECRET-KEY-/i.test(path) ||
+    /^[0-9a-f]{64}([0-9a-f]{64})?$/i.test(path) ||
+    path.includes('PRIVATE KEY');
+  if (!isSecret) return;
+  throw new HoldfastError('usage', 'a secret was given where the name of its file belongs', {
+    hint: 'Everybody on this host could read it there. Put it into a file with mode 0600, or type it at the prompt.',
+  });
 }
 
 async function readAll(file: FileHandle, path: string): Promise<Uint8Array> {

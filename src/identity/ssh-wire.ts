@@ -2,6 +2,8 @@
 import { PUBLIC_KEY_BYTES } from '../crypto/ed25519.ts';
 import { escapeForDisplay } from '../raw-path.ts';
 
+export { sshPublicBlob } from '../crypto/ssh.ts';
+
 export const SSH_ED25519 = 'ssh-ed25519';
 
 export function uint32(value: number): Buffer {
@@ -14,10 +16,6 @@ export function uint32(value: number): Buffer {
 export function sshString(content: Uint8Array | string): Buffer {
   const bytes = Buffer.from(content);
   return Buffer.concat([uint32(bytes.length), bytes]);
-}
-
-export function sshPublicBlob(publicKey: Uint8Array): Buffer {
-  return Buffer.concat([sshString(SSH_ED25519), sshString(publicKey)]);
 }
 
 /** The 32-byte key in a public key blob. `fail` makes the error. */

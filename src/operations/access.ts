@@ -35,7 +35,6 @@ export function openForRestore(
   expected: ExpectedRepository | undefined,
   options: OpenOptions,
 ): Promise<Repository> {
-  const known = expected ?? {};
   switch (secret.kind) {
     case 'root':
       return openRepository(
@@ -45,14 +44,15 @@ export function openForRestore(
           // Which of the two the repository was made with is not on the paper; both are one derivation away.
           identities: [restoreIdentity(secret.root, 'x25519'), restoreIdentity(secret.root, 'hybrid')],
           recovery: hex(recoveryKey(secret.root, 0).publicKey),
-          ...known,
+          // Not the agent's key: the words prove whose the repository is, whatever key a host has.
+          ...(expected ? { repository: expected.repository } : {}),
         },
         options,
       );
     case 'identities':
       if (secret.identities.length === 0)
         throw new HoldfastError('missing_key', 'the identity file holds no age identity');
-      return openRepository(mirror, { kind: 'restore', identities: secret.identities, ...known }, options);
+      return openRepository(mirror, { kind: 'restore', identities: secret.identities, ...expected }, options);
   }
 }
 

@@ -171,6 +171,8 @@ export function checkRelays(relays: readonly string[]): void {
     throw new HoldfastError('usage', `relay ${wrong + 1} is no URL without credentials`, {
       hint: 'Give it as wss://host/path; the log is public, so no user or password may be in it.',
     });
+  if (new Set(relays).size < relays.length)
+    throw new HoldfastError('usage', 'a relay is given twice', { hint: 'Give each once.' });
   if (relays.length > RELAYS_MAX)
     throw new HoldfastError('usage', `at most ${RELAYS_MAX} relays, got ${relays.length}`);
 }

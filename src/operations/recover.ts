@@ -115,7 +115,12 @@ export async function recover(options: RecoverOptions, seams: Seams): Promise<Re
  * Tells the agent that it was restored: what it did after the snapshot (messages, counters, approvals) has happened for others and not for it.
  * Backups leave it out: it tells of this machine.
  */
-export async function writeMarker(target: string, { record, id }: Snapshot, agent: string, seams: Seams): Promise<string> {
+export async function writeMarker(
+  target: string,
+  { record, id }: Snapshot,
+  agent: string,
+  seams: Seams,
+): Promise<string> {
   const path = join(target, MARKER);
   // Whatever is there came out of the snapshot: a link must not lead to somewhere else.
   const there = await lstat(path).catch(() => undefined);

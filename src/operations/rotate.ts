@@ -11,7 +11,7 @@ import {
 } from '../identity/agent-key.ts';
 import { recoveryKeyOfGeneration } from '../identity/recovery-key.ts';
 import { agentKey, recoveryCommitmentOf, recoveryKey, type Root } from '../identity/root.ts';
-import { readSecretFile, replaceSecretFile } from '../identity/secret-file.ts';
+import { checkFolder, readSecretFile, replaceSecretFile } from '../identity/secret-file.ts';
 import { formatWriterKey, type WriterKey } from '../identity/writer-key.ts';
 import {
   planKeyChange,
@@ -71,17 +71,24 @@ export async function rotateIdentity(options: RotateOptions, seams: Seams): Prom
   checkLogIsComplete(repository.log, mirror, folders);
   const before = repository.keys.agent.publicKey;
   const wasInterrupted = isAlreadyDone(repository, hex(writerKey.agentPublicKey), importedKey);
-  const { key, entry } = wasInterrupted
-    ? { key: await agentKeyOf(repository, options.secret, seams.signal), entry: repository.state.entry }
-    : await handOver(repository, root, options, seams);
-  if (!wasInterrupted) rememberLog(folders, [...repository.log, entry]);
+  const current = wasInterrupted ? await agentKeyOf(repository, options.secret, seams.signal) : undefined;
 
-  const { agent } = entry.record;
+  // What could be in the way of the files is found before anything is changed.
   const there = await readSecretFile(files.identity).catch((error: unknown) => {
     if (isHoldfastError(error, 'missing_key')) return undefined;
     throw error;
   });
-  const kept = there && !isKeyFileOf(there, key) ? `${files.identity}.replaced-${entry.record.seq}` : null;
+  const isToBeKept = there !== undefined && !(current && isKeyFileOf(there, current));
+  const kept = isToBeKept ? `${files.identity}.replaced-${repository.log.length - (current ? 1 : 0)}` : null;
+  await checkFolder(files.identity);
+  if (kept !== null && there) await checkAbsentOrSame(kept, there);
+
+  const { key, entry } = current
+    ? { key: current, entry: repository.state.entry }
+    : await handOver(repository, root, options, seams);
+  if (!current) rememberLog(folders, [...repository.log, entry]);
+
+  const { agent } = entry.record;
   if (!there || kept !== null) {
     const file = Buffer.from(formatOpenSsh(key, agent.handle, seams.random));
     await replaceSecretFile(files.identity, file, kept ?? undefined);
@@ -108,6 +115,18 @@ function isAlreadyDone({ keys, state }: Repository, known: string, importedKey: 
   const { publicKey, origin } = keys.agent;
   if (publicKey === known || state.entry.by === 'recovery') return false;
   return importedKey ? publicKey === hex(importedKey.publicKey) : origin === 'derived';
+}
+
+/** Where the old key is kept, unless an earlier attempt has kept it. @throws `exists` */
+async function checkAbsentOrSame(path: string, file: Uint8Array): Promise<void> {
+  const there = await readSecretFile(path).catch((error: unknown) => {
+    if (isHoldfastError(error, 'missing_key')) return undefined;
+    throw error;
+  });
+  if (there && !equalBytes(there, file))
+    throw new HoldfastError('exists', `${path} is there already, and the old key would be kept under this name`, {
+      hint: 'Nothing was changed. Move it away, and repeat.',
+    });
 }
 
 function isKeyFileOf(file: Uint8Array, key: SigningKey): boolean {

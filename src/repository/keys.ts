@@ -2,6 +2,7 @@
 import type { Clock } from '../clock.ts';
 import { HoldfastError, isHoldfastError } from '../errors.ts';
 import { openAge } from '../crypto/age.ts';
+import { sshFingerprint } from '../crypto/ssh.ts';
 import { Mirror } from '../backend/mirror.ts';
 import {
   parseRecord,
@@ -220,7 +221,7 @@ function checkRepository(bytes: Uint8Array, name: string, access: PublicAccess):
       'wrong_key',
       `the fingerprint of these words does not match the repository on backend ${name}`,
       {
-        hint: `The words are valid, but of another agent: they give recovery key ${access.recovery.slice(0, 16)}…, the repository has ${record.recovery.slice(0, 16)}…. Look for the paper of this agent.`,
+        hint: `The words are valid, but of another agent: they give recovery key ${sshFingerprint(access.recovery)}, the repository has ${sshFingerprint(record.recovery)}. Look for the paper of this agent.`,
       },
     );
   }
@@ -250,7 +251,7 @@ function checkAgent(agent: string | undefined, { keys, generations }: KeyState):
   const former = generations.findLast(({ publicKey }) => publicKey === agent);
   if (former === undefined) {
     throw new HoldfastError('wrong_key', "the repository's agent has another key than expected", {
-      hint: 'The config, identity file and writer key must be of one and the same agent.',
+      hint: "If the agent's key was exchanged, bring the backends back that are out of reach: they have the change. If these are lost for good, move the key files and the config away, and run `holdfast recover`. Else config, identity file and writer key are not of one agent.",
     });
   }
   throw new HoldfastError(

@@ -4,6 +4,8 @@ import { join } from 'node:path';
 import { expect } from 'vitest';
 import { DEV, run, type Ended } from './run.ts';
 
+const SEEDED = `--import=${new URL('seeded-random.ts', import.meta.url).href}`;
+
 export interface Failure {
   code: string;
   message: string;
@@ -26,12 +28,14 @@ export interface AgentHome {
 export interface HomeOptions {
   /** More than, or instead of, what is set by itself. */
   env?: Record<string, string>;
+  /** What the commands take for random depends on it, and on how many there were before. Without it: as ever. */
+  seed?: string;
   /** Told of each command that has ended. */
   ended?: (args: readonly string[], ended: Ended) => void;
 }
 
 /** HOME, the working folder and every XDG and temporary folder are `folder`, which is made, or lie below it. */
-export function agentHome(folder: string, { env, ended }: HomeOptions = {}): AgentHome {
+export function agentHome(folder: string, { env, seed, ended }: HomeOptions = {}): AgentHome {
   const at = (...names: string[]) => join(folder, ...names);
   mkdirSync(at('tmp'), { recursive: true });
   const own = {
@@ -43,8 +47,10 @@ export function agentHome(folder: string, { env, ended }: HomeOptions = {}): Age
     TMPDIR: at('tmp'),
     HOLDFAST_PASSPHRASE_COMMAND: '',
   };
+  let commands = 0;
   const holdfast = async (...args: string[]): Promise<Ended> => {
-    const result = await run(DEV, args, { cwd: folder, env: { ...own, ...env } });
+    const seeded = seed === undefined ? {} : { NODE_OPTIONS: SEEDED, HOLDFAST_TEST_SEED: `${seed}/${commands++}` };
+    const result = await run(DEV, args, { cwd: folder, env: { ...own, ...seeded, ...env } });
     ended?.(args, result);
     return result;
   };
@@ -75,7 +81,7 @@ export function agentHome(folder: string, { env, ended }: HomeOptions = {}): Age
   };
 }
 
-/** Adds the names of a command in front: `init --handle ada …` with a folder `state` and two backends. */
+/** `init` of ada, whose state is the folder `state`, with two backends, which lie where `disk` says. */
 export const initArgs = (disk: (name: string) => string): string[] => [
   'init',
   '--handle',

@@ -12,14 +12,14 @@ export interface Secrets {
 /** The names of the secrets of which something is found, sorted. `program`: the bytes are compiled code, whose texts hold many words. */
 export type LeakSearch = (bytes: Uint8Array, options?: { program?: boolean }) => string[];
 
-/** A third of a phrase in one place, in any order, is no chance. */
-const TOO_MANY_IN_ONE_PLACE = 8;
+/** Such a part of a phrase in one place, in any order, is no chance. */
+const TOO_MUCH_IN_ONE_PLACE = 1 / 3;
 /** So many letters of a word tell it from all others. */
 const LETTERS = 4;
 
 /**
  * What is found: two words of a phrase in order with only white space between; three in order with anything but letters between,
- * also when only four letters of each are there; eight in any order. Pairs that `programText`, what the program says by itself, has too
+ * also when only four letters of each are there; a third of them in any order. Pairs that `programText`, what the program says by itself, has too
  * are no finding, and in a program's code only threes are.
  */
 export function leakSearch(secrets: Secrets, programText: string): LeakSearch {
@@ -29,8 +29,13 @@ export function leakSearch(secrets: Secrets, programText: string): LeakSearch {
     pairs: new Set(runsOf(words, 2).filter((pair) => !innocent.has(pair))),
     threes: runsOf(words.map(short), 3),
     words: new Set(words),
+    tooMany: Math.ceil(words.length * TOO_MUCH_IN_ONE_PLACE),
   }));
-  const keys = Object.entries(secrets.keys).map(([name, key]) => ({ name, key: Buffer.from(key), forms: formsOf(key) }));
+  const keys = Object.entries(secrets.keys).map(([name, key]) => ({
+    name,
+    key: Buffer.from(key),
+    forms: formsOf(key),
+  }));
   const texts = Object.entries(secrets.texts).map(([name, text]) => ({ name, text: text.toLowerCase() }));
 
   return (bytes, { program = false } = {}) => {
@@ -50,7 +55,7 @@ export function leakSearch(secrets: Secrets, programText: string): LeakSearch {
         if (
           pairs.some((pair) => phrase.pairs.has(pair)) ||
           phrase.threes.some((three) => inARow.includes(` ${three} `)) ||
-          distinct.filter((word) => phrase.words.has(word)).length >= TOO_MANY_IN_ONE_PLACE
+          distinct.filter((word) => phrase.words.has(word)).length >= phrase.tooMany
         )
           found.add(phrase.name);
       }

@@ -61,10 +61,10 @@ describe('a failure', () => {
 describe('wrong usage is exit code 2, with a hint', () => {
   it.each([
     [['ac'], 'there is no command "ac"', 'Did you mean `holdfast act`?'],
-    [['frobnicate', '--now'], 'there is no command "frobnicate"', 'See `holdfast --help`.'],
+    [['frobnicate', '--now'], 'there is no such command', 'See `holdfast --help`.'],
     [['topic', 'axt', 'x'], 'there is no command "topic axt"', 'Did you mean `holdfast topic act`?'],
     [['act', 'x', '--taget', 'y'], 'unknown flag --taget', 'Did you mean --target?'],
-    [['act', 'x', '--taget=y'], 'unknown flag --taget=y', 'Did you mean --target?'],
+    [['act', 'x', '--taget=y'], 'unknown flag --taget', 'Did you mean --target?'],
     [['act'], 'missing argument: WHAT', 'See `holdfast act --help`.'],
     [['topic', 'act', 'x', 'y'], '1 unexpected argument', 'See `holdfast topic act --help`.'],
     [['act', 'x', '--target'], 'flag --target expects a value', 'See `holdfast --help`.'],

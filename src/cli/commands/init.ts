@@ -1,7 +1,8 @@
 import * as Flags from '@oclif/core/flags';
-import { basename, relative, resolve } from 'node:path';
+import { basename, resolve } from 'node:path';
 import { HoldfastError } from '../../errors.ts';
 import { init, type InitResult } from '../../operations/init.ts';
+import { checkApart } from '../apart.ts';
 import { checkDistinct, parseBackendFlag } from '../backend-flags.ts';
 import { HoldfastCommand } from '../base-command.ts';
 import { defaultKeyPaths, newConfigPath, renderConfig } from '../config.ts';
@@ -56,12 +57,8 @@ export default class Init extends HoldfastCommand<typeof Init, InitResult> {
     const config = newConfigPath(flags.config, process.env, process.cwd());
     const backends = flags.backend.map(parseBackendFlag);
     checkDistinct(backends);
-    for (const [what, file] of Object.entries({ 'words file': wordsFile, paper })) {
-      if (file === undefined || relative(resolve(flags.state), resolve(file)).startsWith('..')) continue;
-      throw new HoldfastError('usage', `the ${what} would lie inside the state`, {
-        hint: 'Keep the words apart: choose a place outside --state.',
-      });
-    }
+    for (const [what, file] of Object.entries({ 'words file': wordsFile, 'recovery document': paper }))
+      if (file !== undefined) checkApart(file, what, { state: flags.state, backends });
     const keys = defaultKeyPaths(config);
     const given = flags.identity === undefined ? undefined : resolve(flags.identity);
     const imported = given === undefined ? undefined : await readAgentKey(given, flags, this.signal);

@@ -45,7 +45,11 @@ With --emergency a recovery key that was given out beforehand adds to the identi
       summary: 'Take the words from a vault file on the backends (identity export --to-backends).',
       exclusive: ['words-file', 'identity-file', 'vault'],
     }),
-    emergency: Flags.boolean({ summary: 'Use a recovery key instead of the words.', dependsOn: ['recovery-key'] }),
+    emergency: Flags.boolean({
+      summary: 'Use a recovery key instead of the words.',
+      dependsOn: ['recovery-key'],
+      exclusive: ['target', 'words-file', 'identity-file', 'vault', 'stored-vault'],
+    }),
     'recovery-key': Flags.string({
       summary: 'With --emergency: its file (mode 0600).',
       dependsOn: ['emergency'],

@@ -10,6 +10,7 @@ import {
 } from '../../../identity/agent-key.ts';
 import { readSecretFile, writeSecretFile } from '../../../identity/secret-file.ts';
 import { exportSecret, type ExportResult } from '../../../operations/export-secret.ts';
+import { checkApart } from '../../apart.ts';
 import { HoldfastCommand } from '../../base-command.ts';
 import { requireSections } from '../../config.ts';
 import { expectedRepository, restoreSecret } from '../../context.ts';
@@ -57,8 +58,10 @@ With --passphrase the file is encrypted: openssh as ssh-keygen does it, all othe
       throw usage('only the words can be stored on the backends', 'Leave out --format or --to-backends.');
     if (flags.output === undefined && !toBackends) throw usage('--output FILE is missing', 'Name the new file.');
     const output = flags.output === undefined ? undefined : resolve(flags.output);
-    if (format !== 'words' && format !== 'age' && format !== 'recovery') return this.#agentKey(format, output ?? '');
     const config = await this.loadConfigIfAny();
+    if (output !== undefined)
+      checkApart(output, 'file', { state: config?.state?.root, backends: config?.backends ?? [] });
+    if (format !== 'words' && format !== 'age' && format !== 'recovery') return this.#agentKey(format, output ?? '');
     const secret = await restoreSecret(flags, this.signal);
     return exportSecret(
       {

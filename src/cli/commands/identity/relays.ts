@@ -26,7 +26,7 @@ export default class IdentityRelays extends HoldfastCommand<typeof IdentityRelay
   static override flags = { none: Flags.boolean({ summary: 'Empty the list.' }) };
 
   protected override async work(): Promise<Relays> {
-    const relays = this.argv;
+    const relays = this.operands;
     if (this.flags.none && relays.length > 0)
       throw new HoldfastError('usage', '--none empties the list, and relays were given', { hint: 'Give one of them.' });
     const config = requireSections(await this.loadConfig(), 'agent', 'backends');

@@ -5,6 +5,7 @@ import { parseShareScheme } from '../../../identity/paper.ts';
 import { requireRoot } from '../../../operations/access.ts';
 import { checkAbsent } from '../../../identity/secret-file.ts';
 import { createPaper, type CreatePaperOptions, type PaperResult } from '../../../operations/paper.ts';
+import { checkApart } from '../../apart.ts';
 import { HoldfastCommand } from '../../base-command.ts';
 import { requireSections, type Config } from '../../config.ts';
 import { accessOf, expectedRepository, readWriterKey, restoreSecret } from '../../context.ts';
@@ -45,6 +46,7 @@ export default class PaperCreate extends HoldfastCommand<typeof PaperCreate, Cre
     const output = resolve(flags.output);
     await checkAbsent(output); // before somebody types 24 words for nothing
     const config = requireSections(await this.loadConfig(), 'agent', 'backends');
+    checkApart(flags.output, 'recovery document', { state: config.state?.root, backends: config.backends });
     const result = await createPaper(
       {
         output,

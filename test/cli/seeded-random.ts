@@ -1,0 +1,27 @@
+/**
+ * Loaded into the program with `--import`: what it takes for random depends on $HOLDFAST_TEST_SEED alone, so that a test of the whole program
+ * has the same words, keys and codes each time it runs.
+ */
+import crypto from 'node:crypto';
+import { syncBuiltinESMExports } from 'node:module';
+
+const { createHash } = crypto;
+const seed = process.env['HOLDFAST_TEST_SEED'] ?? '';
+let counter = 0;
+
+function fill<T extends NodeJS.ArrayBufferView>(view: T): T {
+  const bytes = new Uint8Array(view.buffer, view.byteOffset, view.byteLength);
+  for (let at = 0; at < bytes.length; at += 32)
+    bytes.set(
+      createHash('sha256')
+        .update(`${seed}/${counter++}`)
+        .digest()
+        .subarray(0, bytes.length - at),
+      at,
+    );
+  return view;
+}
+
+Object.assign(crypto, { randomFillSync: fill });
+Object.assign(globalThis.crypto, { getRandomValues: fill });
+syncBuiltinESMExports();
