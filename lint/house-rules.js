@@ -19,7 +19,7 @@ export const FACADES = { repository: 'repository/repository.ts' };
 
 /** Packages that belong to one folder: [pattern, folder, files elsewhere that may import them too]. */
 export const PACKAGES = [
-  [/^(node:)?crypto$/, 'crypto', ['clock.ts']],
+  [/^(node:)?crypto$/, 'crypto', ['clock.ts', 'backend/s3.ts', 'backend/known-hosts.ts']],
   [/^(@noble\/|@scure\/bip39|age-encryption|bcrypt-pbkdf)/, 'crypto', []],
   [/^(@zxcvbn-ts\/|pdfkit|qr$)/, 'identity', []],
   [/^@oclif\//, 'cli', []],

@@ -1,0 +1,505 @@
+/**
+ * A bucket, or a part of one, of S3 or of a service that speaks it. What providers do otherwise is in capabilities, found out by asking; the
+ * table is in docs/backends.md. Retries and deadlines are those of the decorator around it (guarded.ts); here every call is made once.
+ */
+import { createHash } from 'node:crypto';
+import type {
+  GetObjectCommandOutput,
+  ObjectLockMode,
+  PutObjectCommandInput,
+  S3Client,
+  S3ClientConfig,
+} from '@aws-sdk/client-s3';
+import { HoldfastError, isHoldfastError, messageOf, throwIfAborted } from '../errors.ts';
+import {
+  checkKey,
+  checkObject,
+  clampRange,
+  isKey,
+  OBJECT_MAX_BYTES,
+  objectNotFound,
+  type Backend,
+  type ByteRange,
+  type ObjectInfo,
+  type PutOptions,
+} from './backend.ts';
+
+export interface S3Location {
+  bucket: string;
+  /** '' or text that ends in a slash: what stands before every key. */
+  prefix: string;
+  /** Of a provider other than AWS, e.g. `https://s3.example.org`. */
+  endpoint?: string | undefined;
+  region?: string | undefined;
+  /** Buckets as the first part of the path instead of the host name. Default: where an endpoint is given. */
+  pathStyle?: boolean | undefined;
+  storageClass?: string | undefined;
+  /** `AES256`, or `aws:kms` with `kmsKeyId`. */
+  serverSideEncryption?: string | undefined;
+  kmsKeyId?: string | undefined;
+  /** Retention of every object that is written. */
+  objectLock?: { mode: 'governance' | 'compliance'; days: number } | undefined;
+}
+
+/** What the bucket turned out to do. */
+export interface S3Capabilities {
+  /** `If-None-Match: *` is honoured: of several writers of one key one wins. Else one looks first, and two at the same moment may both write. */
+  conditionalWrites: boolean;
+}
+
+interface S3Options {
+  name: string;
+  /** Wall clock, for how long objects are locked. */
+  now: () => number;
+  /** Credentials and the like, for tests; else the SDK's own chain. */
+  client?: Pick<S3ClientConfig, 'credentials'>;
+}
+
+/** From this size on an object is sent in parts. Packs are smaller; only large indexes are not. */
+const MULTIPART_FROM_BYTES = 24 * 1024 * 1024;
+const PART_BYTES = 8 * 1024 * 1024;
+/** Uploads that were begun this long ago and never finished are nobody's any more. */
+const ABANDONED_UPLOAD_MS = 24 * 60 * 60 * 1000;
+/** Connections kept open to the service. */
+const SOCKETS_MAX = 64;
+const CONNECT_TIMEOUT_MS = 10_000;
+/** Not an object (line 11): what conditional writes are tried on. */
+const PROBE_KEY = 'tmp/conditional-write';
+const DAY_MS = 24 * 60 * 60 * 1000;
+
+/** Opens a bucket that exists. @throws `backend_unavailable` when it cannot be reached, is not there, or the credentials do not do */
+export async function openS3(location: S3Location, options: S3Options): Promise<S3Backend> {
+  const sdk = await import('@aws-sdk/client-s3');
+  const { NodeHttpHandler } = await import('@smithy/node-http-handler');
+  const { Agent: HttpAgent } = await import('node:http');
+  const { Agent: HttpsAgent } = await import('node:https');
+  const agent = { keepAlive: true, maxSockets: SOCKETS_MAX, noDelay: true };
+  const client = new sdk.S3Client({
+    ...(location.endpoint === undefined ? {} : { endpoint: location.endpoint }),
+    ...(location.region === undefined
+      ? location.endpoint === undefined
+        ? {}
+        : { region: 'us-east-1' } // the signature names one, and others than AWS do not mind which
+      : { region: location.region }),
+    forcePathStyle: location.pathStyle ?? location.endpoint !== undefined,
+    maxAttempts: 1,
+    // Bodies are signed with their MD5 (below), which every provider checks; trailing checksums in aws-chunked bodies some refuse.
+    requestChecksumCalculation: 'WHEN_REQUIRED',
+    responseChecksumValidation: 'WHEN_REQUIRED',
+    requestHandler: new NodeHttpHandler({
+      httpAgent: new HttpAgent(agent),
+      httpsAgent: new HttpsAgent(agent),
+      connectionTimeout: CONNECT_TIMEOUT_MS,
+    }),
+    logger: { trace: silent, debug: silent, info: silent, warn: silent, error: silent },
+    ...options.client,
+  });
+  const backend = new S3Backend(sdk, client, location, options);
+  try {
+    await backend.check();
+  } catch (error) {
+    await backend[Symbol.asyncDispose]();
+    throw error;
+  }
+  return backend;
+}
+
+function silent(): void {
+  // the SDK's remarks are for its developers
+}
+
+type Sdk = typeof import('@aws-sdk/client-s3');
+type Cancellable = { signal?: AbortSignal | undefined };
+
+export class S3Backend implements Backend {
+  readonly place: string;
+  readonly #sdk: Sdk;
+  readonly #client: S3Client;
+  readonly #location: S3Location;
+  readonly #options: S3Options;
+  #capabilities: Promise<S3Capabilities> | undefined;
+
+  constructor(sdk: Sdk, client: S3Client, location: S3Location, options: S3Options) {
+    this.#sdk = sdk;
+    this.#client = client;
+    this.#location = location;
+    this.#options = options;
+    this.place = `s3:${location.endpoint ?? `aws:${location.region ?? ''}`}/${location.bucket}/${location.prefix}`;
+  }
+
+  /** Asks for the bucket. */
+  async check({ signal }: Cancellable = {}): Promise<void> {
+    const { bucket, prefix } = this.#location;
+    await this.#send('look at the bucket', signal, (options) =>
+      this.#client.send(new this.#sdk.ListObjectsV2Command({ Bucket: bucket, Prefix: prefix, MaxKeys: 1 }), options),
+    );
+  }
+
+  async put(
+    key: string,
+    bytes: Uint8Array,
+    { ifAbsent = false, signal }: PutOptions = {},
+  ): Promise<'created' | 'exists'> {
+    checkObject(key, bytes);
+    throwIfAborted(signal);
+    const isConditional = ifAbsent && (await this.capabilities({ signal })).conditionalWrites;
+    if (ifAbsent && !isConditional && (await this.head(key, { signal }))) return 'exists';
+    const { lock, ...target } = this.#target(key);
+    const condition = isConditional ? { IfNoneMatch: '*' } : {};
+    if (bytes.length >= MULTIPART_FROM_BYTES)
+      return this.#putParts(key, bytes, { ...target, ...lock }, condition, signal);
+    try {
+      await this.#send(`store ${key}`, signal, (options) =>
+        this.#client.send(
+          new this.#sdk.PutObjectCommand({
+            ...target,
+            ...lock,
+            ...condition,
+            Body: bytes,
+            ContentLength: bytes.length,
+            ContentMD5: md5(bytes),
+          }),
+          options,
+        ),
+      );
+      return 'created';
+    } catch (error) {
+      if (ifAbsent && isPreconditionFailed(error)) return 'exists';
+      throw error;
+    }
+  }
+
+  async get(key: string, range?: ByteRange, { signal }: Cancellable = {}): Promise<Uint8Array> {
+    checkKey(key);
+    throwIfAborted(signal);
+    if (range !== undefined) clampRange(range, 0, key, this.#where); // before anything is done
+    if (range?.length === 0) {
+      if (!(await this.head(key, { signal }))) throw objectNotFound(key, this.#where);
+      return new Uint8Array(0);
+    }
+    const { bucket } = this.#location;
+    const Range = range && `bytes=${range.offset}-${range.offset + range.length - 1}`;
+    try {
+      return await this.#send(`read ${key}`, signal, async (options) => {
+        const answer = await this.#client.send(
+          new this.#sdk.GetObjectCommand({ Bucket: bucket, Key: this.#key(key), ...(Range ? { Range } : {}) }),
+          options,
+        );
+        return this.#collect(key, answer, range);
+      });
+    } catch (error) {
+      const code = codeOf(error);
+      if (code === 'NoSuchKey') throw objectNotFound(key, this.#where);
+      // Past the end. (Of an empty object every range is.)
+      if (code === 'InvalidRange' && range) return new Uint8Array(0);
+      throw error;
+    }
+  }
+
+  async head(key: string, { signal }: Cancellable = {}): Promise<{ size: number } | undefined> {
+    checkKey(key);
+    throwIfAborted(signal);
+    const { bucket } = this.#location;
+    try {
+      const { ContentLength } = await this.#send(`look for ${key}`, signal, (options) =>
+        this.#client.send(new this.#sdk.HeadObjectCommand({ Bucket: bucket, Key: this.#key(key) }), options),
+      );
+      return { size: ContentLength ?? 0 };
+    } catch (error) {
+      if (statusOf(error) !== 404) throw error;
+      await this.check({ signal }); // an answer to HEAD does not tell a missing object from a missing bucket
+      return undefined;
+    }
+  }
+
+  async *list(prefix: string, { signal }: Cancellable = {}): AsyncGenerator<ObjectInfo> {
+    throwIfAborted(signal);
+    const { bucket, prefix: base } = this.#location;
+    let token: string | undefined;
+    do {
+      const page = await this.#send('list objects', signal, (options) =>
+        this.#client.send(
+          new this.#sdk.ListObjectsV2Command({
+            Bucket: bucket,
+            Prefix: base + prefix,
+            ...(token === undefined ? {} : { ContinuationToken: token }),
+          }),
+          options,
+        ),
+      );
+      for (const { Key = '', Size = 0 } of page.Contents ?? []) {
+        throwIfAborted(signal);
+        const key = Key.slice(base.length);
+        if (Key.startsWith(base) && isKey(key)) yield { key, size: Size };
+      }
+      token = page.IsTruncated ? page.NextContinuationToken : undefined;
+    } while (token !== undefined);
+  }
+
+  async delete(key: string, { signal }: Cancellable = {}): Promise<void> {
+    checkKey(key);
+    throwIfAborted(signal);
+    await this.#send(`delete ${key}`, signal, (options) =>
+      this.#client.send(
+        new this.#sdk.DeleteObjectCommand({ Bucket: this.#location.bucket, Key: this.#key(key) }),
+        options,
+      ),
+    );
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    this.#client.destroy();
+    return Promise.resolve();
+  }
+
+  /**
+   * What the bucket can do. Conditional writes are tried on a key that is no object, which stays: with credentials that may not overwrite or delete,
+   * it is refused the second time, and that is an answer too.
+   */
+  capabilities({ signal }: Cancellable = {}): Promise<S3Capabilities> {
+    this.#capabilities ??= this.#probe(signal).catch((error: unknown) => {
+      this.#capabilities = undefined;
+      throw error;
+    });
+    return this.#capabilities;
+  }
+
+  async #probe(signal: AbortSignal | undefined): Promise<S3Capabilities> {
+    const { lock, ...target } = this.#target(PROBE_KEY);
+    for (let attempt = 1; attempt <= 2; attempt++) {
+      try {
+        await this.#send('try a conditional write', signal, (options) =>
+          this.#client.send(
+            new this.#sdk.PutObjectCommand({
+              ...target,
+              ...lock,
+              Body: new Uint8Array(0),
+              ContentMD5: md5(new Uint8Array(0)),
+              IfNoneMatch: '*',
+            }),
+            options,
+          ),
+        );
+      } catch (error) {
+        if (isPreconditionFailed(error)) return { conditionalWrites: true };
+        if (codeOf(error) === 'NotImplemented' || statusOf(error) === 501) return { conditionalWrites: false };
+        throw error;
+      }
+    }
+    return { conditionalWrites: false }; // it was written twice
+  }
+
+  async #putParts(
+    key: string,
+    bytes: Uint8Array,
+    target: Omit<PutObjectCommandInput, 'Body'>,
+    condition: { IfNoneMatch?: string },
+    signal: AbortSignal | undefined,
+  ): Promise<'created' | 'exists'> {
+    const { Bucket, Key } = target;
+    const doing = `store ${key}`;
+    const { UploadId } = await this.#send(doing, signal, (options) =>
+      this.#client.send(new this.#sdk.CreateMultipartUploadCommand(target), options),
+    );
+    try {
+      const parts: { PartNumber: number; ETag: string | undefined }[] = [];
+      for (let at = 0; at < bytes.length; at += PART_BYTES) {
+        const part = bytes.subarray(at, at + PART_BYTES);
+        const PartNumber = parts.length + 1;
+        const { ETag } = await this.#send(doing, signal, (options) =>
+          this.#client.send(
+            new this.#sdk.UploadPartCommand({ Bucket, Key, UploadId, PartNumber, Body: part, ContentMD5: md5(part) }),
+            options,
+          ),
+        );
+        parts.push({ PartNumber, ETag });
+      }
+      await this.#send(doing, signal, (options) =>
+        this.#client.send(
+          new this.#sdk.CompleteMultipartUploadCommand({
+            Bucket,
+            Key,
+            UploadId,
+            MultipartUpload: { Parts: parts },
+            ...condition,
+          }),
+          options,
+        ),
+      );
+      return 'created';
+    } catch (error) {
+      const exists = isPreconditionFailed(error);
+      // Without the signal: also what was cancelled is cleaned away. A failure here is `cleanUp`'s to mend.
+      await this.#client
+        .send(new this.#sdk.AbortMultipartUploadCommand({ Bucket, Key, UploadId }))
+        .catch(() => undefined);
+      if (exists) return 'exists';
+      throw error;
+    }
+  }
+
+  /** Takes away uploads in parts that were begun long ago and never finished. @returns how many */
+  async cleanUp({ signal }: Cancellable = {}): Promise<number> {
+    const { bucket: Bucket, prefix: Prefix } = this.#location;
+    const { Uploads = [] } = await this.#send('list unfinished uploads', signal, (options) =>
+      this.#client.send(new this.#sdk.ListMultipartUploadsCommand({ Bucket, Prefix }), options),
+    );
+    const old = Uploads.filter(
+      ({ Initiated }) => Initiated && this.#options.now() - Initiated.getTime() > ABANDONED_UPLOAD_MS,
+    );
+    for (const { Key, UploadId } of old) {
+      await this.#send('remove an unfinished upload', signal, (options) =>
+        this.#client.send(new this.#sdk.AbortMultipartUploadCommand({ Bucket, Key, UploadId }), options),
+      );
+    }
+    return old.length;
+  }
+
+  async #collect(key: string, answer: GetObjectCommandOutput, range: ByteRange | undefined): Promise<Uint8Array> {
+    const total = Number(/\/(\d+)$/.exec(answer.ContentRange ?? '')?.[1] ?? answer.ContentLength ?? 0);
+    const body = answer.Body;
+    try {
+      const wanted = clampRange(range, total, key, this.#where);
+      const parts: Uint8Array[] = [];
+      let length = 0;
+      for await (const part of (body ?? []) as AsyncIterable<Uint8Array>) {
+        length += part.length;
+        if (length > wanted.length || length > OBJECT_MAX_BYTES) break;
+        parts.push(part);
+      }
+      if (length !== wanted.length) {
+        throw new HoldfastError(
+          'backend_unavailable',
+          `${this.#where} broke off while it sent ${key}: ${length} of ${wanted.length} bytes`,
+          { hint: 'Try again.', retryable: true },
+        );
+      }
+      const [only] = parts;
+      return parts.length === 1 && only && only.byteLength === only.buffer.byteLength
+        ? only
+        : new Uint8Array(Buffer.concat(parts));
+    } finally {
+      if (body && 'destroy' in body) (body as { destroy(): void }).destroy();
+    }
+  }
+
+  #key(key: string): string {
+    return this.#location.prefix + key;
+  }
+
+  get #where(): string {
+    return `backend ${this.#options.name}`;
+  }
+
+  #target(key: string) {
+    const { bucket, storageClass, serverSideEncryption, kmsKeyId, objectLock } = this.#location;
+    return {
+      Bucket: bucket,
+      Key: this.#key(key),
+      ContentType: 'application/octet-stream',
+      ...(storageClass === undefined
+        ? {}
+        : { StorageClass: storageClass as NonNullable<PutObjectCommandInput['StorageClass']> }),
+      ...(serverSideEncryption === undefined
+        ? {}
+        : { ServerSideEncryption: serverSideEncryption as NonNullable<PutObjectCommandInput['ServerSideEncryption']> }),
+      ...(kmsKeyId === undefined ? {} : { SSEKMSKeyId: kmsKeyId }),
+      lock: objectLock
+        ? {
+            ObjectLockMode: objectLock.mode.toUpperCase() as ObjectLockMode,
+            ObjectLockRetainUntilDate: new Date(this.#options.now() + objectLock.days * DAY_MS),
+          }
+        : {},
+    };
+  }
+
+  /** Makes a call, and errors of ours of what the SDK throws. */
+  async #send<T>(
+    doing: string,
+    signal: AbortSignal | undefined,
+    call: (options: { abortSignal?: AbortSignal }) => Promise<T>,
+  ): Promise<T> {
+    throwIfAborted(signal);
+    try {
+      return await call(signal ? { abortSignal: signal } : {});
+    } catch (error) {
+      throwIfAborted(signal);
+      if (isHoldfastError(error)) throw error;
+      throw translated(error, doing, this.#where);
+    }
+  }
+}
+
+function md5(bytes: Uint8Array): string {
+  return createHash('md5').update(bytes).digest('base64');
+}
+
+/** What the service answered, or the network's code, of an error of the SDK or of ours around one. */
+function codeOf(error: unknown): string | undefined {
+  const inner = isHoldfastError(error) ? error.cause : error;
+  if (!(inner instanceof Error)) return undefined;
+  const code = 'Code' in inner ? inner.Code : inner.name === 'Error' && 'code' in inner ? inner.code : inner.name;
+  return typeof code === 'string' ? code : undefined;
+}
+
+function statusOf(error: unknown): number | undefined {
+  const inner = isHoldfastError(error) ? error.cause : error;
+  const metadata = inner instanceof Error && '$metadata' in inner ? inner.$metadata : undefined;
+  const status =
+    typeof metadata === 'object' && metadata && 'httpStatusCode' in metadata ? metadata.httpStatusCode : undefined;
+  return typeof status === 'number' ? status : undefined;
+}
+
+function isPreconditionFailed(error: unknown): boolean {
+  return statusOf(error) === 412 || codeOf(error) === 'ConditionalRequestConflict';
+}
+
+const ADVICE: readonly [RegExp, string][] = [
+  [
+    /^(InvalidAccessKeyId|SignatureDoesNotMatch|CredentialsProviderError|ExpiredToken|InvalidToken|TokenRefreshRequired)$/,
+    'Check the credentials: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a profile, or what else the AWS SDK looks for.',
+  ],
+  [
+    /^(AccessDenied|Forbidden|AllAccessDisabled)$/,
+    'The credentials are valid and not allowed to do this: docs/backends.md has the policy that is needed.',
+  ],
+  [/^NoSuchBucket$/, 'Make the bucket first, or correct its name in the URL.'],
+  [
+    /^(PermanentRedirect|AuthorizationHeaderMalformed|IllegalLocationConstraintException)$/,
+    'The bucket is in another region: set `region`.',
+  ],
+  [/^RequestTimeTooSkewed$/, "This machine's clock is wrong: set it."],
+  [/^(ENOTFOUND|EAI_AGAIN)$/, 'The name of the endpoint is not known: check it, and the network.'],
+  [
+    /^(ECONNREFUSED|ECONNRESET|EPIPE|ETIMEDOUT|EHOSTUNREACH|ENETUNREACH|TimeoutError)$/,
+    'Check that the service is up and can be reached from here.',
+  ],
+  [
+    /(CERT|SELF_SIGNED|UNABLE_TO_VERIFY)/,
+    "The service's certificate is not one this machine trusts: set NODE_EXTRA_CA_CERTS, or correct the endpoint.",
+  ],
+];
+/** Answers that a repetition does not change. */
+const PERMANENT_CODES =
+  /^(NoSuchBucket|InvalidBucketName|PermanentRedirect|AuthorizationHeaderMalformed|CredentialsProviderError|ENOTFOUND|InvalidArgument|MalformedXML)$|CERT|SELF_SIGNED/;
+
+function translated(error: unknown, doing: string, where: string): HoldfastError {
+  const code = codeOf(error) ?? 'Unknown';
+  const status = statusOf(error);
+  const isPermanent =
+    PERMANENT_CODES.test(code) ||
+    (status !== undefined &&
+      status >= 400 &&
+      status < 500 &&
+      ![408, 409, 425, 429].includes(status) &&
+      code !== 'BadDigest' &&
+      code !== 'RequestTimeTooSkewed');
+  const hint = ADVICE.find(([pattern]) => pattern.test(code))?.[1] ?? 'Try again; if it stays so, look at the service.';
+  const told =
+    /^[A-Z_]+$/.test(code) || status === undefined ? messageOf(error).slice(0, 200) : `${code} (HTTP ${status})`;
+  return new HoldfastError('backend_unavailable', `${where} cannot ${doing}: ${told}`, {
+    hint,
+    retryable: !isPermanent,
+    cause: error,
+  });
+}

@@ -1,0 +1,440 @@
+/**
+ * A folder on an SFTP server (protocol version 3 with OpenSSH's extensions where they are offered). An object is a file whose path is its key;
+ * it is written to `tmp/` and gets its name when it is whole, as in directory.ts.
+ */
+import type { SFTPWrapper, Stats } from 'ssh2';
+import type { Clock, Random } from '../clock.ts';
+import { HoldfastError, isHoldfastError, messageOf, throwIfAborted } from '../errors.ts';
+import {
+  checkKey,
+  checkObject,
+  clampRange,
+  isKey,
+  objectNotFound,
+  type Backend,
+  type ByteRange,
+  type ObjectInfo,
+  type PutOptions,
+} from './backend.ts';
+import { openSession, type Session, type SftpLocation } from './sftp-session.ts';
+
+interface SftpOptions {
+  name: string;
+  clock: Clock;
+  random: Random;
+  /** Make the folder when it is not there. */
+  create?: boolean;
+}
+
+/** What the server offers besides the protocol. */
+export interface SftpCapabilities {
+  /** A link is made only where nothing is: of several writers of one key one wins. Else `rename` is relied on not to replace. */
+  hardLinks: boolean;
+  /** A file is on the disk before it gets its name. */
+  fsync: boolean;
+  /** An object can be replaced without a moment at which it is absent. */
+  atomicReplace: boolean;
+}
+
+type Cancellable = { signal?: AbortSignal | undefined };
+
+/** What every server takes in one request. */
+const PIECE_BYTES = 32 * 1024;
+/** Requests of one object that are under way at once: two megabytes, enough for 100 ms at 20 MB/s. */
+const PIECES_IN_FLIGHT = 64;
+const FOLDERS_IN_FLIGHT = 16;
+const TMP = 'tmp';
+const ABANDONED_MS = 24 * 60 * 60 * 1000;
+/** SFTP's status codes (draft-ietf-secsh-filexfer-02, 7). */
+const NO_SUCH_FILE = 2;
+const PERMISSION_DENIED = 3;
+const FOLDER_MODE = 0o700;
+const FILE_MODE = 0o600;
+const TYPE_BITS = 0o170000;
+const FOLDER_BITS = 0o040000;
+const FILE_BITS = 0o100000;
+
+/** Connects, and looks for the folder. @throws `backend_unavailable` */
+export async function openSftp(location: SftpLocation, options: SftpOptions): Promise<SftpBackend> {
+  const backend = new SftpBackend(location, options);
+  try {
+    await backend.start(options.create ?? false);
+  } catch (error) {
+    await backend[Symbol.asyncDispose]();
+    throw error;
+  }
+  return backend;
+}
+
+export class SftpBackend implements Backend {
+  readonly place: string;
+  readonly #location: SftpLocation;
+  readonly #options: SftpOptions;
+  #session: Promise<Session> | undefined;
+  readonly #folders = new Map<string, Promise<void>>();
+  #isDisposed = false;
+
+  constructor(location: SftpLocation, options: SftpOptions) {
+    this.#location = location;
+    this.#options = options;
+    const { user, host, port, path } = location;
+    this.place = `sftp:${user}@${host}:${port}/${path}`;
+  }
+
+  async start(create: boolean): Promise<void> {
+    const { path } = this.#location;
+    if (create) await this.#makeFolder(path, true);
+    const found = await this.#stat(path);
+    if (!found || (found.mode & TYPE_BITS) !== FOLDER_BITS) {
+      throw new HoldfastError('backend_unavailable', `${this.#where}: its folder ${path} is not there`, {
+        hint: 'Check the path and whether the storage is mounted on the server.',
+      });
+    }
+    await this.#removeAbandoned();
+  }
+
+  async put(
+    key: string,
+    bytes: Uint8Array,
+    { ifAbsent = false, signal }: PutOptions = {},
+  ): Promise<'created' | 'exists'> {
+    checkObject(key, bytes);
+    throwIfAborted(signal);
+    const path = this.#path(key);
+    if (ifAbsent && (await this.#stat(path))) return 'exists';
+    await this.#makeFolder(this.#path(TMP), false);
+    await this.#makeFolder(path.slice(0, path.lastIndexOf('/')), false);
+    const name = Buffer.from(this.#options.random.bytes(12)).toString('hex');
+    const temporary = this.#path(`${TMP}/${name}`);
+    try {
+      await this.#write(temporary, bytes, signal);
+      throwIfAborted(signal);
+      return ifAbsent ? await this.#publish(temporary, path) : await this.#replace(temporary, path);
+    } finally {
+      await this.#remove(temporary).catch(() => undefined); // abandoned, and cleaned away some day
+    }
+  }
+
+  async get(key: string, range?: ByteRange, { signal }: Cancellable = {}): Promise<Uint8Array> {
+    checkKey(key);
+    throwIfAborted(signal);
+    if (range !== undefined) clampRange(range, 0, key, this.#where); // before anything is done
+    const { sftp } = await this.#connected();
+    const handle = await this.#call<Buffer>(sftp, `read ${key}`, (done) => sftp.open(this.#path(key), 'r', done)).catch(
+      async (error: unknown) => {
+        if (statusOf(error) !== NO_SUCH_FILE) throw error;
+        await this.#requireFolder();
+        throw objectNotFound(key, this.#where);
+      },
+    );
+    try {
+      const { size, mode } = await this.#call<Stats>(sftp, `read ${key}`, (done) => sftp.fstat(handle, done));
+      if ((mode & TYPE_BITS) !== FILE_BITS) throw objectNotFound(key, this.#where);
+      const { offset, length } = clampRange(range, size, key, this.#where);
+      const bytes = Buffer.allocUnsafeSlow(length);
+      await inPieces(length, async (at, end) => {
+        for (let from = at; from < end;) {
+          throwIfAborted(signal);
+          const read = await this.#read(sftp, handle, bytes, from, end - from, offset + from, key);
+          if (read === 0) throw this.#brokeOff(key, from, length);
+          from += read;
+        }
+      });
+      return new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.length);
+    } finally {
+      sftp.close(handle, ignore);
+    }
+  }
+
+  async head(key: string, { signal }: Cancellable = {}): Promise<{ size: number } | undefined> {
+    checkKey(key);
+    throwIfAborted(signal);
+    const found = await this.#stat(this.#path(key));
+    if (!found) await this.#requireFolder();
+    return found && (found.mode & TYPE_BITS) === FILE_BITS ? { size: found.size } : undefined;
+  }
+
+  async *list(prefix: string, { signal }: Cancellable = {}): AsyncGenerator<ObjectInfo> {
+    throwIfAborted(signal);
+    await this.#requireFolder();
+    const slash = prefix.lastIndexOf('/');
+    const folders = [slash < 0 ? '' : prefix.slice(0, slash + 1)];
+    if (folders[0] !== '' && !isKey(`${folders[0]}x`)) return;
+    while (folders.length > 0) {
+      const pages = await Promise.all(folders.splice(0, FOLDERS_IN_FLIGHT).map((folder) => this.#entries(folder)));
+      for (const { folder, entries } of pages) {
+        for (const { filename, attrs } of entries) {
+          throwIfAborted(signal);
+          const key = folder + filename;
+          const type = attrs.mode & TYPE_BITS;
+          if (type === FILE_BITS && key.startsWith(prefix) && isKey(key)) yield { key, size: attrs.size };
+          const below = `${key}/`;
+          if (type === FOLDER_BITS && isKey(`${below}x`) && (below.startsWith(prefix) || prefix.startsWith(below)))
+            folders.push(below);
+        }
+      }
+    }
+  }
+
+  async delete(key: string, { signal }: Cancellable = {}): Promise<void> {
+    checkKey(key);
+    throwIfAborted(signal);
+    const path = this.#path(key);
+    await this.#remove(path).catch(async (error: unknown) => {
+      const found = await this.#stat(path);
+      if (!found || (found.mode & TYPE_BITS) === FILE_BITS) throw error; // a folder is no object
+    });
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#isDisposed = true;
+    const session = await this.#session?.catch(() => undefined);
+    session?.end();
+  }
+
+  /** What the server offers; connects where that was not done yet. */
+  async capabilities(): Promise<SftpCapabilities> {
+    const { sftp } = await this.#connected();
+    const extensions = '_extensions' in sftp ? (sftp._extensions as Record<string, string | undefined>) : {};
+    return {
+      hardLinks: extensions['hardlink@openssh.com'] === '1',
+      fsync: extensions['fsync@openssh.com'] === '1',
+      atomicReplace: extensions['posix-rename@openssh.com'] === '1',
+    };
+  }
+
+  async #write(path: string, bytes: Uint8Array, signal: AbortSignal | undefined): Promise<void> {
+    const { sftp } = await this.#connected();
+    const doing = `write ${path}`;
+    const handle = await this.#call<Buffer>(sftp, doing, (done) => sftp.open(path, 'wx', { mode: FILE_MODE }, done));
+    const buffer = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length);
+    try {
+      await inPieces(bytes.length, async (at, end) => {
+        throwIfAborted(signal);
+        await this.#call<void>(sftp, doing, (done) => sftp.write(handle, buffer, at, end - at, at, done));
+      });
+      if ((await this.capabilities()).fsync)
+        await this.#call<void>(sftp, doing, (done) => sftp.ext_openssh_fsync(handle, done));
+    } finally {
+      await this.#call<void>(sftp, doing, (done) => sftp.close(handle, done)).catch(ignore);
+    }
+  }
+
+  /** Gives the finished file its name, which must be free. */
+  async #publish(temporary: string, path: string): Promise<'created' | 'exists'> {
+    const { sftp } = await this.#connected();
+    const { hardLinks } = await this.capabilities();
+    try {
+      await this.#call<void>(sftp, `store ${path}`, (done) =>
+        hardLinks ? sftp.ext_openssh_hardlink(temporary, path, done) : sftp.rename(temporary, path, done),
+      );
+      return 'created';
+    } catch (error) {
+      // Version 3 has no status of its own for "there already".
+      if (await this.#stat(path)) return 'exists';
+      throw error;
+    }
+  }
+
+  async #replace(temporary: string, path: string): Promise<'created'> {
+    const { sftp } = await this.#connected();
+    const { atomicReplace } = await this.capabilities();
+    if (!atomicReplace) await this.#remove(path);
+    await this.#call<void>(sftp, `store ${path}`, (done) =>
+      atomicReplace ? sftp.ext_openssh_rename(temporary, path, done) : sftp.rename(temporary, path, done),
+    );
+    return 'created';
+  }
+
+  #read(
+    sftp: SFTPWrapper,
+    handle: Buffer,
+    into: Buffer,
+    at: number,
+    length: number,
+    position: number,
+    key: string,
+  ): Promise<number> {
+    return this.#call<number>(sftp, `read ${key}`, (done) =>
+      sftp.read(handle, into, at, length, position, (error, bytesRead) =>
+        done(isEndOfFile(error) ? undefined : error, isEndOfFile(error) ? 0 : bytesRead),
+      ),
+    );
+  }
+
+  async #entries(folder: string) {
+    const { sftp } = await this.#connected();
+    const path = folder === '' ? this.#location.path : this.#path(folder.slice(0, -1));
+    try {
+      return {
+        folder,
+        entries: await this.#call<{ filename: string; attrs: Stats }[]>(sftp, `list ${path}`, (done) =>
+          sftp.readdir(path, done),
+        ),
+      };
+    } catch (error) {
+      if (statusOf(error) === NO_SUCH_FILE) return { folder, entries: [] };
+      throw error;
+    }
+  }
+
+  async #stat(path: string): Promise<Stats | undefined> {
+    const { sftp } = await this.#connected();
+    try {
+      return await this.#call<Stats>(sftp, `look for ${path}`, (done) => sftp.stat(path, done));
+    } catch (error) {
+      if (statusOf(error) === NO_SUCH_FILE) return undefined;
+      throw error;
+    }
+  }
+
+  /** An absent object is one thing, an absent backend another. */
+  async #requireFolder(): Promise<void> {
+    if (await this.#stat(this.#location.path)) return;
+    throw new HoldfastError(
+      'backend_unavailable',
+      `${this.#where}: its folder ${this.#location.path} is not there any more`,
+      {
+        hint: 'Check whether the storage is mounted on the server.',
+      },
+    );
+  }
+
+  async #remove(path: string): Promise<void> {
+    const { sftp } = await this.#connected();
+    await this.#call<void>(sftp, `delete ${path}`, (done) => sftp.unlink(path, done)).catch((error: unknown) => {
+      if (statusOf(error) !== NO_SUCH_FILE) throw error;
+    });
+  }
+
+  /** Makes a folder, and those above it: all of them, or down from the backend's own, which must be there. */
+  #makeFolder(path: string, withBase: boolean): Promise<void> {
+    const base = this.#location.path;
+    if (!withBase && path === base) return Promise.resolve();
+    const made = this.#folders.get(path);
+    if (made) return made;
+    const making = (async () => {
+      if (await this.#stat(path)) return;
+      const above = path.slice(0, Math.max(0, path.lastIndexOf('/')));
+      if (above !== '') await this.#makeFolder(above, withBase);
+      const { sftp } = await this.#connected();
+      try {
+        await this.#call<void>(sftp, `make the folder ${path}`, (done) =>
+          sftp.mkdir(path, { mode: FOLDER_MODE }, done),
+        );
+      } catch (error) {
+        if (!(await this.#stat(path))) throw error; // another one made it at the same moment
+      }
+    })();
+    this.#folders.set(path, making);
+    making.catch(() => this.#folders.delete(path));
+    return making;
+  }
+
+  async #removeAbandoned(): Promise<void> {
+    const { entries } = await this.#entries(`${TMP}/`);
+    const before = this.#options.clock.now() - ABANDONED_MS;
+    for (const { filename, attrs } of entries)
+      if (attrs.mtime * 1000 < before) await this.#remove(this.#path(`${TMP}/${filename}`));
+  }
+
+  /** The session that is open, or a new one. */
+  async #connected(): Promise<Session> {
+    if (this.#isDisposed) throw new HoldfastError('bug', `${this.#where} is closed`);
+    const current = await this.#session?.catch(() => undefined);
+    if (current && !current.isClosed) return current;
+    if (this.#session === undefined || current?.isClosed) this.#session = openSession(this.#location, this.#where);
+    const opening = this.#session;
+    opening.catch(() => {
+      if (this.#session === opening) this.#session = undefined;
+    });
+    return opening;
+  }
+
+  /** One request, and an error of ours of what it fails with, also when the connection is lost before the answer. */
+  #call<T>(
+    sftp: SFTPWrapper,
+    doing: string,
+    start: (done: (error?: Error | null, value?: T) => void) => unknown,
+  ): Promise<T> {
+    return new Promise<T>((resolve, reject) => {
+      const lost = () => finish(new Error('the connection was lost'));
+      const finish = (error?: Error | null, value?: T) => {
+        sftp.off('close', lost);
+        if (error) reject(this.#failed(doing, error));
+        else resolve(value as T);
+      };
+      sftp.once('close', lost);
+      try {
+        start(finish);
+      } catch (error) {
+        finish(error instanceof Error ? error : new Error(messageOf(error)));
+      }
+    });
+  }
+
+  #failed(doing: string, error: Error): HoldfastError {
+    const status = statusOf(error);
+    const isPermanent = status === NO_SUCH_FILE || status === PERMISSION_DENIED;
+    return new HoldfastError('backend_unavailable', `${this.#where} cannot ${doing}: ${messageOf(error)}`, {
+      hint:
+        status === PERMISSION_DENIED
+          ? 'The user may not do this there: check owner and mode of the folder.'
+          : 'Try again; if it stays so, look at the server: its log, and whether the disk is full.',
+      retryable: !isPermanent,
+      cause: error,
+    });
+  }
+
+  #brokeOff(key: string, at: number, length: number): HoldfastError {
+    return new HoldfastError('backend_unavailable', `${this.#where}: ${key} ended after ${at} of ${length} bytes`, {
+      hint: 'Try again.',
+      retryable: true,
+    });
+  }
+
+  get #where(): string {
+    return `backend ${this.#options.name}`;
+  }
+
+  #path(key: string): string {
+    const { path } = this.#location;
+    return path === '' ? key : `${path}/${key}`;
+  }
+}
+
+/** Work for each piece of so many bytes, several at once; no piece is begun after one has failed. */
+async function inPieces(bytes: number, work: (at: number, end: number) => Promise<void>): Promise<void> {
+  let next = 0;
+  let isFailed = false;
+  const lane = async (): Promise<void> => {
+    while (next < bytes && !isFailed) {
+      const at = next;
+      next = Math.min(bytes, at + PIECE_BYTES);
+      try {
+        await work(at, next);
+      } catch (error) {
+        isFailed = true;
+        throw error;
+      }
+    }
+  };
+  const lanes = Math.min(PIECES_IN_FLIGHT, Math.ceil(bytes / PIECE_BYTES));
+  for (const end of await Promise.allSettled(Array.from({ length: lanes }, lane)))
+    if (end.status === 'rejected') throw end.reason;
+}
+
+function statusOf(error: unknown): number | undefined {
+  const inner = isHoldfastError(error) ? error.cause : error;
+  return inner instanceof Error && 'code' in inner && typeof inner.code === 'number' ? inner.code : undefined;
+}
+
+const END_OF_FILE = 1;
+
+function isEndOfFile(error: unknown): boolean {
+  return statusOf(error) === END_OF_FILE;
+}
+
+function ignore(): void {
+  // what is closed is closed
+}
