@@ -67,6 +67,7 @@ export async function openSession(location: SftpLocation, where: string): Promis
     const sftp = await new Promise<SFTPWrapper>((resolve, reject) =>
       client.sftp((error, opened) => (error ? reject(error) : resolve(opened))),
     );
+    sftp.setMaxListeners(0); // one for each request under way
     const session: Session = { sftp, isClosed: false, end: () => void client.end() };
     client.once('close', () => (session.isClosed = true));
     sftp.once('close', () => (session.isClosed = true));

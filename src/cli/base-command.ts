@@ -10,6 +10,7 @@ import type { Seams } from '../operations/seams.ts';
 import type { Progress } from '../progress.ts';
 import type { Config } from './config.ts';
 import { EXIT, type ExitCode } from './exit-codes.ts';
+import { sshDefaults } from './ssh.ts';
 import { toJson, writeStdout } from './output.ts';
 import { createProgress, type ProgressDisplay } from './progress.ts';
 import { warningLines } from './render.ts';
@@ -63,7 +64,17 @@ export abstract class HoldfastCommand<T extends typeof Command, R> extends Comma
 
   /** What operations are given. */
   protected get seams(): Seams {
-    return { clock: this.clock, random: this.random, signal: this.signal, progress: this.progress };
+    const ssh = sshDefaults(process.env);
+    return {
+      clock: this.clock,
+      random: this.random,
+      signal: this.signal,
+      progress: this.progress,
+      openBackend: async (address, options) => {
+        const { openBackend } = await import('../backend/open.ts');
+        return openBackend(address, { ...options, ssh });
+      },
+    };
   }
 
   /** `holdfast/<version>`, for the records. */

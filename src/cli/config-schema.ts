@@ -3,6 +3,7 @@ import { z } from 'zod';
 import { BACKENDS_MAX } from '../limits.ts';
 
 const path = z.string().min(1).max(4096);
+const text = z.string().min(1).max(1024);
 /** A name for people and logs: no white space, no control characters. */
 const handle = z.string().regex(/^[^\s\p{C}]{1,64}$/u, 'must be 1 to 64 characters without white space');
 const backendName = z.string().regex(/^[a-z0-9-]{1,32}$/, 'a backend name is 1 to 32 characters of a-z, 0-9 and -');
@@ -30,7 +31,27 @@ export const configSchema = z
     backends: z
       .record(
         backendName,
-        z.strictObject({ url: z.string().min(1).max(4096).describe('Where: file:///absolute/path') }),
+        z.strictObject({
+          url: z
+            .string()
+            .min(1)
+            .max(4096)
+            .describe('Where: file:///absolute/path, s3://bucket/prefix or sftp://user@host:port/path.'),
+          endpoint: text.optional().describe('S3: the address of a provider other than AWS, https://…'),
+          region: text.optional().describe('S3: the region of the bucket.'),
+          pathStyle: z.boolean().optional().describe('S3: the bucket in the path; default where there is an endpoint.'),
+          storageClass: text.optional().describe('S3: of every object, for example STANDARD_IA.'),
+          sse: z.enum(['AES256', 'aws:kms']).optional().describe('S3: encryption by the provider, beside ours.'),
+          kmsKey: text.optional().describe('S3: the key of aws:kms.'),
+          objectLock: z
+            .strictObject({ mode: z.enum(['governance', 'compliance']), days: z.int().min(1).max(36500) })
+            .optional()
+            .describe('S3: how long no object can be deleted or replaced; the bucket must have Object Lock.'),
+          key: path.optional().describe('SFTP: the private key file; default the SSH agent and the usual files.'),
+          knownHosts: path
+            .optional()
+            .describe('SFTP: the known_hosts file; default ~/.ssh/known_hosts and the system one.'),
+        }),
       )
       .refine((backends) => Object.keys(backends).length >= 1, 'name at least one backend')
       .refine((backends) => Object.keys(backends).length <= BACKENDS_MAX, `at most ${BACKENDS_MAX} backends`)

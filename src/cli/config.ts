@@ -8,6 +8,7 @@ import type { z } from 'zod';
 import { HoldfastError, messageOf, systemErrorCode } from '../errors.ts';
 import { CONFIG_MAX_BYTES } from '../limits.ts';
 import type { configSchema } from './config-schema.ts';
+import { misplacedSetting, wholeUrl, type BackendEntry } from './backend-config.ts';
 import { nearest } from './suggest.ts';
 
 const FILE_NAME = 'holdfast.yaml';
@@ -170,21 +171,35 @@ async function parseConfig(text: string, file: string): Promise<RawConfig> {
 
 function checkBackends(raw: NonNullable<RawConfig['backends']>, file: string): { name: string; url: string }[] {
   const names = new Map<string, string>();
-  return Object.entries(raw).map(([name, { url }]) => {
-    const problem = urlProblem(url);
+  return Object.entries(raw).map(([name, entry]) => {
+    const problem = urlProblem(entry.url);
     if (problem !== undefined) throw invalid(file, `\`backends.${name}.url\` ${problem}`);
-    const place = url.replace(/\/+$/, '');
-    const twin = names.get(place);
+    const misplaced = misplacedSetting(entry);
+    if (misplaced !== undefined)
+      throw invalid(file, `\`backends.${name}.${misplaced}\` is no setting of such a backend`, 'Take it out.');
+    const url = wholeUrl(entry, dirname(file));
+    const twin = names.get(placeOfUrl(url));
     if (twin !== undefined) throw invalid(file, `backends ${twin} and ${name} are the same place`);
-    names.set(place, name);
+    names.set(placeOfUrl(url), name);
     return { name, url };
   });
+}
+
+/** What tells one place from another: the URL without a slash at its end and without how it is reached. */
+function placeOfUrl(url: string): string {
+  const [place = '', query = ''] = url.split('?');
+  return `${place.replace(/\/+$/, '')} ${new URLSearchParams(query).get('endpoint') ?? ''}`;
+}
+
+/** The whole URL of an entry of a config that is not checked. */
+function urlIn(entry: BackendEntry | undefined): string | undefined {
+  return typeof entry?.url === 'string' ? wholeUrl(entry, '/') : undefined;
 }
 
 /** Why no backend can have this URL, whatever its kind; undefined when one may. */
 export function urlProblem(url: string): string | undefined {
   if (!/^[a-z][a-z0-9+.-]*:/.test(url) || !URL.canParse(url))
-    return 'is no URL; a folder is written file:///absolute/path';
+    return 'is no URL; a folder is written file:///absolute/path, others s3://bucket/prefix and sftp://user@host/path';
   if (url.startsWith('file:') && !/^file:\/\/\/[^/]/.test(url))
     return 'must be an absolute path: file:///absolute/path';
   return undefined;
@@ -300,11 +315,11 @@ export function recoveredConfig(
     'state.root': fresh.root,
   };
   for (const [path, value] of Object.entries(places)) document.setIn(path.split('.'), value);
-  const { backends } = document.toJS() as { backends: Record<string, { url?: string }> };
-  const place = (url: string | undefined) => url?.replace(/\/+$/, '');
+  const { backends } = document.toJS() as { backends: Record<string, BackendEntry> };
+  const place = (url: string | undefined) => (url === undefined ? undefined : placeOfUrl(url));
   const names = new Set(Object.keys(backends));
   const recoveredFrom = fresh.backends.map(({ name, url }) => {
-    const known = Object.keys(backends).find((one) => place(backends[one]?.url) === place(url));
+    const known = Object.keys(backends).find((one) => place(urlIn(backends[one])) === place(url));
     if (known !== undefined) return { name: known, url };
     let unused = name;
     for (let i = 2; names.has(unused); i++) unused = `${name}-${i}`;

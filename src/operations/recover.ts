@@ -22,6 +22,8 @@ export interface RecoverOptions {
   secret: RestoreSecret;
   snapshot: string;
   target: string;
+  /** As for `restore`. */
+  heal?: boolean | undefined;
   files: { identity: string; writerKey: string; config: string };
   /** Where what this host remembers of the repository goes. */
   foldersOf: (repository: string) => LocalFolders;
@@ -60,7 +62,7 @@ export async function recover(options: RecoverOptions, seams: Seams): Promise<Re
 
   const restored = await restoreFrom(
     repository,
-    { snapshot: options.snapshot, target: options.target, paths: [] },
+    { snapshot: options.snapshot, target: options.target, paths: [], heal: options.heal },
     seams,
   );
   const newest = await repository.findSnapshot(restored.snapshot.id, seams.signal);

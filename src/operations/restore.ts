@@ -4,7 +4,15 @@ import { drain } from '../drain.ts';
 import { HoldfastError, isHoldfastError } from '../errors.ts';
 import { PACKS_IN_FLIGHT } from '../limits.ts';
 import { rawForDisplay, rawFromText, ROOT, type RawPath } from '../raw-path.ts';
-import type { ChunkReader, Repository, Snapshot, SnapshotId, WantedChunk } from '../repository/repository.ts';
+import {
+  heal,
+  type ChunkReader,
+  type HealResult,
+  type Repository,
+  type Snapshot,
+  type SnapshotId,
+  type WantedChunk,
+} from '../repository/repository.ts';
 import { RESTORE_MARKER } from '../state/tree-path.ts';
 import { openTarget, type FileRef, type TreeWriter } from '../state/write-tree.ts';
 import { openForRestore, type ExpectedRepository, type RestoreSecret } from './access.ts';
@@ -22,6 +30,8 @@ export interface RestoreOptions {
   paths: readonly string[];
   /** Name of the backend to read from first. */
   from?: string | undefined;
+  /** Store again, where it was found damaged or missing, what another backend has whole. Default true. */
+  heal?: boolean | undefined;
 }
 
 export interface RestoreResult {
@@ -51,7 +61,7 @@ export async function restore(options: RestoreOptions, seams: Seams): Promise<Re
 /** `restore` from a repository that is open already. */
 export async function restoreFrom(
   repository: Repository,
-  options: Pick<RestoreOptions, 'snapshot' | 'target' | 'paths' | 'from'>,
+  options: Pick<RestoreOptions, 'snapshot' | 'target' | 'paths' | 'from' | 'heal'>,
   seams: Seams,
 ): Promise<RestoreResult> {
   const started = seams.clock.monotonic();
@@ -76,19 +86,29 @@ export async function restoreFrom(
       message: `${path} is damaged on every backend; it was not restored`,
       incomplete: true,
     });
-  warnings.push(...mishapWarnings(repository.mirror), ...failedBackendWarnings(repository.mirror));
+  const mishaps = repository.mirror.mishaps();
+  warnings.push(...mishapWarnings(repository.mirror));
+  const { healed, failed } = options.heal === false ? NOTHING_HEALED : await heal(repository, mishaps, signal);
+  for (const { backend, key, error } of failed)
+    warnings.push({
+      code: 'not_healed',
+      message: `${key} on backend ${backend} could not be healed: ${error.message}`,
+    });
+  warnings.push(...failedBackendWarnings(repository.mirror));
   return {
     snapshot: { id: snapshot.id, seq: snapshot.record.seq, time: snapshot.record.time },
     target: options.target,
     files: plan.files.length - lost.length,
     bytes: plan.bytes - plan.lostBytes,
-    healed: [],
+    healed,
     lost,
     warnings,
     seconds: secondsSince(clock, started),
     complete: !warnings.some(({ incomplete }) => incomplete),
   };
 }
+
+const NOTHING_HEALED: HealResult = { healed: [], failed: [] };
 
 interface Plan {
   folders: FolderEntry[];

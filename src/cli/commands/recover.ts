@@ -40,6 +40,7 @@ With --emergency a recovery key that was given out beforehand adds to the identi
       helpValue: 'DIR',
     }),
     snapshot: Flags.string({ summary: '`latest`, an id or the beginning of one.', default: 'latest', helpValue: 'ID' }),
+    'no-heal': Flags.boolean({ summary: 'Leave damaged copies on backends as they are.' }),
     ...restoreSecretFlags,
     'stored-vault': Flags.boolean({
       summary: 'Take the words from a vault file on the backends (identity export --to-backends).',
@@ -85,6 +86,7 @@ With --emergency a recovery key that was given out beforehand adds to the identi
         backends,
         secret: await this.#secret(backends),
         snapshot: flags.snapshot,
+        heal: !flags['no-heal'],
         target,
         files: { ...keys, config },
         foldersOf: (repository) => localFolders(process.env, repository),
@@ -164,6 +166,7 @@ function recoveredText({
   identityFile,
   writerKeyFile,
   markerFile,
+  healed,
   warnings,
   seconds,
   lost,
@@ -179,6 +182,7 @@ function recoveredText({
       'for the agent': markerFile ?? undefined,
       time: `${seconds} s`,
     }) +
+    lines(...healed.map(({ backend, key }) => `healed: ${key} on backend ${backend}`)) +
     (lost.length > 0 ? lines(`${count(lost.length, 'file')} could NOT be restored: see the warnings above.`) : '') +
     lines('', 'Make sure that the old copy of the agent runs nowhere, look through the config, then: holdfast backup')
   );

@@ -25,6 +25,7 @@ export default class Restore extends HoldfastCommand<typeof Restore, RestoreResu
       default: [],
     }),
     from: Flags.string({ summary: 'The backend to read from first.', helpValue: 'NAME' }),
+    'no-heal': Flags.boolean({ summary: 'Leave damaged copies on backends as they are.' }),
     ...restoreSecretFlags,
   };
 
@@ -39,6 +40,7 @@ export default class Restore extends HoldfastCommand<typeof Restore, RestoreResu
         target: resolve(this.flags.target),
         paths: this.flags.path,
         from: this.flags.from,
+        heal: !this.flags['no-heal'],
       },
       this.seams,
     );
@@ -48,11 +50,12 @@ export default class Restore extends HoldfastCommand<typeof Restore, RestoreResu
     return restoreExitCode(result);
   }
 
-  protected override text({ snapshot, target, files, bytes, warnings, seconds, lost }: RestoreResult): string {
+  protected override text({ snapshot, target, files, bytes, healed, warnings, seconds, lost }: RestoreResult): string {
     return (
       warningLines(warnings) +
       lines(
         `restored snapshot ${snapshot.id.slice(0, 8)} of ${snapshot.time} to ${target}: ${count(files, 'file')}, ${formatSize(bytes)}, in ${seconds} s`,
+        ...healed.map(({ backend, key }) => `healed: ${key} on backend ${backend}`),
         ...(lost.length > 0 ? [`${count(lost.length, 'file')} could NOT be restored: see the warnings above.`] : []),
       )
     );
