@@ -5,6 +5,7 @@
 import { commandTable } from '../command-table.ts';
 
 export const { COMMANDS, loadCommands } = commandTable({
+  'backend:test': () => import('./backend/test.ts'),
   backup: () => import('./backup.ts'),
   cat: () => import('./cat.ts'),
   completion: () => import('./completion.ts'),

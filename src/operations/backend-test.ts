@@ -1,0 +1,49 @@
+/** `backend test`: the storage contract, tried on a backend of the config. */
+import { HoldfastError } from '../errors.ts';
+import { checkConformance, type ConformanceCheck, type Latencies } from '../backend/conformance.ts';
+import { openBackend } from '../backend/open.ts';
+import type { BackendAddress } from './backends.ts';
+import { secondsSince, type Seams } from './seams.ts';
+
+export interface BackendTestResult {
+  name: string;
+  ok: boolean;
+  checks: ConformanceCheck[];
+  /** What the storage turned out to offer, by name. */
+  capabilities: Readonly<Record<string, boolean>>;
+  latencies: Latencies | null;
+  left: string[];
+  seconds: number;
+}
+
+/** What is stored there is left alone: all keys lie in a folder of their own. @throws `usage` for a name that the config does not have */
+export async function testBackend(
+  backends: readonly BackendAddress[],
+  name: string,
+  seams: Seams,
+): Promise<BackendTestResult> {
+  const started = seams.clock.monotonic();
+  const { clock, random, signal } = seams;
+  const address = backends.find((backend) => backend.name === name);
+  if (!address) {
+    throw new HoldfastError('usage', `no backend is called ${JSON.stringify(name)}`, {
+      hint: `Backends are: ${backends.map((backend) => backend.name).join(', ')}.`,
+    });
+  }
+  await using backend = await (seams.openBackend ?? openBackend)(address, { clock, random });
+  const prefix = `backend-test/${Buffer.from(random.bytes(6)).toString('hex')}`;
+  const { checks, latencies, left } = await checkConformance(backend, prefix, { clock, random, signal });
+  const capabilities =
+    'capabilities' in backend && typeof backend.capabilities === 'function'
+      ? await (backend.capabilities as () => Promise<Record<string, boolean>>)()
+      : {};
+  return {
+    name,
+    ok: checks.every(({ ok }) => ok),
+    checks,
+    capabilities,
+    latencies,
+    left,
+    seconds: secondsSince(clock, started),
+  };
+}
