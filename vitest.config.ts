@@ -3,6 +3,8 @@ import { defineConfig } from 'vitest/config';
 export default defineConfig({
   test: {
     include: ['test/**/*.test.ts'],
+    // Starts nothing by itself.
+    globalSetup: ['test/services/setup.ts'],
     // A test never waits for real time, but the machine may be slow: generous, so that only a hang fails.
     testTimeout: 60_000,
     hookTimeout: 60_000,

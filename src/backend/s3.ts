@@ -5,12 +5,13 @@
 import { createHash } from 'node:crypto';
 import type {
   GetObjectCommandOutput,
+  ListMultipartUploadsCommandInput,
   ObjectLockMode,
   PutObjectCommandInput,
   S3Client,
   S3ClientConfig,
 } from '@aws-sdk/client-s3';
-import { HoldfastError, isHoldfastError, messageOf, throwIfAborted } from '../errors.ts';
+import { HoldfastError, isHoldfastError, throwIfAborted } from '../errors.ts';
 import {
   checkKey,
   checkObject,
@@ -23,6 +24,7 @@ import {
   type ObjectInfo,
   type PutOptions,
 } from './backend.ts';
+import { codeOf, isPreconditionFailed, statusOf, translated } from './s3-errors.ts';
 
 export interface S3Location {
   bucket: string;
@@ -52,7 +54,7 @@ interface S3Options {
   /** Wall clock, for how long objects are locked. */
   now: () => number;
   /** Credentials and the like, for tests; else the SDK's own chain. */
-  client?: Pick<S3ClientConfig, 'credentials'>;
+  client?: Pick<S3ClientConfig, 'credentials' | 'systemClockOffset'>;
 }
 
 /** From this size on an object is sent in parts. Packs are smaller; only large indexes are not. */
@@ -66,6 +68,8 @@ const CONNECT_TIMEOUT_MS = 10_000;
 /** Not an object (line 11): what conditional writes are tried on. */
 const PROBE_KEY = 'tmp/conditional-write';
 const DAY_MS = 24 * 60 * 60 * 1000;
+/** Of every object, in hexadecimal: `x-amz-meta-…` is what all providers keep as it is, whichever checksums they know. */
+const MD5_METADATA = 'holdfast-md5';
 
 /** Opens a bucket that exists. @throws `backend_unavailable` when it cannot be reached, is not there, or the credentials do not do */
 export async function openS3(location: S3Location, options: S3Options): Promise<S3Backend> {
@@ -143,21 +147,22 @@ export class S3Backend implements Backend {
     checkObject(key, bytes);
     throwIfAborted(signal);
     const isConditional = ifAbsent && (await this.capabilities({ signal })).conditionalWrites;
-    if (ifAbsent && !isConditional && (await this.head(key, { signal }))) return 'exists';
-    const { lock, ...target } = this.#target(key);
+    const isLarge = bytes.length >= MULTIPART_FROM_BYTES;
+    // The condition on a large one is looked at only when all of it was sent.
+    if (ifAbsent && (isLarge || !isConditional) && (await this.head(key, { signal }))) return 'exists';
+    const digest = md5(bytes);
+    const target = { ...this.#target(key), Metadata: { [MD5_METADATA]: digest.toString('hex') } };
     const condition = isConditional ? { IfNoneMatch: '*' } : {};
-    if (bytes.length >= MULTIPART_FROM_BYTES)
-      return this.#putParts(key, bytes, { ...target, ...lock }, condition, signal);
+    if (isLarge) return this.#putParts(key, bytes, target, condition, signal);
     try {
       await this.#send(`store ${key}`, signal, (options) =>
         this.#client.send(
           new this.#sdk.PutObjectCommand({
             ...target,
-            ...lock,
             ...condition,
             Body: bytes,
             ContentLength: bytes.length,
-            ContentMD5: md5(bytes),
+            ContentMD5: digest.toString('base64'),
           }),
           options,
         ),
@@ -177,21 +182,33 @@ export class S3Backend implements Backend {
       if (!(await this.head(key, { signal }))) throw objectNotFound(key, this.#where);
       return new Uint8Array(0);
     }
-    const { bucket } = this.#location;
+    const first = await this.#read(key, range, signal);
+    if (first.isIntact) return first.bytes;
+    const second = await this.#read(key, range, signal); // it may have been changed on the way
+    if (second.isIntact) return second.bytes;
+    throw new HoldfastError('damaged', `object ${key} on ${this.#where} is not what was stored: its MD5 is another`);
+  }
+
+  /** Of a part of an object nobody knows whether it is intact. */
+  async #read(
+    key: string,
+    range: ByteRange | undefined,
+    signal: AbortSignal | undefined,
+  ): Promise<{ bytes: Uint8Array; isIntact: boolean }> {
     const Range = range && `bytes=${range.offset}-${range.offset + range.length - 1}`;
     try {
       return await this.#send(`read ${key}`, signal, async (options) => {
-        const answer = await this.#client.send(
-          new this.#sdk.GetObjectCommand({ Bucket: bucket, Key: this.#key(key), ...(Range ? { Range } : {}) }),
-          options,
-        );
-        return this.#collect(key, answer, range);
+        const target = { Bucket: this.#location.bucket, Key: this.#key(key), ...(Range ? { Range } : {}) };
+        const answer = await this.#client.send(new this.#sdk.GetObjectCommand(target), options);
+        const bytes = await this.#collect(key, answer, range);
+        const expected = range ? undefined : answer.Metadata?.[MD5_METADATA];
+        return { bytes, isIntact: expected === undefined || expected === md5(bytes).toString('hex') };
       });
     } catch (error) {
       const code = codeOf(error);
       if (code === 'NoSuchKey') throw objectNotFound(key, this.#where);
       // Past the end. (Of an empty object every range is.)
-      if (code === 'InvalidRange' && range) return new Uint8Array(0);
+      if (code === 'InvalidRange' && range) return { bytes: new Uint8Array(0), isIntact: true };
       throw error;
     }
   }
@@ -265,16 +282,15 @@ export class S3Backend implements Backend {
   }
 
   async #probe(signal: AbortSignal | undefined): Promise<S3Capabilities> {
-    const { lock, ...target } = this.#target(PROBE_KEY);
+    const target = this.#target(PROBE_KEY);
     for (let attempt = 1; attempt <= 2; attempt++) {
       try {
         await this.#send('try a conditional write', signal, (options) =>
           this.#client.send(
             new this.#sdk.PutObjectCommand({
               ...target,
-              ...lock,
               Body: new Uint8Array(0),
-              ContentMD5: md5(new Uint8Array(0)),
+              ContentMD5: md5(new Uint8Array(0)).toString('base64'),
               IfNoneMatch: '*',
             }),
             options,
@@ -308,7 +324,14 @@ export class S3Backend implements Backend {
         const PartNumber = parts.length + 1;
         const { ETag } = await this.#send(doing, signal, (options) =>
           this.#client.send(
-            new this.#sdk.UploadPartCommand({ Bucket, Key, UploadId, PartNumber, Body: part, ContentMD5: md5(part) }),
+            new this.#sdk.UploadPartCommand({
+              Bucket,
+              Key,
+              UploadId,
+              PartNumber,
+              Body: part,
+              ContentMD5: md5(part).toString('base64'),
+            }),
             options,
           ),
         );
@@ -341,18 +364,24 @@ export class S3Backend implements Backend {
   /** Takes away uploads in parts that were begun long ago and never finished. @returns how many */
   async cleanUp({ signal }: Cancellable = {}): Promise<number> {
     const { bucket: Bucket, prefix: Prefix } = this.#location;
-    const { Uploads = [] } = await this.#send('list unfinished uploads', signal, (options) =>
-      this.#client.send(new this.#sdk.ListMultipartUploadsCommand({ Bucket, Prefix }), options),
-    );
-    const old = Uploads.filter(
-      ({ Initiated }) => Initiated && this.#options.now() - Initiated.getTime() > ABANDONED_UPLOAD_MS,
-    );
-    for (const { Key, UploadId } of old) {
-      await this.#send('remove an unfinished upload', signal, (options) =>
-        this.#client.send(new this.#sdk.AbortMultipartUploadCommand({ Bucket, Key, UploadId }), options),
+    let removed = 0;
+    let at: Pick<ListMultipartUploadsCommandInput, 'KeyMarker' | 'UploadIdMarker'> | undefined = {};
+    while (at) {
+      const from: Pick<ListMultipartUploadsCommandInput, 'KeyMarker' | 'UploadIdMarker'> = at;
+      const page = await this.#send('list unfinished uploads', signal, (options) =>
+        this.#client.send(new this.#sdk.ListMultipartUploadsCommand({ Bucket, Prefix, ...from }), options),
       );
+      for (const { Key, UploadId, Initiated } of page.Uploads ?? []) {
+        if (!Initiated || this.#options.now() - Initiated.getTime() <= ABANDONED_UPLOAD_MS) continue;
+        await this.#send('remove an unfinished upload', signal, (options) =>
+          this.#client.send(new this.#sdk.AbortMultipartUploadCommand({ Bucket, Key, UploadId }), options),
+        );
+        removed++;
+      }
+      const { NextKeyMarker: KeyMarker, NextUploadIdMarker: UploadIdMarker } = page;
+      at = page.IsTruncated && KeyMarker !== undefined ? { KeyMarker, UploadIdMarker } : undefined;
     }
-    return old.length;
+    return removed;
   }
 
   async #collect(key: string, answer: GetObjectCommandOutput, range: ByteRange | undefined): Promise<Uint8Array> {
@@ -404,12 +433,12 @@ export class S3Backend implements Backend {
         ? {}
         : { ServerSideEncryption: serverSideEncryption as NonNullable<PutObjectCommandInput['ServerSideEncryption']> }),
       ...(kmsKeyId === undefined ? {} : { SSEKMSKeyId: kmsKeyId }),
-      lock: objectLock
+      ...(objectLock
         ? {
             ObjectLockMode: objectLock.mode.toUpperCase() as ObjectLockMode,
             ObjectLockRetainUntilDate: new Date(this.#options.now() + objectLock.days * DAY_MS),
           }
-        : {},
+        : {}),
     };
   }
 
@@ -430,76 +459,6 @@ export class S3Backend implements Backend {
   }
 }
 
-function md5(bytes: Uint8Array): string {
-  return createHash('md5').update(bytes).digest('base64');
-}
-
-/** What the service answered, or the network's code, of an error of the SDK or of ours around one. */
-function codeOf(error: unknown): string | undefined {
-  const inner = isHoldfastError(error) ? error.cause : error;
-  if (!(inner instanceof Error)) return undefined;
-  const code = 'Code' in inner ? inner.Code : inner.name === 'Error' && 'code' in inner ? inner.code : inner.name;
-  return typeof code === 'string' ? code : undefined;
-}
-
-function statusOf(error: unknown): number | undefined {
-  const inner = isHoldfastError(error) ? error.cause : error;
-  const metadata = inner instanceof Error && '$metadata' in inner ? inner.$metadata : undefined;
-  const status =
-    typeof metadata === 'object' && metadata && 'httpStatusCode' in metadata ? metadata.httpStatusCode : undefined;
-  return typeof status === 'number' ? status : undefined;
-}
-
-function isPreconditionFailed(error: unknown): boolean {
-  return statusOf(error) === 412 || codeOf(error) === 'ConditionalRequestConflict';
-}
-
-const ADVICE: readonly [RegExp, string][] = [
-  [
-    /^(InvalidAccessKeyId|SignatureDoesNotMatch|CredentialsProviderError|ExpiredToken|InvalidToken|TokenRefreshRequired)$/,
-    'Check the credentials: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a profile, or what else the AWS SDK looks for.',
-  ],
-  [
-    /^(AccessDenied|Forbidden|AllAccessDisabled)$/,
-    'The credentials are valid and not allowed to do this: docs/backends.md has the policy that is needed.',
-  ],
-  [/^NoSuchBucket$/, 'Make the bucket first, or correct its name in the URL.'],
-  [
-    /^(PermanentRedirect|AuthorizationHeaderMalformed|IllegalLocationConstraintException)$/,
-    'The bucket is in another region: set `region`.',
-  ],
-  [/^RequestTimeTooSkewed$/, "This machine's clock is wrong: set it."],
-  [/^(ENOTFOUND|EAI_AGAIN)$/, 'The name of the endpoint is not known: check it, and the network.'],
-  [
-    /^(ECONNREFUSED|ECONNRESET|EPIPE|ETIMEDOUT|EHOSTUNREACH|ENETUNREACH|TimeoutError)$/,
-    'Check that the service is up and can be reached from here.',
-  ],
-  [
-    /(CERT|SELF_SIGNED|UNABLE_TO_VERIFY)/,
-    "The service's certificate is not one this machine trusts: set NODE_EXTRA_CA_CERTS, or correct the endpoint.",
-  ],
-];
-/** Answers that a repetition does not change. */
-const PERMANENT_CODES =
-  /^(NoSuchBucket|InvalidBucketName|PermanentRedirect|AuthorizationHeaderMalformed|CredentialsProviderError|ENOTFOUND|InvalidArgument|MalformedXML)$|CERT|SELF_SIGNED/;
-
-function translated(error: unknown, doing: string, where: string): HoldfastError {
-  const code = codeOf(error) ?? 'Unknown';
-  const status = statusOf(error);
-  const isPermanent =
-    PERMANENT_CODES.test(code) ||
-    (status !== undefined &&
-      status >= 400 &&
-      status < 500 &&
-      ![408, 409, 425, 429].includes(status) &&
-      code !== 'BadDigest' &&
-      code !== 'RequestTimeTooSkewed');
-  const hint = ADVICE.find(([pattern]) => pattern.test(code))?.[1] ?? 'Try again; if it stays so, look at the service.';
-  const told =
-    /^[A-Z_]+$/.test(code) || status === undefined ? messageOf(error).slice(0, 200) : `${code} (HTTP ${status})`;
-  return new HoldfastError('backend_unavailable', `${where} cannot ${doing}: ${told}`, {
-    hint,
-    retryable: !isPermanent,
-    cause: error,
-  });
+function md5(bytes: Uint8Array): Buffer {
+  return createHash('md5').update(bytes).digest();
 }

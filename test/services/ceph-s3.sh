@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # ceph-s3.sh up|down|kill|restart ROOT STATE S3PORT MONPORT ACCESSKEY SECRET: Ceph with a RADOS gateway (S3) on loopback, about a second to start.
 # One monitor, one OSD in memory, no manager, no cephx. `kill` and `restart` concern the gateway alone: what is stored stays.
+# A second user, `guest`, has ACCESSKEY-guest and the same secret: what it may do, bucket policies say.
 set -euo pipefail
 action=$1 root=$2 state=$3 port=${4:-7480} mon=${5:-13300} access=${6:-} secret=${7:-}
 if [[ $action == down ]]; then
@@ -19,7 +20,7 @@ export CEPH_CONF=$state/ceph.conf
 if [[ $action == up ]]; then
   mkdir -p "$state"/{mon,osd,rgw}
   cat /proc/sys/kernel/random/uuid >"$state/fsid"
-  # ms_mon_client_mode: radosgw hangs without. cluster_addr: the OSD would listen everywhere. objecter_tick_interval: half the starts take 6 s.
+  # tcp_nodelay: each answer takes 40 ms without. ms_mon_client_mode: radosgw hangs without. cluster_addr: the OSD would listen everywhere. objecter_tick_interval: half the starts take 6 s.
   cat >"$CEPH_CONF" <<C
 [global]
 fsid = $(<"$state/fsid")
@@ -49,7 +50,7 @@ mon_data_avail_crit = 1
 osd_data = $state/osd
 osd_objectstore = memstore
 memstore_device_bytes = 4294967296
-rgw_frontends = beast endpoint=127.0.0.1:$port
+rgw_frontends = beast endpoint=127.0.0.1:$port tcp_nodelay=1
 rgw_data = $state/rgw
 C
   (run monmaptool --create --fsid "$(<"$state/fsid")" --addv a "[v2:127.0.0.1:$mon/0]" "$state/monmap") >/dev/null
@@ -59,7 +60,9 @@ C
   echo $! >"$state/mon.pid"
   (run ceph-osd -i 0 -f) >"$state/osd.out" 2>&1 &
   echo $! >"$state/osd.pid"
-  (run radosgw-admin user create --uid=t --display-name=t --access-key="$access" --secret-key="$secret") >/dev/null 2>"$state/user.err"
+  user() { (run radosgw-admin user create --uid="$1" --display-name="$1" --access-key="$2" --secret-key="$secret") >/dev/null 2>>"$state/user.err"; }
+  user owner "$access"
+  user guest "$access-guest"
 fi
 (run radosgw -n client.rgw -f) >"$state/rgw.out" 2>&1 &
 echo $! >"$state/rgw.pid"
