@@ -98,14 +98,14 @@ function guardOf({ name, clock, random, breaker = memoryStore() }: GuardOptions)
     if (now !== before) breaker.write(now);
   };
 
-  /** Lets a call through, and says whether it is on trial. */
-  async function enter(holder: string, signal: AbortSignal | undefined): Promise<boolean> {
+  /** Resolves when the call may be made. @throws `backend_unavailable` when it may not */
+  async function enter(holder: string, signal: AbortSignal | undefined): Promise<void> {
     const giveUpAtMs = clock.monotonic() + TRIAL_WAIT_MS;
     for (;;) {
       const before = state();
       const admission = admit(before, holder, clock.now(), BREAKER);
       write(before, admission.state);
-      if (admission.admitted) return admission.isTrial;
+      if (admission.admitted) return;
       if (admission.state.kind !== 'half-open' || clock.monotonic() >= giveUpAtMs)
         throw refused(where, admission.state);
       await pause(clock, TRIAL_LOOK_MS, signal);
@@ -140,7 +140,7 @@ function guardOf({ name, clock, random, breaker = memoryStore() }: GuardOptions)
     const { signal, before } = call;
     throwIfAborted(signal);
     const holder = `${own}-${++calls}`;
-    const isTrial = await enter(holder, signal);
+    await enter(holder, signal);
     try {
       const result = await retry(
         async () => {
@@ -148,11 +148,11 @@ function guardOf({ name, clock, random, breaker = memoryStore() }: GuardOptions)
           return once(call);
         },
         {
-          settings: isTrial ? { ...RETRY, tries: 1 } : RETRY,
+          settings: RETRY,
           clock,
           random,
           signal,
-          // Another call found out meanwhile that there is no use.
+          // Not on trial, nor when another call found out meanwhile that there is no use.
           mayGoOn: () => ['closed', 'disabled'].includes(state().kind),
         },
       );
@@ -161,7 +161,7 @@ function guardOf({ name, clock, random, breaker = memoryStore() }: GuardOptions)
     } catch (error) {
       if (isTransient(error)) report(holder, 'failure', messageOf(error));
       // What is refused for good was answered, and costs nothing; an end of our own making says nothing.
-      else report(holder, isHoldfastError(error) && error.code !== 'interrupted' ? 'success' : 'abandoned');
+      else report(holder, isHoldfastError(error) && !isOurs(error) ? 'success' : 'abandoned');
       throw error;
     }
   }
@@ -217,6 +217,12 @@ function underGuard(backend: Backend, { name, upload, download }: GuardOptions, 
 
   return {
     ...(backend.place === undefined ? {} : { place: backend.place }),
+    ...(backend.capabilities === undefined
+      ? {}
+      : {
+          capabilities: () =>
+            run({ doing: 'tell what it offers', make: async () => backend.capabilities?.() ?? {}, signal: undefined }),
+        }),
 
     async put(key, bytes, { ifAbsent = false, signal } = {}) {
       checkObject(key, bytes);
@@ -327,6 +333,10 @@ function restartable(backend: Backend, prefix: string, seen: Set<string>) {
       current?.objects.return?.().catch(() => undefined);
     },
   };
+}
+
+function isOurs(error: HoldfastError): boolean {
+  return error.code === 'interrupted' || error.code === 'bug';
 }
 
 function transferMs(bytes: number): number {

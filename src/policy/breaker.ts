@@ -48,7 +48,8 @@ export type BreakerEvent =
   | { type: 'abandoned'; holder: string };
 
 export type Admission =
-  | { admitted: true; isTrial: boolean; state: BreakerState }
+  /** On trial when `state` is half-open. */
+  | { admitted: true; state: BreakerState }
   /** `state` says why and until when. */
   | { admitted: false; state: Exclude<BreakerState, { kind: 'closed' | 'disabled' }> };
 
@@ -81,7 +82,7 @@ export function admit(
   switch (state.kind) {
     case 'closed':
     case 'disabled':
-      return { admitted: true, isTrial: false, state };
+      return { admitted: true, state };
     case 'forced-open':
       return { admitted: false, state };
     case 'open':
@@ -90,7 +91,7 @@ export function admit(
       if (nowMs < state.untilMs && state.untilMs - nowMs <= longestMs) return { admitted: false, state };
       const { failures, opened, lastError } = state;
       const trial = { kind: 'half-open', failures, opened, untilMs: nowMs + trialMs, lastError, holder } as const;
-      return { admitted: true, isTrial: true, state: trial };
+      return { admitted: true, state: trial };
     }
   }
 }

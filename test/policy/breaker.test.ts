@@ -26,7 +26,7 @@ describe('a breaker', () => {
     for (const event of [failure(), failure(), success(), failure(), abandoned(), failure()])
       state = after(state, event, 1000, settings);
     expect(state).toEqual({ kind: 'closed', failures: 2 });
-    expect(admit(state, 'a', 1000, settings)).toEqual({ admitted: true, isTrial: false, state });
+    expect(admit(state, 'a', 1000, settings)).toEqual({ admitted: true, state });
     expect(after(state, failure(), 1000, settings)).toEqual(open);
     expect(after(CLOSED, failure(), 1000, { ...settings, threshold: 1 })).toEqual({ ...open, failures: 1 });
   });
@@ -37,14 +37,14 @@ describe('a breaker', () => {
 
   test('then lets one try, and no other', () => {
     const first = admit(open, 'a', 2000, settings);
-    expect(first).toEqual({ admitted: true, isTrial: true, state: halfOpen });
+    expect(first).toEqual({ admitted: true, state: halfOpen });
     expect(admit(first.state, 'b', 2001, settings)).toEqual({ admitted: false, state: halfOpen });
   });
 
   test('gives the trial to another when its holder does not come back', () => {
     expect(admit(halfOpen, 'b', 2299, settings).admitted).toBe(false);
     const taken: BreakerState = { ...halfOpen, holder: 'b', untilMs: 2600 };
-    expect(admit(halfOpen, 'b', 2300, settings)).toEqual({ admitted: true, isTrial: true, state: taken });
+    expect(admit(halfOpen, 'b', 2300, settings)).toEqual({ admitted: true, state: taken });
     expect(after(taken, failure('a'), 2400, settings)).toBe(taken);
     expect(after(taken, abandoned('a'), 2400, settings)).toBe(taken);
     expect(after(taken, success('a'), 2400, settings)).toEqual(CLOSED);
@@ -61,6 +61,8 @@ describe('a breaker', () => {
     }
     expect(waits).toEqual([2000, 4000, 5000, 5000]);
     expect(state).toMatchObject({ failures: 7, opened: 5 });
+    // A trial that fails is enough, whatever the threshold is by now.
+    expect(after({ ...halfOpen, failures: 1 }, failure(), 0, settings).kind).toBe('open');
     const long: BreakerState = { ...halfOpen, opened: 100_000 };
     expect(after(long, failure(), 0, settings)).toMatchObject({ untilMs: 5000 });
   });
@@ -68,7 +70,10 @@ describe('a breaker', () => {
   test('a trial given up is open to the next at once', () => {
     const state = after(halfOpen, abandoned(), 2100, settings);
     expect(state).toEqual({ ...open, untilMs: 2100 });
-    expect(admit(state, 'b', 2100, settings)).toMatchObject({ admitted: true, isTrial: true });
+    expect(admit(state, 'b', 2100, settings)).toMatchObject({
+      admitted: true,
+      state: { kind: 'half-open', holder: 'b' },
+    });
   });
 
   test('calls under way when it opened: an answer closes it, a failure changes nothing', () => {
@@ -119,7 +124,7 @@ describe('a breaker', () => {
           now += ms;
           if (step.do === 'admit') {
             const admission = admit(state, step.holder, now, settings);
-            if (admission.admitted && admission.isTrial) {
+            if (admission.admitted && admission.state.kind === 'half-open') {
               expect(state.kind === 'half-open' && trial !== undefined && now < trial.untilMs).toBe(false);
               trial = { holder: step.holder, untilMs: now + settings.trialMs };
             }
