@@ -3,8 +3,8 @@
  * promises: no call hangs, and a backend that is down costs a run seconds.
  *
  * How long a call can take. A small one (`head`, `delete`, a page of `list`) has `DEADLINE_MS`. A transfer has that and the time of its bytes
- * at `RATE_MIN_BYTES_PER_SECOND`, but in instalments of `DEADLINE_MS`, each of which the backend pays for with an answer to `head`: what is slow may take its
- * time, what is silent may not. So a small call on a silent backend fails after 2 * 15 s, a transfer after 2 * 30 s, any on a
+ * at `RATE_MIN_BYTES_PER_SECOND`, but in instalments of `DEADLINE_MS`, each of which the backend pays for with an answer to `head`: what
+ * is slow may take its time, what is silent may not. So a small call on a silent backend fails after 2 * 15 s, a transfer after 2 * 30 s, any on a
  * backend that refuses at once after at most 7.75 s; the calls after it fail at once until the breaker lets one try again, and that one is
  * made once. A backend inside that does not settle when its signal is aborted adds `GRACE_MS` to each of these deadlines.
  *

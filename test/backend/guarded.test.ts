@@ -597,6 +597,18 @@ describe('opening under guard', () => {
     expect(closed).toBe(2);
   });
 
+  test('passes on what the backend offers, when it says so', async () => {
+    let asked = 0;
+    const capabilities = async () => {
+      if (asked++ === 0) throw transient();
+      return { fsync: true };
+    };
+    const backend = guarded({ ...createMemory('memory'), capabilities }, options);
+    const answer = backend.capabilities?.() ?? Promise.reject(new Error('not passed on'));
+    expect(await clock.through(answer)).toEqual({ fsync: true });
+    expect('capabilities' in guarded(createMemory('memory'), options)).toBe(false);
+  });
+
   test('says where the objects are, when the backend does', () => {
     expect(guarded({ ...createMemory('memory'), place: 's3:x' }, options).place).toBe('s3:x');
     expect('place' in guarded(createMemory('memory'), options)).toBe(false);
