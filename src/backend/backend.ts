@@ -61,6 +61,8 @@ export interface Backend extends AsyncDisposable {
   head(key: string, options?: { signal?: AbortSignal | undefined }): Promise<{ size: number } | undefined>;
   list(prefix: string, options?: { signal?: AbortSignal | undefined }): AsyncIterable<ObjectInfo>;
   delete(key: string, options?: { signal?: AbortSignal | undefined }): Promise<void>;
+  /** What the storage turned out to offer besides, by name; absent where there is nothing to tell. */
+  capabilities?(): Promise<Readonly<Record<string, boolean>>>;
 }
 
 const KEY = /^(?!tmp(?:\/|$))[A-Za-z0-9_-][A-Za-z0-9._-]{0,254}(?:\/[A-Za-z0-9_-][A-Za-z0-9._-]{0,254})*$/;

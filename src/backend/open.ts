@@ -2,9 +2,12 @@
 import { resolve } from 'node:path';
 import type { Clock, Random } from '../clock.ts';
 import { HoldfastError } from '../errors.ts';
-import { parseDuration } from '../units.ts';
+import type { BreakerStore } from '../policy/breaker.ts';
+import { rateLimit, type RateLimit } from '../policy/rate-limit.ts';
+import { parseDuration, parseSize } from '../units.ts';
 import type { Backend } from './backend.ts';
 import { createDirectory, openDirectory } from './directory.ts';
+import { openGuarded, type GuardOptions } from './guarded.ts';
 import type { S3Location } from './s3.ts';
 import type { SftpLocation } from './sftp-session.ts';
 
@@ -13,6 +16,8 @@ export interface OpenOptions {
   random: Random;
   /** Make the place where the objects go when it is not there yet. Only `init` does. (A bucket is never made.) */
   create?: boolean;
+  /** Where the breaker of the backend with this URL is kept, so that the next run knows what this one found out. */
+  breakerOf?: (url: string) => BreakerStore;
   /** How this host logs in to others. */
   ssh?: SshDefaults;
 }
@@ -36,6 +41,8 @@ const HINT =
  *   (`governance:30d`, `compliance:90d`) as its query. Credentials come from where the AWS SDK finds them, never from here.
  * - `sftp://user@host:port/path`, the path absolute, or below the user's own folder as `/~/path`; `key` and `knownHosts` (files) as its query.
  *
+ * Both of the latter take `upload` and `download`, limits of bandwidth per second (`1MiB`), and are under guard (guarded.ts).
+ *
  * No error repeats the URL, which may carry what was never meant to be printed.
  *
  * @throws HoldfastError `config_invalid` on a URL that cannot be used; `backend_unavailable` as the backend's own open does.
@@ -46,6 +53,13 @@ export async function openBackend(
 ): Promise<Backend> {
   const { clock, random, create = false } = options;
   const { scheme, rest, refuse } = partsOf(name, url);
+  const guard = (): GuardOptions => ({
+    name,
+    clock,
+    random,
+    ...limitsOf(url, clock, refuse),
+    breaker: options.breakerOf?.(url),
+  });
   switch (scheme) {
     case 'file': {
       const folder = folderOf(rest, refuse);
@@ -54,12 +68,12 @@ export async function openBackend(
     case 's3': {
       const location = s3Of(url, refuse);
       const { openS3 } = await import('./s3.ts');
-      return openS3(location, { name, now: () => clock.now() });
+      return openGuarded(() => openS3(location, { name, now: () => clock.now() }), guard());
     }
     case 'sftp': {
       const location = sftpOf(url, refuse, options.ssh);
       const { openSftp } = await import('./sftp.ts');
-      return openSftp(location, { name, clock, random, create });
+      return openGuarded(() => openSftp(location, { name, clock, random, create }), guard());
     }
     default:
       throw refuse(`URLs of ${scheme}: are not supported; supported are file:, s3: and sftp:`);
@@ -90,7 +104,8 @@ function folderOf(rest: string, refuse: Refuse): string {
   return folder;
 }
 
-const S3_SETTINGS = ['endpoint', 'region', 'pathStyle', 'storageClass', 'sse', 'kmsKey', 'lock'] as const;
+const LIMITS = ['upload', 'download'] as const;
+const S3_SETTINGS = ['endpoint', 'region', 'pathStyle', 'storageClass', 'sse', 'kmsKey', 'lock', ...LIMITS] as const;
 
 /** @throws `config_invalid` */
 function s3Of(url: string, refuse: Refuse): S3Location {
@@ -127,7 +142,7 @@ const SFTP_PORT = 22;
 
 /** @throws `config_invalid` */
 function sftpOf(url: string, refuse: Refuse, ssh: SshDefaults | undefined): SftpLocation {
-  const { host, port, user, path, settings } = withSettings(url, ['key', 'knownHosts'], refuse);
+  const { host, port, user, path, settings } = withSettings(url, ['key', 'knownHosts', ...LIMITS], refuse);
   if (host === '') throw refuse('its URL names no host: sftp://user@host:port/path');
   const place = path.startsWith('/~/') ? path.slice('/~/'.length) : path;
   const folder = place.replace(/\/+$/, '');
@@ -146,6 +161,19 @@ function sftpOf(url: string, refuse: Refuse, ssh: SshDefaults | undefined): Sftp
     agentSocket: key === undefined ? ssh?.agentSocket : undefined,
     knownHostsFiles: knownHosts === undefined ? (ssh?.knownHostsFiles ?? []) : [knownHosts],
   };
+}
+
+/** @throws `config_invalid` */
+function limitsOf(url: string, clock: Clock, refuse: Refuse): { upload?: RateLimit; download?: RateLimit } {
+  const limits: { upload?: RateLimit; download?: RateLimit } = {};
+  const query = new URL(url).searchParams;
+  for (const way of LIMITS) {
+    const text = query.get(way);
+    if (text === null) continue;
+    if (!/^\d+(\.\d+)?[KMG]iB$/.test(text)) throw refuse(`its limit ${way} is not as 500KiB or 2MiB (a second)`);
+    limits[way] = rateLimit(parseSize(text), clock);
+  }
+  return limits;
 }
 
 function withSettings<K extends string>(url: string, known: readonly K[], refuse: Refuse) {

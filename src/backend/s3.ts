@@ -44,10 +44,10 @@ export interface S3Location {
 }
 
 /** What the bucket turned out to do. */
-export interface S3Capabilities {
+export type S3Capabilities = {
   /** `If-None-Match: *` is honoured: of several writers of one key one wins. Else one looks first, and two at the same moment may both write. */
   conditionalWrites: boolean;
-}
+};
 
 interface S3Options {
   name: string;

@@ -26,6 +26,9 @@ const KEEPALIVES_MISSED_MAX = 3;
 export interface Session {
   sftp: SFTPWrapper;
   isClosed: boolean;
+  /** Bytes that came from the server so far. */
+  heard(): number;
+  /** Closes it; what is under way fails. */
   end(): void;
 }
 
@@ -42,10 +45,11 @@ export async function openSession(location: SftpLocation, where: string): Promis
   let refusal: HoldfastError | undefined;
   const types = [...new Set(known.filter(({ isRevoked }) => !isRevoked).map(({ type }) => type))];
   const offered = types.flatMap((type) => (type === 'ssh-rsa' ? ['rsa-sha2-512', 'rsa-sha2-256'] : [type]));
+  // Small packets would otherwise wait 40 ms each for the other side's acknowledgement.
+  const sock = connect({ host, port, noDelay: true });
   const config: ConnectConfig = {
     username: user,
-    // Small packets would otherwise wait 40 ms each for the other side's acknowledgement.
-    sock: connect({ host, port, noDelay: true }),
+    sock,
     readyTimeout: HANDSHAKE_TIMEOUT_MS,
     keepaliveInterval: KEEPALIVE_MS,
     keepaliveCountMax: KEEPALIVES_MISSED_MAX,
@@ -68,9 +72,19 @@ export async function openSession(location: SftpLocation, where: string): Promis
       client.sftp((error, opened) => (error ? reject(error) : resolve(opened))),
     );
     sftp.setMaxListeners(0); // one for each request under way
-    const session: Session = { sftp, isClosed: false, end: () => void client.end() };
+    const session: Session = {
+      sftp,
+      isClosed: false,
+      heard: () => sock.bytesRead,
+      end() {
+        session.isClosed = true;
+        client.end();
+        sock.destroySoon(); // a server that answers no more would not close its side
+      },
+    };
     client.once('close', () => (session.isClosed = true));
     sftp.once('close', () => (session.isClosed = true));
+    sftp.setMaxListeners(0); // each request under way listens for the end
     return session;
   } catch (error) {
     client.destroy();

@@ -27,14 +27,14 @@ interface SftpOptions {
 }
 
 /** What the server offers besides the protocol. */
-export interface SftpCapabilities {
+export type SftpCapabilities = {
   /** A link is made only where nothing is: of several writers of one key one wins. Else `rename` is relied on not to replace. */
   hardLinks: boolean;
   /** A file is on the disk before it gets its name. */
   fsync: boolean;
   /** An object can be replaced without a moment at which it is absent. */
   atomicReplace: boolean;
-}
+};
 
 type Cancellable = { signal?: AbortSignal | undefined };
 
@@ -45,6 +45,8 @@ const PIECES_IN_FLIGHT = 64;
 const FOLDERS_IN_FLIGHT = 16;
 const TMP = 'tmp';
 const ABANDONED_MS = 24 * 60 * 60 * 1000;
+/** A connection from which nothing came for so long while a call was given up is taken for dead. */
+const SILENT_MS = 5_000;
 /** SFTP's status codes (draft-ietf-secsh-filexfer-02, 7). */
 const NO_SUCH_FILE = 2;
 const PERMISSION_DENIED = 3;
@@ -71,6 +73,8 @@ export class SftpBackend implements Backend {
   readonly #location: SftpLocation;
   readonly #options: SftpOptions;
   #session: Promise<Session> | undefined;
+  /** That of `#session`, once it is there. */
+  #open: Session | undefined;
   readonly #folders = new Map<string, Promise<void>>();
   #isDisposed = false;
 
@@ -99,7 +103,15 @@ export class SftpBackend implements Backend {
     { ifAbsent = false, signal }: PutOptions = {},
   ): Promise<'created' | 'exists'> {
     checkObject(key, bytes);
-    throwIfAborted(signal);
+    return this.#until(signal, () => this.#put(key, bytes, ifAbsent, signal));
+  }
+
+  async #put(
+    key: string,
+    bytes: Uint8Array,
+    ifAbsent: boolean,
+    signal: AbortSignal | undefined,
+  ): Promise<'created' | 'exists'> {
     const path = this.#path(key);
     if (ifAbsent && (await this.#stat(path))) return 'exists';
     await this.#makeFolder(this.#path(TMP), false);
@@ -110,6 +122,9 @@ export class SftpBackend implements Backend {
       await this.#write(temporary, bytes, signal);
       throwIfAborted(signal);
       return ifAbsent ? await this.#publish(temporary, path) : await this.#replace(temporary, path);
+    } catch (error) {
+      if (statusOf(error) === NO_SUCH_FILE) this.#folders.clear(); // somebody took one away
+      throw error;
     } finally {
       await this.#remove(temporary).catch(() => undefined); // abandoned, and cleaned away some day
     }
@@ -119,6 +134,10 @@ export class SftpBackend implements Backend {
     checkKey(key);
     throwIfAborted(signal);
     if (range !== undefined) clampRange(range, 0, key, this.#where); // before anything is done
+    return this.#until(signal, () => this.#get(key, range, signal));
+  }
+
+  async #get(key: string, range: ByteRange | undefined, signal: AbortSignal | undefined): Promise<Uint8Array> {
     const { sftp } = await this.#connected();
     const handle = await this.#call<Buffer>(sftp, `read ${key}`, (done) => sftp.open(this.#path(key), 'r', done)).catch(
       async (error: unknown) => {
@@ -148,20 +167,22 @@ export class SftpBackend implements Backend {
 
   async head(key: string, { signal }: Cancellable = {}): Promise<{ size: number } | undefined> {
     checkKey(key);
-    throwIfAborted(signal);
-    const found = await this.#stat(this.#path(key));
-    if (!found) await this.#requireFolder();
+    const found = await this.#until(signal, async () => {
+      const found = await this.#stat(this.#path(key));
+      if (!found) await this.#requireFolder();
+      return found;
+    });
     return found && (found.mode & TYPE_BITS) === FILE_BITS ? { size: found.size } : undefined;
   }
 
   async *list(prefix: string, { signal }: Cancellable = {}): AsyncGenerator<ObjectInfo> {
-    throwIfAborted(signal);
-    await this.#requireFolder();
+    await this.#until(signal, () => this.#requireFolder());
     const slash = prefix.lastIndexOf('/');
     const folders = [slash < 0 ? '' : prefix.slice(0, slash + 1)];
     if (folders[0] !== '' && !isKey(`${folders[0]}x`)) return;
     while (folders.length > 0) {
-      const pages = await Promise.all(folders.splice(0, FOLDERS_IN_FLIGHT).map((folder) => this.#entries(folder)));
+      const next = folders.splice(0, FOLDERS_IN_FLIGHT);
+      const pages = await this.#until(signal, () => Promise.all(next.map((folder) => this.#entries(folder))));
       for (const { folder, entries } of pages) {
         for (const { filename, attrs } of entries) {
           throwIfAborted(signal);
@@ -178,11 +199,14 @@ export class SftpBackend implements Backend {
 
   async delete(key: string, { signal }: Cancellable = {}): Promise<void> {
     checkKey(key);
-    throwIfAborted(signal);
     const path = this.#path(key);
-    await this.#remove(path).catch(async (error: unknown) => {
-      const found = await this.#stat(path);
-      if (!found || (found.mode & TYPE_BITS) === FILE_BITS) throw error; // a folder is no object
+    await this.#until(signal, async () => {
+      try {
+        if (!(await this.#remove(path))) await this.#requireFolder();
+      } catch (error) {
+        const found = await this.#stat(path);
+        if (!found || (found.mode & TYPE_BITS) === FILE_BITS) throw error; // a folder is no object
+      }
     });
   }
 
@@ -223,17 +247,21 @@ export class SftpBackend implements Backend {
   /** Gives the finished file its name, which must be free. */
   async #publish(temporary: string, path: string): Promise<'created' | 'exists'> {
     const { sftp } = await this.#connected();
-    const { hardLinks } = await this.capabilities();
-    try {
-      await this.#call<void>(sftp, `store ${path}`, (done) =>
-        hardLinks ? sftp.ext_openssh_hardlink(temporary, path, done) : sftp.rename(temporary, path, done),
-      );
-      return 'created';
-    } catch (error) {
-      // Version 3 has no status of its own for "there already".
-      if (await this.#stat(path)) return 'exists';
-      throw error;
+    const doing = `store ${path}`;
+    const ways = [(done: (error?: Error | null) => void) => sftp.rename(temporary, path, done)];
+    // There are file systems without links below servers that offer them: then by renaming after all.
+    if ((await this.capabilities()).hardLinks) ways.unshift((done) => sftp.ext_openssh_hardlink(temporary, path, done));
+    for (const way of ways) {
+      try {
+        await this.#call<void>(sftp, doing, way);
+        return 'created';
+      } catch (error) {
+        // Version 3 has no status of its own for "there already".
+        if (await this.#stat(path)) return 'exists';
+        if (way === ways.at(-1)) throw error;
+      }
     }
+    throw new HoldfastError('bug', `${this.#where}: there is always a way to ${doing}`);
   }
 
   async #replace(temporary: string, path: string): Promise<'created'> {
@@ -300,11 +328,16 @@ export class SftpBackend implements Backend {
     );
   }
 
-  async #remove(path: string): Promise<void> {
+  /** Resolves to false where there is no such file. */
+  async #remove(path: string): Promise<boolean> {
     const { sftp } = await this.#connected();
-    await this.#call<void>(sftp, `delete ${path}`, (done) => sftp.unlink(path, done)).catch((error: unknown) => {
+    try {
+      await this.#call<void>(sftp, `delete ${path}`, (done) => sftp.unlink(path, done));
+      return true;
+    } catch (error) {
       if (statusOf(error) !== NO_SUCH_FILE) throw error;
-    });
+      return false;
+    }
   }
 
   /** Makes a folder, and those above it: all of them, or down from the backend's own, which must be there. */
@@ -338,16 +371,45 @@ export class SftpBackend implements Backend {
       if (attrs.mtime * 1000 < before) await this.#remove(this.#path(`${TMP}/${filename}`));
   }
 
-  /** The session that is open, or a new one. */
-  async #connected(): Promise<Session> {
-    if (this.#isDisposed) throw new HoldfastError('bug', `${this.#where} is closed`);
-    const current = await this.#session?.catch(() => undefined);
-    if (current && !current.isClosed) return current;
-    if (this.#session === undefined || current?.isClosed) this.#session = openSession(this.#location, this.#where);
-    const opening = this.#session;
-    opening.catch(() => {
-      if (this.#session === opening) this.#session = undefined;
+  /** Work that ends with the signal, also when the server answers no more. What it began goes on to its own end, unheard. */
+  async #until<T>(signal: AbortSignal | undefined, work: () => Promise<T>): Promise<T> {
+    throwIfAborted(signal);
+    if (!signal) return work();
+    const { clock } = this.#options;
+    const began = clock.monotonic();
+    const session = this.#open;
+    const heard = session?.heard();
+    let giveUp = (): void => undefined;
+    const aborted = new Promise<never>((_, reject) => {
+      giveUp = () => {
+        if (session?.heard() === heard && clock.monotonic() - began >= SILENT_MS) session?.end();
+        reject(new HoldfastError('interrupted', 'interrupted', { cause: signal.reason }));
+      };
+      signal.addEventListener('abort', giveUp, { once: true });
     });
+    try {
+      return await Promise.race([work(), aborted]);
+    } finally {
+      signal.removeEventListener('abort', giveUp);
+    }
+  }
+
+  /** The session that is open, or a new one. */
+  #connected(): Promise<Session> {
+    if (this.#isDisposed) return Promise.reject(new HoldfastError('bug', `${this.#where} is closed`));
+    if (this.#session && !this.#open?.isClosed) return this.#session;
+    this.#open = undefined;
+    const opening = openSession(this.#location, this.#where);
+    this.#session = opening;
+    opening.then(
+      (session) => {
+        if (this.#isDisposed) session.end();
+        else if (this.#session === opening) this.#open = session;
+      },
+      () => {
+        if (this.#session === opening) this.#session = undefined;
+      },
+    );
     return opening;
   }
 

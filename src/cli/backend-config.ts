@@ -14,12 +14,14 @@ export interface BackendEntry {
   objectLock?: { mode: 'governance' | 'compliance'; days: number } | undefined;
   key?: string | undefined;
   knownHosts?: string | undefined;
+  upload?: string | undefined;
+  download?: string | undefined;
 }
 
 /** Settings of each kind of backend. */
 const SETTINGS: Readonly<Record<string, readonly (keyof BackendEntry)[]>> = {
-  s3: ['endpoint', 'region', 'pathStyle', 'storageClass', 'sse', 'kmsKey', 'objectLock'],
-  sftp: ['key', 'knownHosts'],
+  s3: ['endpoint', 'region', 'pathStyle', 'storageClass', 'sse', 'kmsKey', 'objectLock', 'upload', 'download'],
+  sftp: ['key', 'knownHosts', 'upload', 'download'],
 };
 
 /** The URL with all settings in its query: what operations are given. */
@@ -37,6 +39,8 @@ export function wholeUrl(entry: BackendEntry, folder: string): string {
     lock: objectLock && `${objectLock.mode}:${objectLock.days}d`,
     key: path(entry.key),
     knownHosts: path(entry.knownHosts),
+    upload: entry.upload,
+    download: entry.download,
   };
   const query = new URLSearchParams();
   for (const [name, value] of Object.entries(settings)) if (value !== undefined) query.set(name, value);

@@ -10,6 +10,7 @@ import type { Seams } from '../operations/seams.ts';
 import type { Progress } from '../progress.ts';
 import type { Config } from './config.ts';
 import { EXIT, type ExitCode } from './exit-codes.ts';
+import { breakerPath } from './context.ts';
 import { sshDefaults } from './ssh.ts';
 import { toJson, writeStdout } from './output.ts';
 import { createProgress, type ProgressDisplay } from './progress.ts';
@@ -59,6 +60,9 @@ export abstract class HoldfastCommand<T extends typeof Command, R> extends Comma
   /** Shows progress on stderr, as far as --quiet and the terminal allow. */
   protected readonly progress: Progress = (event) => this.#display?.report(event);
 
+  /** True for commands that try every backend, whatever earlier runs found out: somebody asked for it. */
+  protected readonly triesAgain: boolean = false;
+
   /** All operands, of commands that take any number. */
   protected operands: readonly string[] = [];
 
@@ -72,7 +76,13 @@ export abstract class HoldfastCommand<T extends typeof Command, R> extends Comma
       progress: this.progress,
       openBackend: async (address, options) => {
         const { openBackend } = await import('../backend/open.ts');
-        return openBackend(address, { ...options, ssh });
+        const { fileBreakerStore, forgetBreaker } = await import('../operations/breaker-file.ts');
+        const breakerOf = (url: string) => {
+          const path = breakerPath(process.env, url);
+          if (this.triesAgain) forgetBreaker(path);
+          return fileBreakerStore(path);
+        };
+        return openBackend(address, { ...options, ssh, breakerOf });
       },
     };
   }

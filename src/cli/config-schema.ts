@@ -48,6 +48,8 @@ export const configSchema = z
             .optional()
             .describe('S3: how long no object can be deleted or replaced; the bucket must have Object Lock.'),
           key: path.optional().describe('SFTP: the private key file; default the SSH agent and the usual files.'),
+          upload: text.optional().describe('S3, SFTP: at most so much a second, for example 2MiB.'),
+          download: text.optional().describe('The same for what is read.'),
           knownHosts: path
             .optional()
             .describe('SFTP: the known_hosts file; default ~/.ssh/known_hosts and the system one.'),

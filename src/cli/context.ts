@@ -2,6 +2,7 @@
 import { homedir } from 'node:os';
 import { isAbsolute, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { sha256Hex } from '../crypto/hash.ts';
 import { HoldfastError } from '../errors.ts';
 import { isEncryptedAgentKey, openAgentKey, parseAgentKey, type SigningKey } from '../identity/agent-key.ts';
 import type { RecoverySource } from '../identity/recovery-text.ts';
@@ -29,6 +30,12 @@ export function localFolders(env: Environment, repository: string): LocalFolders
     return join(given && isAbsolute(given) ? given : join(homedir(), ...usual), 'holdfast', repository);
   };
   return { state: folder('XDG_STATE_HOME', ['.local', 'state']), cache: folder('XDG_CACHE_HOME', ['.cache']) };
+}
+
+/** Where the breaker of a backend is kept: by its address, for several repositories may lie behind one. */
+export function breakerPath(env: Environment, url: string): string {
+  const [place = ''] = url.split('?');
+  return join(localFolders(env, 'breakers').state, `${sha256Hex(Buffer.from(place)).slice(0, 32)}.json`);
 }
 
 /** The folders that hold those of every repository, and what Node compiled. Never part of a snapshot: they change with each run. */

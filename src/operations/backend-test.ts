@@ -33,10 +33,7 @@ export async function testBackend(
   await using backend = await (seams.openBackend ?? openBackend)(address, { clock, random });
   const prefix = `backend-test/${Buffer.from(random.bytes(6)).toString('hex')}`;
   const { checks, latencies, left } = await checkConformance(backend, prefix, { clock, random, signal });
-  const capabilities =
-    'capabilities' in backend && typeof backend.capabilities === 'function'
-      ? await (backend.capabilities as () => Promise<Record<string, boolean>>)()
-      : {};
+  const capabilities = (await backend.capabilities?.()) ?? {};
   return {
     name,
     ok: checks.every(({ ok }) => ok),

@@ -18,6 +18,8 @@ export default class Sync extends HoldfastCommand<typeof Sync, SyncResult> {
     }),
   };
 
+  protected override readonly triesAgain = true;
+
   protected override async work(): Promise<SyncResult> {
     const config = requireSections(await this.loadConfig(), 'agent', 'backends');
     const writerKey = await readWriterKey(config.agent);

@@ -13,6 +13,8 @@ export default class BackendTest extends HoldfastCommand<typeof BackendTest, Bac
   static override examples = ['holdfast backend test cloud'];
   static override args = { name: Args.string({ description: 'The backend, as in the config.', required: true }) };
 
+  protected override readonly triesAgain = true;
+
   protected override async work(): Promise<BackendTestResult> {
     const { backends } = requireSections(await this.loadConfig(), 'backends');
     return testBackend(backends, this.args.name, this.seams);
