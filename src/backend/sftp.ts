@@ -4,7 +4,7 @@
  */
 import type { SFTPWrapper, Stats } from 'ssh2';
 import type { Clock, Random } from '../clock.ts';
-import { HoldfastError, isHoldfastError, messageOf, throwIfAborted } from '../errors.ts';
+import { HoldfastError, throwIfAborted } from '../errors.ts';
 import {
   checkKey,
   checkObject,
@@ -16,6 +16,7 @@ import {
   type ObjectInfo,
   type PutOptions,
 } from './backend.ts';
+import { inPieces, isEndOfFile, NO_SUCH_FILE, request, statusOf, type Start } from './sftp-request.ts';
 import { openSession, type Session, type SftpLocation } from './sftp-session.ts';
 
 interface SftpOptions {
@@ -38,18 +39,11 @@ export type SftpCapabilities = {
 
 type Cancellable = { signal?: AbortSignal | undefined };
 
-/** What every server takes in one request. */
-const PIECE_BYTES = 32 * 1024;
-/** Requests of one object that are under way at once: two megabytes, enough for 100 ms at 20 MB/s. */
-const PIECES_IN_FLIGHT = 64;
 const FOLDERS_IN_FLIGHT = 16;
 const TMP = 'tmp';
 const ABANDONED_MS = 24 * 60 * 60 * 1000;
 /** A connection from which nothing came for so long while a call was given up is taken for dead. */
 const SILENT_MS = 5_000;
-/** SFTP's status codes (draft-ietf-secsh-filexfer-02, 7). */
-const NO_SUCH_FILE = 2;
-const PERMISSION_DENIED = 3;
 const FOLDER_MODE = 0o700;
 const FILE_MODE = 0o600;
 const TYPE_BITS = 0o170000;
@@ -413,39 +407,8 @@ export class SftpBackend implements Backend {
     return opening;
   }
 
-  /** One request, and an error of ours of what it fails with, also when the connection is lost before the answer. */
-  #call<T>(
-    sftp: SFTPWrapper,
-    doing: string,
-    start: (done: (error?: Error | null, value?: T) => void) => unknown,
-  ): Promise<T> {
-    return new Promise<T>((resolve, reject) => {
-      const lost = () => finish(new Error('the connection was lost'));
-      const finish = (error?: Error | null, value?: T) => {
-        sftp.off('close', lost);
-        if (error) reject(this.#failed(doing, error));
-        else resolve(value as T);
-      };
-      sftp.once('close', lost);
-      try {
-        start(finish);
-      } catch (error) {
-        finish(error instanceof Error ? error : new Error(messageOf(error)));
-      }
-    });
-  }
-
-  #failed(doing: string, error: Error): HoldfastError {
-    const status = statusOf(error);
-    const isPermanent = status === NO_SUCH_FILE || status === PERMISSION_DENIED;
-    return new HoldfastError('backend_unavailable', `${this.#where} cannot ${doing}: ${messageOf(error)}`, {
-      hint:
-        status === PERMISSION_DENIED
-          ? 'The user may not do this there: check owner and mode of the folder.'
-          : 'Try again; if it stays so, look at the server: its log, and whether the disk is full.',
-      retryable: !isPermanent,
-      cause: error,
-    });
+  #call<T>(sftp: SFTPWrapper, doing: string, start: Start<T>): Promise<T> {
+    return request(sftp, start, `${this.#where} cannot ${doing}`);
   }
 
   #brokeOff(key: string, at: number, length: number): HoldfastError {
@@ -463,38 +426,6 @@ export class SftpBackend implements Backend {
     const { path } = this.#location;
     return path === '' ? key : `${path}/${key}`;
   }
-}
-
-/** Work for each piece of so many bytes, several at once; no piece is begun after one has failed. */
-async function inPieces(bytes: number, work: (at: number, end: number) => Promise<void>): Promise<void> {
-  let next = 0;
-  let isFailed = false;
-  const lane = async (): Promise<void> => {
-    while (next < bytes && !isFailed) {
-      const at = next;
-      next = Math.min(bytes, at + PIECE_BYTES);
-      try {
-        await work(at, next);
-      } catch (error) {
-        isFailed = true;
-        throw error;
-      }
-    }
-  };
-  const lanes = Math.min(PIECES_IN_FLIGHT, Math.ceil(bytes / PIECE_BYTES));
-  for (const end of await Promise.allSettled(Array.from({ length: lanes }, lane)))
-    if (end.status === 'rejected') throw end.reason;
-}
-
-function statusOf(error: unknown): number | undefined {
-  const inner = isHoldfastError(error) ? error.cause : error;
-  return inner instanceof Error && 'code' in inner && typeof inner.code === 'number' ? inner.code : undefined;
-}
-
-const END_OF_FILE = 1;
-
-function isEndOfFile(error: unknown): boolean {
-  return statusOf(error) === END_OF_FILE;
 }
 
 function ignore(): void {

@@ -17,8 +17,10 @@ export interface SnapshotRow {
   files: number;
   bytes: number;
   tags: string[];
-  /** Names of the backends that hold it. */
+  /** Names of the backends that hold it: on these it is committed. */
   backends: string[];
+  /** Names of those that hold all packs and indexes there are, and so what it needs, but not (yet) the snapshot itself. */
+  prepared: string[];
 }
 
 /** Every snapshot that verifies, newest last; what does not verify, or is missing from the chain, is a warning. */
@@ -41,6 +43,13 @@ export async function listSnapshots(
       incomplete: true,
     });
   }
+  const isEverywhere = snapshots.every(({ backends }) => backends.length === mirror.live().length);
+  const whole = isEverywhere ? [] : await repository.holdersOfAllData(seams.signal);
+  const inOrder = (names: readonly string[]) =>
+    mirror
+      .states()
+      .map(({ name }) => name)
+      .filter((name) => names.includes(name));
   const rows = snapshots.map(({ id, record, backends }) => ({
     id,
     seq: record.seq,
@@ -50,10 +59,8 @@ export async function listSnapshots(
     files: record.counts.files,
     bytes: record.counts.bytes,
     tags: record.tags,
-    backends: mirror
-      .states()
-      .map(({ name }) => name)
-      .filter((name) => backends.includes(name)),
+    backends: inOrder(backends),
+    prepared: inOrder(whole.filter((name) => !backends.includes(name))),
   }));
   return { snapshots: rows, warnings: [...warnings, ...mishapWarnings(mirror), ...failedBackendWarnings(mirror)] };
 }

@@ -108,7 +108,13 @@ export async function createRepository(mirror: Mirror, options: NewRepository): 
     recovery: recoveryKey,
   };
   const plain = signRecord(record, REPOSITORY_TYPE, [agent, recovery]);
-  if ((await mirror.put(REPOSITORY_KEY, plain, { ifAbsent: true, signal })) === 'exists') {
+  // 'exists' may also be said of our own bytes, when the answer to a first try was lost.
+  const isOurs = async () => {
+    for (const { backend } of mirror.live())
+      if (!Buffer.from(await backend.get(REPOSITORY_KEY, undefined, { signal })).equals(plain)) return false;
+    return true;
+  };
+  if ((await mirror.put(REPOSITORY_KEY, plain, { ifAbsent: true, signal })) === 'exists' && !(await isOurs())) {
     throw new HoldfastError('exists', 'another run made a repository on these backends at the same moment', {
       hint: 'Find out which agent it belongs to, or clear the backends and start again.',
     });

@@ -112,6 +112,20 @@ export class Repository {
     return found;
   }
 
+  /** Names of the backends that have every pack and index that any of them has. */
+  async holdersOfAllData(signal?: AbortSignal): Promise<string[]> {
+    const listings = await Promise.all(
+      this.mirror.live().map(async ({ name, backend }) => {
+        const keys = new Set<string>();
+        for (const prefix of ['packs/', 'index/'])
+          for await (const { key } of backend.list(prefix, { signal })) if (parseKey(key)) keys.add(key);
+        return { name, keys };
+      }),
+    );
+    const all = new Set(listings.flatMap(({ keys }) => [...keys]));
+    return listings.filter(({ keys }) => keys.size === all.size).map(({ name }) => name);
+  }
+
   /**
    * Every snapshot that can be opened and verified, oldest first, and the problems of those that cannot.
    */
