@@ -22,6 +22,7 @@ export const PACKAGES = [
   [/^(node:)?crypto$/, 'crypto', ['clock.ts', 'backend/s3.ts', 'backend/known-hosts.ts']],
   [/^(@noble\/|@scure\/bip39|age-encryption|bcrypt-pbkdf)/, 'crypto', []],
   [/^(@zxcvbn-ts\/|pdfkit|qr$)/, 'identity', []],
+  [/^(@aws-sdk\/|@smithy\/|ssh2$)/, 'backend', []],
   [/^@oclif\//, 'cli', []],
   [/^(node:)?(process|tty)(\/|$)/, 'cli', []],
   [/^(node:)?(timers|perf_hooks)(\/|$)/, '', ['clock.ts']],
