@@ -35,9 +35,9 @@ writeJson('oclif.manifest.json', plugin.manifest);
  */
 async function bundleProgram() {
   const program = { main: 'dist/cli/main.js', commands: 'dist/cli/commands/index.js' };
-  // koffi is a native addon. pdfkit reads the metrics of its fonts from files beside its own. oclif asks for the other two, if they are there,
+  // koffi is a native addon, and ssh2 looks for parts of its own that may be. pdfkit reads the metrics of its fonts from files beside its own. oclif asks for the other two, if they are there,
   // to run plugins written in TypeScript.
-  const external = [/^node:/, 'koffi', 'pdfkit', 'typescript', 'ts-node'];
+  const external = [/^node:/, 'koffi', 'pdfkit', 'ssh2', 'typescript', 'ts-node'];
   const bundle = await rolldown({ input: program, platform: 'node', external, onLog: refuseUnresolved });
   const { output } = await bundle.write({ dir: 'dist/program', format: 'esm', chunkFileNames: '[name]-[hash].js' });
   await bundle.close();
