@@ -53,6 +53,13 @@ export interface PutOptions {
   signal?: AbortSignal | undefined;
 }
 
+export interface ObjectLock {
+  /** Days from the writing of an object, or from `extend`, in which nobody can delete it. */
+  days: number;
+  /** Rejects with `not_found` when the key is absent. A time that is longer already stays. */
+  extend(key: string, options?: { signal?: AbortSignal | undefined }): Promise<void>;
+}
+
 export interface Backend extends AsyncDisposable {
   /** What the storage itself is called, where that can be known: one place under two names does not hold two copies. */
   readonly place?: string;
@@ -61,6 +68,8 @@ export interface Backend extends AsyncDisposable {
   head(key: string, options?: { signal?: AbortSignal | undefined }): Promise<{ size: number } | undefined>;
   list(prefix: string, options?: { signal?: AbortSignal | undefined }): AsyncIterable<ObjectInfo>;
   delete(key: string, options?: { signal?: AbortSignal | undefined }): Promise<void>;
+  /** Where objects are locked against deletion for a time: how long, and setting one's time anew, counted from now. */
+  lock?: ObjectLock;
   /** What the storage turned out to offer besides, by name; absent where there is nothing to tell. */
   capabilities?(): Promise<Readonly<Record<string, boolean>>>;
 }

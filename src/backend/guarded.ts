@@ -215,8 +215,18 @@ function underGuard(backend: Backend, { name, upload, download }: GuardOptions, 
     };
   }
 
+  const { lock } = backend;
   return {
     ...(backend.place === undefined ? {} : { place: backend.place }),
+    ...(lock === undefined
+      ? {}
+      : {
+          lock: {
+            days: lock.days,
+            extend: (key: string, { signal }: Cancellable = {}) =>
+              run({ doing: `extend the lock of ${key}`, make: (stop) => lock.extend(key, { signal: stop }), signal }),
+          },
+        }),
     ...(backend.capabilities === undefined
       ? {}
       : {

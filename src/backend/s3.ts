@@ -22,6 +22,7 @@ import {
   type Backend,
   type ByteRange,
   type ObjectInfo,
+  type ObjectLock,
   type PutOptions,
 } from './backend.ts';
 import { codeOf, isPreconditionFailed, statusOf, translated } from './s3-errors.ts';
@@ -117,6 +118,7 @@ type Cancellable = { signal?: AbortSignal | undefined };
 
 export class S3Backend implements Backend {
   readonly place: string;
+  readonly lock?: ObjectLock;
   readonly #sdk: Sdk;
   readonly #client: S3Client;
   readonly #location: S3Location;
@@ -129,6 +131,38 @@ export class S3Backend implements Backend {
     this.#location = location;
     this.#options = options;
     this.place = `s3:${location.endpoint ?? `aws:${location.region ?? ''}`}/${location.bucket}/${location.prefix}`;
+    const { objectLock } = location;
+    if (objectLock)
+      this.lock = {
+        days: objectLock.days,
+        extend: (key, { signal } = {}) => this.#extendLock(key, objectLock, signal),
+      };
+  }
+
+  async #extendLock(
+    key: string,
+    { mode, days }: NonNullable<S3Location['objectLock']>,
+    signal?: AbortSignal,
+  ): Promise<void> {
+    checkKey(key);
+    try {
+      await this.#send(`extend the lock of ${key}`, signal, (options) =>
+        this.#client.send(
+          new this.#sdk.PutObjectRetentionCommand({
+            Bucket: this.#location.bucket,
+            Key: this.#key(key),
+            Retention: {
+              Mode: mode.toUpperCase() as ObjectLockMode,
+              RetainUntilDate: new Date(this.#options.now() + days * DAY_MS),
+            },
+          }),
+          options,
+        ),
+      );
+    } catch (error) {
+      if (codeOf(error) === 'NoSuchKey') throw objectNotFound(key, this.#where);
+      throw error;
+    }
   }
 
   /** Asks for the bucket. */

@@ -1,7 +1,7 @@
 /** A connection to an SFTP server, made when it is needed and again after it was lost. */
 import { connect } from 'node:net';
 import { readFile } from 'node:fs/promises';
-import type { ConnectConfig, SFTPWrapper } from 'ssh2';
+import type { ConnectConfig, SFTPWrapper, utils } from 'ssh2';
 import { HoldfastError, isHoldfastError, messageOf, systemErrorCode } from '../errors.ts';
 import { hostKeyFingerprint, hostKeyType, knownKeys } from './known-hosts.ts';
 
@@ -37,10 +37,10 @@ export interface Session {
  * the message), or it accepts none of the keys.
  */
 export async function openSession(location: SftpLocation, where: string): Promise<Session> {
-  const { Client: SshClient } = (await import('ssh2')).default;
+  const { Client: SshClient, utils } = (await import('ssh2')).default;
   const { host, port, user } = location;
   const known = (await readAll(location.knownHostsFiles)).flatMap((text) => knownKeys(text, host, port));
-  const privateKeys = await readKeys(location, where);
+  const { keys, unusable } = await readKeys(location, where, utils.parseKey);
   const client = new SshClient();
   let refusal: HoldfastError | undefined;
   const types = [...new Set(known.filter(({ isRevoked }) => !isRevoked).map(({ type }) => type))];
@@ -59,7 +59,7 @@ export async function openSession(location: SftpLocation, where: string): Promis
     },
     // A server with keys of several types must show one that is known.
     ...(offered.length > 0 ? { algorithms: { serverHostKey: offered as never } } : {}),
-    authHandler: authMethods(location, privateKeys) as never,
+    authHandler: authMethods(location, keys) as never,
   };
   try {
     await new Promise<void>((resolve, reject) => {
@@ -88,7 +88,7 @@ export async function openSession(location: SftpLocation, where: string): Promis
     return session;
   } catch (error) {
     client.destroy();
-    throw refusal ?? connectError(error, location, where);
+    throw refusal ?? connectError(error, location, where, unusable);
   }
 }
 
@@ -111,19 +111,29 @@ async function readAll(files: readonly string[]): Promise<string[]> {
   return texts;
 }
 
-async function readKeys({ keyFiles, agentSocket }: SftpLocation, where: string): Promise<Uint8Array[]> {
+/** The keys in the files that are there, and of those that are not to be used, why. */
+async function readKeys(
+  { keyFiles, agentSocket }: SftpLocation,
+  where: string,
+  parseKey: (typeof utils)['parseKey'],
+): Promise<{ keys: Uint8Array[]; unusable: string[] }> {
   const keys: Uint8Array[] = [];
+  const unusable: string[] = [];
   for (const file of keyFiles) {
     try {
-      keys.push(await readFile(file));
+      const key = await readFile(file);
+      const parsed = parseKey(key);
+      if (!(parsed instanceof Error)) keys.push(key);
+      else
+        unusable.push(`${file} ${/passphrase/i.test(parsed.message) ? 'is under a passphrase' : 'is no private key'}`);
     } catch (error) {
-      if (systemErrorCode(error) !== 'ENOENT')
-        throw new HoldfastError('backend_unavailable', `${where}: cannot read the key ${file}: ${messageOf(error)}`);
+      if (systemErrorCode(error) !== 'ENOENT') unusable.push(`${file} cannot be read: ${messageOf(error)}`);
     }
   }
-  if (keys.length > 0 || agentSocket !== undefined) return keys;
-  throw new HoldfastError('backend_unavailable', `${where}: there is no SSH key to log in with`, {
-    hint: `Name one with \`key:\` in the config, or start an SSH agent. Looked for: ${keyFiles.join(', ')}.`,
+  if (keys.length > 0 || agentSocket !== undefined) return { keys, unusable };
+  const why = unusable.length > 0 ? `: ${unusable.join(', ')}` : '';
+  throw new HoldfastError('backend_unavailable', `${where}: there is no SSH key to log in with${why}`, {
+    hint: `Name one with \`key:\` in the config, or start an SSH agent and give it the key with ssh-add. Looked for: ${keyFiles.join(', ')}.`,
   });
 }
 
@@ -155,14 +165,23 @@ function hostKeyRefusal(
   );
 }
 
-function connectError(error: unknown, { host, port, user }: SftpLocation, where: string): HoldfastError {
+function connectError(
+  error: unknown,
+  { host, port, user }: SftpLocation,
+  where: string,
+  unusable: readonly string[],
+): HoldfastError {
   if (isHoldfastError(error)) return error;
   const level = error instanceof Error && 'level' in error ? error.level : undefined;
   if (level === 'client-authentication') {
-    return new HoldfastError('backend_unavailable', `${where}: ${host} lets ${user} in with none of the keys`, {
-      hint: 'Put the public key into the authorized_keys of the user there, or name another key with `key:`.',
-      cause: error,
-    });
+    return new HoldfastError(
+      'backend_unavailable',
+      `${where}: ${host} lets ${user} in with none of the keys${unusable.map((why) => `; ${why}`).join('')}`,
+      {
+        hint: 'Put the public key into the authorized_keys of the user there, or name another key with `key:`.',
+        cause: error,
+      },
+    );
   }
   if (messageOf(error).includes('no matching host key format')) {
     return new HoldfastError(

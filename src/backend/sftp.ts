@@ -97,7 +97,15 @@ export class SftpBackend implements Backend {
     { ifAbsent = false, signal }: PutOptions = {},
   ): Promise<'created' | 'exists'> {
     checkObject(key, bytes);
-    return this.#until(signal, () => this.#put(key, bytes, ifAbsent, signal));
+    return this.#until(signal, async () => {
+      try {
+        return await this.#put(key, bytes, ifAbsent, signal);
+      } catch (error) {
+        if (statusOf(error) !== NO_SUCH_FILE || this.#folders.size === 0) throw error;
+        this.#folders.clear(); // somebody took one away
+        return this.#put(key, bytes, ifAbsent, signal);
+      }
+    });
   }
 
   async #put(
@@ -116,9 +124,6 @@ export class SftpBackend implements Backend {
       await this.#write(temporary, bytes, signal);
       throwIfAborted(signal);
       return ifAbsent ? await this.#publish(temporary, path) : await this.#replace(temporary, path);
-    } catch (error) {
-      if (statusOf(error) === NO_SUCH_FILE) this.#folders.clear(); // somebody took one away
-      throw error;
     } finally {
       await this.#remove(temporary).catch(() => undefined); // abandoned, and cleaned away some day
     }

@@ -36,7 +36,7 @@ export async function testBackend(
   const capabilities = (await backend.capabilities?.()) ?? {};
   return {
     name,
-    ok: checks.every(({ ok }) => ok),
+    ok: checks.every(({ ok, required }) => ok || !required),
     checks,
     capabilities,
     latencies,

@@ -73,8 +73,7 @@ export function seen(log: KeyLog): SeenEntry {
 
 /** Remembers the log as this host has seen it, or made it. */
 export function rememberLog(folders: LocalFolders, log: KeyLog): void {
-  const memory = readLocalState(folders);
-  writeLocalState(folders, { last: memory?.last ?? null, backends: memory?.backends ?? [], keys: seen(log) });
+  writeLocalState(folders, { keys: seen(log) });
 }
 
 /**

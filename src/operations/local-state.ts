@@ -35,6 +35,8 @@ export interface LocalState {
   backends: string[];
   /** The newest entry of the identity log that this host has seen. */
   keys?: SeenEntry | undefined;
+  /** When the locks of all objects of a backend were last set anew, by its name; milliseconds since the Unix epoch. */
+  locked?: Readonly<Record<string, number>> | undefined;
 }
 
 export interface SeenEntry {
@@ -51,15 +53,23 @@ export function readLocalState(folders: LocalFolders): LocalState | undefined {
     const { last, backends } = value;
     if (!Array.isArray(backends) || !backends.every((name) => typeof name === 'string')) return undefined;
     const keys = 'keys' in value ? seenEntry(value.keys) : undefined;
-    if (last === null) return { last, backends, keys };
+    const locked = 'locked' in value ? timesIn(value.locked) : undefined;
+    if (last === null) return { last, backends, keys, locked };
     if (typeof last !== 'object' || !('id' in last) || !('seq' in last)) return undefined;
     const { id, seq } = last;
     if (typeof id !== 'string' || !/^[0-9a-f]{64}$/.test(id) || typeof seq !== 'number' || !Number.isSafeInteger(seq))
       return undefined;
-    return { last: { id: id as SnapshotId, seq }, backends, keys };
+    return { last: { id: id as SnapshotId, seq }, backends, keys, locked };
   } catch {
     return undefined; // then only what the backends say is known
   }
+}
+
+function timesIn(value: unknown): Record<string, number> | undefined {
+  if (typeof value !== 'object' || value === null) return undefined;
+  return Object.fromEntries(
+    Object.entries(value).filter((entry): entry is [string, number] => typeof entry[1] === 'number'),
+  );
 }
 
 function seenEntry(value: unknown): SeenEntry | undefined {
@@ -71,8 +81,9 @@ function seenEntry(value: unknown): SeenEntry | undefined {
     : undefined;
 }
 
-/** @returns false when it cannot be written: the snapshot is safe all the same, and only the next run's look back suffers. */
-export function writeLocalState(folders: LocalFolders, state: LocalState): boolean {
+/** Remembers what is given, beside what is remembered. @returns false when it cannot be written: the snapshot is safe all the same, and only the next run's look back suffers. */
+export function writeLocalState(folders: LocalFolders, changes: Partial<LocalState>): boolean {
+  const state: LocalState = { last: null, backends: [], ...readLocalState(folders), ...changes };
   try {
     mkdirSync(folders.state, { recursive: true, mode: 0o700 });
     replaceFile(join(folders.state, 'state.json'), `${JSON.stringify(state)}\n`, { durable: true });

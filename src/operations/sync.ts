@@ -7,6 +7,7 @@ import { openMirror, type BackendAddress } from './backends.ts';
 import { checkLogIsComplete, seen } from './continuity.ts';
 import { readLocalState, writeLocalState, type LocalFolders } from './local-state.ts';
 import { takeLock } from './lock.ts';
+import { extendLocks } from './locks.ts';
 import { secondsSince, type Seams } from './seams.ts';
 
 export interface SyncOptions {
@@ -24,6 +25,8 @@ export interface SyncResult {
     state: 'level' | 'failed';
     objects: number;
     bytes: number;
+    /** Objects whose lock was set anew, see `extendLocks`. */
+    extended: number;
     error?: { code: string; message: string; hint?: string };
   }[];
   seconds: number;
@@ -85,7 +88,7 @@ export async function sync(options: SyncOptions, seams: Seams): Promise<SyncResu
   const levelling = await level(repository, { fresh, signal });
   for (const { backend } of fresh) await backend[Symbol.asyncDispose]();
   const results = new Map(levelling.results.map((result) => [result.name, result]));
-  const backends = options.backends.map(({ name }): SyncResult['backends'][number] => {
+  const backends = options.backends.map(({ name }): Outcome => {
     const result = results.get(name);
     const error = result?.error ?? refused.get(name) ?? notWhole(name, result?.skipped ?? []);
     const copied = { objects: result?.objects ?? 0, bytes: result?.bytes ?? 0 };
@@ -99,11 +102,25 @@ export async function sync(options: SyncOptions, seams: Seams): Promise<SyncResu
   });
   const levelled = backends.filter(({ state }) => state === 'level').map(({ name }) => name);
   writeLocalState(options.folders, {
-    last: remembered?.last ?? null,
     backends: [...new Set([...(remembered?.backends ?? []), ...levelled])],
     keys: seen(repository.log),
   });
-  return { backends, seconds: secondsSince(seams.clock, started), complete: levelled.length === backends.length };
+  const locks = await extendLocks(repository, options.folders, seams);
+  for (const [name, problem] of locks.failed) failBackend(backends, name, problem);
+  return {
+    backends: backends.map((backend) => ({ ...backend, extended: locks.extended.get(backend.name) ?? 0 })),
+    seconds: secondsSince(seams.clock, started),
+    complete: backends.every(({ state }) => state === 'level'),
+  };
+}
+
+type Outcome = Omit<SyncResult['backends'][number], 'extended'>;
+
+function failBackend(backends: Outcome[], name: string, { code, message, hint }: HoldfastError): void {
+  const backend = backends.find((one) => one.name === name);
+  if (!backend || backend.error) return;
+  backend.state = 'failed';
+  backend.error = { code, message, ...(hint === undefined ? {} : { hint }) };
 }
 
 function notWhole(name: string, skipped: readonly string[]): HoldfastError | undefined {

@@ -25,9 +25,9 @@ export default class BackendTest extends HoldfastCommand<typeof BackendTest, Bac
   }
 
   protected override text({ name, ok, checks, capabilities, latencies, left }: BackendTestResult): string {
-    const rows = checks.map(({ line, title, ok: good, problem, milliseconds }) => [
+    const rows = checks.map(({ line, title, required, ok: good, problem, milliseconds }) => [
       String(line),
-      good ? 'ok' : 'FAILED',
+      good ? 'ok' : required ? 'FAILED' : 'missing',
       `${milliseconds} ms`,
       problem === null ? title : `${title}: ${problem}`,
     ]);

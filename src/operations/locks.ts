@@ -1,0 +1,45 @@
+/** Keeping locked objects locked: what is still referenced must not become deletable because it is old. */
+import { HoldfastError, isHoldfastError } from '../errors.ts';
+import { drain } from '../drain.ts';
+import { parseKey, type Repository } from '../repository/repository.ts';
+import { readLocalState, writeLocalState, type LocalFolders } from './local-state.ts';
+import type { Seams } from './seams.ts';
+
+const DAY_MS = 24 * 60 * 60 * 1000;
+/** Requests under way at once: one for each object. */
+const LANES = 16;
+
+export interface ExtendedLocks {
+  /** Objects whose time was set anew, by name of the backend. */
+  extended: ReadonlyMap<string, number>;
+  failed: ReadonlyMap<string, HoldfastError>;
+}
+
+/**
+ * On backends with a lock, sets the time of every object anew, when half of it may be over since that was last done. (Nothing is deleted yet: every
+ * object of the repository is still referenced.) What this host does not remember it does again.
+ */
+export async function extendLocks(repository: Repository, folders: LocalFolders, seams: Seams): Promise<ExtendedLocks> {
+  const extended = new Map<string, number>();
+  const failed = new Map<string, HoldfastError>();
+  const { clock, signal } = seams;
+  for (const { name, backend } of repository.mirror.live()) {
+    const { lock } = backend;
+    const nowMs = clock.now();
+    const memory = readLocalState(folders);
+    const lastMs = memory?.locked?.[name];
+    if (!lock || (lastMs !== undefined && nowMs - lastMs < (lock.days * DAY_MS) / 2)) continue;
+    try {
+      const keys: string[] = [];
+      for await (const { key } of backend.list('', { signal })) if (parseKey(key)) keys.push(key);
+      const count = keys.length;
+      await drain(keys, LANES, (key) => lock.extend(key, { signal }));
+      extended.set(name, count);
+      writeLocalState(folders, { locked: { ...memory?.locked, [name]: nowMs } });
+    } catch (error) {
+      if (!isHoldfastError(error) || error.code === 'interrupted' || error.code === 'bug') throw error;
+      failed.set(name, error);
+    }
+  }
+  return { extended, failed };
+}
