@@ -280,6 +280,35 @@ describe('a config that is written', () => {
   });
 });
 
+describe('backends', () => {
+  const backends = (yaml: string) => load(`backends:\n${yaml}`).then((config) => config.backends);
+
+  it('take settings beside the URL as if they stood in its query', async () => {
+    expect(
+      await backends(`  cloud: {url: "s3://b/p", endpoint: "https://s3.example.org", region: eu, pathStyle: false, storageClass: STANDARD_IA, sse: "aws:kms", kmsKey: k, objectLock: {mode: governance, days: 30}, upload: 2MiB}
+  ship: {url: "sftp://u@h:22/p", key: id, knownHosts: /etc/known}
+  more: {url: "s3://c?region=x", endpoint: "http://127.0.0.1:1"}
+`),
+    ).toEqual([
+      {
+        name: 'cloud',
+        url: 's3://b/p?endpoint=https://s3.example.org&region=eu&pathStyle=false&storageClass=STANDARD_IA&sse=aws:kms&kmsKey=k&lock=governance:30d&upload=2MiB',
+      },
+      { name: 'ship', url: `sftp://u@h:22/p?key=${join(folder, 'id')}&knownHosts=/etc/known` },
+      { name: 'more', url: 's3://c?region=x&endpoint=http://127.0.0.1:1' },
+    ]);
+  });
+
+  it.each([
+    ['a: {url: "file:///x", region: eu}', 'a.region'],
+    ['a: {url: "sftp://u@h/x", storageClass: X}', 'a.storageClass'],
+    ['a: {url: "s3://b/x", key: id}', 'a.key'],
+    ['a: {url: "s3://b/x", region: eu}\n  b: {url: "s3://b/x/"}', 'same place'],
+  ])('refuse %j', async (yaml, problem) => {
+    await expect(backends(`  ${yaml}\n`)).rejects.toThrow(problem);
+  });
+});
+
 describe('the config of a recovered agent', () => {
   const fresh = {
     handle: 'ada',
