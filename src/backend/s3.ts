@@ -3,6 +3,7 @@
  * table is in docs/backends.md. Retries and deadlines are those of the decorator around it (guarded.ts); here every call is made once.
  */
 import { createHash } from 'node:crypto';
+import type * as S3 from '@aws-sdk/client-s3';
 import type {
   GetObjectCommandOutput,
   ListMultipartUploadsCommandInput,
@@ -113,7 +114,7 @@ function silent(): void {
   // the SDK's remarks are for its developers
 }
 
-type Sdk = typeof import('@aws-sdk/client-s3');
+type Sdk = typeof S3;
 type Cancellable = { signal?: AbortSignal | undefined };
 
 export class S3Backend implements Backend {

@@ -59,7 +59,7 @@ export async function openSession(location: SftpLocation, where: string): Promis
     },
     // A server with keys of several types must show one that is known.
     ...(offered.length > 0 ? { algorithms: { serverHostKey: offered as never } } : {}),
-    authHandler: authMethods(location, keys) as never,
+    authHandler: authMethods(location, keys),
   };
   try {
     await new Promise<void>((resolve, reject) => {

@@ -1,5 +1,5 @@
 /** Keeping locked objects locked: what is still referenced must not become deletable because it is old. */
-import { HoldfastError, isHoldfastError } from '../errors.ts';
+import { isHoldfastError, type HoldfastError } from '../errors.ts';
 import { drain } from '../drain.ts';
 import { parseKey, type Repository } from '../repository/repository.ts';
 import { readLocalState, writeLocalState, type LocalFolders } from './local-state.ts';

@@ -1,5 +1,5 @@
 /** Healing: an object that one backend gave damaged, or not at all, is stored there again from another that has it whole. */
-import { HoldfastError, isHoldfastError } from '../errors.ts';
+import { isHoldfastError, type HoldfastError } from '../errors.ts';
 import type { Mishap } from '../backend/mirror.ts';
 import { checkStored } from './level.ts';
 import { parseKey } from './object-name.ts';
