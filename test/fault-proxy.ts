@@ -63,6 +63,8 @@ interface Aim {
 export class FaultProxy implements AsyncDisposable {
   readonly host = '127.0.0.1';
   port = 0;
+  /** Connections that clients made so far. */
+  accepted = 0;
   readonly #server: Server;
   readonly #sockets: Set<Socket>;
   readonly #plan: Planned[];
@@ -71,6 +73,7 @@ export class FaultProxy implements AsyncDisposable {
     this.#server = server;
     this.#sockets = sockets;
     this.#plan = plan;
+    server.on('connection', () => this.accepted++);
   }
 
   async start(): Promise<this> {

@@ -17,7 +17,7 @@ export function knownKeys(text: string, host: string, port: number): KnownHostKe
     if (fields[0] === undefined || fields[0] === '' || fields[0].startsWith('#')) return [];
     const marker = fields[0].startsWith('@') ? fields.shift() : undefined;
     const [names = '', type = '', base64 = ''] = fields;
-    if (marker === '@cert-authority' || !matches(names, name)) return [];
+    if (marker === '@cert-authority' || base64 === '' || !matches(names, name)) return [];
     return [{ type, blob: Buffer.from(base64, 'base64'), isRevoked: marker === '@revoked' }];
   });
 }

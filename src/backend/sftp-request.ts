@@ -14,6 +14,14 @@ const PERMISSION_DENIED = 3;
 /** Begins a request that calls back. */
 export type Start<T> = (done: (error?: Error | null, value?: T) => void) => unknown;
 
+const closed = new WeakSet<SFTPWrapper>();
+
+/** To be called of a session before any request is made of it. */
+export function watch(sftp: SFTPWrapper): void {
+  sftp.setMaxListeners(0); // each request under way listens for the end
+  sftp.once('close', () => closed.add(sftp));
+}
+
 /** One request, and an error of ours of what it fails with, also when the connection is lost before the answer. `failing` begins its message. */
 export function request<T>(sftp: SFTPWrapper, start: Start<T>, failing: string): Promise<T> {
   return new Promise<T>((resolve, reject) => {
@@ -23,6 +31,7 @@ export function request<T>(sftp: SFTPWrapper, start: Start<T>, failing: string):
       if (error) reject(failed(failing, error));
       else resolve(value as T);
     };
+    if (closed.has(sftp)) return lost(); // what is asked of it now is never answered
     sftp.once('close', lost);
     try {
       start(finish);

@@ -4,6 +4,7 @@ import { readFile } from 'node:fs/promises';
 import type { ConnectConfig, SFTPWrapper, utils } from 'ssh2';
 import { HoldfastError, isHoldfastError, messageOf, systemErrorCode } from '../errors.ts';
 import { hostKeyFingerprint, hostKeyType, knownKeys } from './known-hosts.ts';
+import { watch } from './sftp-request.ts';
 
 export interface SftpLocation {
   host: string;
@@ -72,6 +73,7 @@ export async function openSession(location: SftpLocation, where: string): Promis
       client.sftp((error, opened) => (error ? reject(error) : resolve(opened))),
     );
     sftp.setMaxListeners(0); // one for each request under way
+    watch(sftp);
     const session: Session = {
       sftp,
       isClosed: false,
@@ -84,7 +86,6 @@ export async function openSession(location: SftpLocation, where: string): Promis
     };
     client.once('close', () => (session.isClosed = true));
     sftp.once('close', () => (session.isClosed = true));
-    sftp.setMaxListeners(0); // each request under way listens for the end
     return session;
   } catch (error) {
     client.destroy();

@@ -255,6 +255,7 @@ export class SftpBackend implements Backend {
         await this.#call<void>(sftp, doing, way);
         return 'created';
       } catch (error) {
+        if (statusOf(error) === undefined) throw error; // no answer: it may be our own that is there now
         // Version 3 has no status of its own for "there already".
         if (await this.#stat(path)) return 'exists';
         if (way === ways.at(-1)) throw error;

@@ -4,9 +4,9 @@ import { inject } from 'vitest';
 import { startCeph, startSshd, type Programs, type Running, type S3Server, type SftpServer } from './servers.ts';
 
 /** A server shared with other test files, and how to start one that may be killed. */
-export interface Shared<Server> {
+export interface Shared<Server, Options extends unknown[] = []> {
   server: Server;
-  startOwn: () => Promise<Server & Running & AsyncDisposable>;
+  startOwn: (...options: Options) => Promise<Server & Running & AsyncDisposable>;
 }
 
 /**
@@ -18,10 +18,10 @@ export async function s3Server(suite: string): Promise<Shared<S3Server> | undefi
   return found && { server: found.server, startOwn: () => disposable(startCeph(found.programs)) };
 }
 
-/** OpenSSH's SFTP server; as `s3Server`. */
-export async function sftpServer(suite: string): Promise<Shared<SftpServer> | undefined> {
+/** OpenSSH's SFTP server; as `s3Server`. Own ones take flags of `internal-sftp`. */
+export async function sftpServer(suite: string): Promise<Shared<SftpServer, string[]> | undefined> {
   const found = await ask<SftpServer>('sftp', suite);
-  return found && { server: found.server, startOwn: () => disposable(startSshd(found.programs)) };
+  return found && { server: found.server, startOwn: (...flags) => disposable(startSshd(found.programs, flags)) };
 }
 
 async function disposable<Server extends Running>(starting: Promise<Server>): Promise<Server & AsyncDisposable> {

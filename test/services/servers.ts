@@ -100,10 +100,10 @@ export async function startCeph({ root, title }: Programs): Promise<S3Server & R
   };
 }
 
-/** Starts one of its own for the caller, in a tenth of a second. */
-export async function startSshd({ root }: Programs): Promise<SftpServer & Running> {
+/** Starts one of its own for the caller, in a tenth of a second. `flags` are those of `internal-sftp`, e.g. `-P hardlink`. */
+export async function startSshd({ root }: Programs, flags: readonly string[] = []): Promise<SftpServer & Running> {
   const [port = 0] = await freePorts(1);
-  const { state, control } = await start('sshd.sh', root, [String(port)]);
+  const { state, control } = await start('sshd.sh', root, [String(port), ...flags]);
   const knownHostsFile = join(state, 'known_hosts');
   await run('sh', [
     '-c',

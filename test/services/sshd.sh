@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# sshd.sh up|down|kill|restart ROOT STATE PORT: an OpenSSH server on loopback that speaks SFTP only, for a throw-away key. STATE/data is what it
-# serves. Where root starts it, it runs as nobody. ROOT is where the package was unpacked, / where it is installed.
+# sshd.sh up|down|kill|restart ROOT STATE PORT [FLAG...]: an OpenSSH server on loopback that speaks SFTP only, for a throw-away key. STATE/data is what it
+# serves. Where root starts it, it runs as nobody. FLAGs are for internal-sftp. ROOT is where the package was unpacked, / where it is installed.
 set -euo pipefail
 action=$1 root=${2%/} state=$3 port=${4:-2222}
+flags=("${@:5}")
 # Of a process and all below it. (Each session is a process group of its own.)
 tree() {
   echo "$1"
@@ -18,6 +19,8 @@ stop() {
 }
 if [[ $action == down ]]; then
   stop
+  # Where a test mounted a small disk and was killed.
+  umount -l "$state"/data/* 2>/dev/null || :
   rm -rf "$state"
   exit
 fi
@@ -47,7 +50,7 @@ KbdInteractiveAuthentication no
 DisableForwarding yes
 MaxStartups 100
 Subsystem sftp internal-sftp
-ForceCommand internal-sftp -d $state/data
+ForceCommand internal-sftp -d $state/data ${flags[*]}
 C
   # From 9.8 on the server is several programs.
   for program in session auth; do
