@@ -23,6 +23,7 @@ export function isPreconditionFailed(error: unknown): boolean {
   return statusOf(error) === 412 || codeOf(error) === 'ConditionalRequestConflict';
 }
 
+const NETWORK_CODES = /^(ECONNREFUSED|ECONNRESET|EPIPE|ETIMEDOUT|EHOSTUNREACH|ENETUNREACH|TimeoutError)$/;
 const ADVICE: readonly [RegExp, string][] = [
   [
     /^(InvalidAccessKeyId|SignatureDoesNotMatch|CredentialsProviderError|ExpiredToken|InvalidToken|TokenRefreshRequired)$/,
@@ -39,10 +40,7 @@ const ADVICE: readonly [RegExp, string][] = [
   ],
   [/^RequestTimeTooSkewed$/, "This machine's clock is wrong: set it."],
   [/^(ENOTFOUND|EAI_AGAIN)$/, 'The name of the endpoint is not known: check it, and the network.'],
-  [
-    /^(ECONNREFUSED|ECONNRESET|EPIPE|ETIMEDOUT|EHOSTUNREACH|ENETUNREACH|TimeoutError)$/,
-    'Check that the service is up and can be reached from here.',
-  ],
+  [NETWORK_CODES, 'Check that the service is up and can be reached from here.'],
   [
     /(CERT|SELF_SIGNED|UNABLE_TO_VERIFY)/,
     "The service's certificate is not one this machine trusts: set NODE_EXTRA_CA_CERTS, or correct the endpoint.",
@@ -64,6 +62,7 @@ export function translated(error: unknown, doing: string, where: string): Holdfa
     (status !== undefined &&
       status >= 400 &&
       status < 500 &&
+      !NETWORK_CODES.test(code) && // the answer broke off: who knows what it would have been
       ![408, 409, 425, 429].includes(status) &&
       !TRANSIENT_CODES.test(code));
   const hint = ADVICE.find(([pattern]) => pattern.test(code))?.[1] ?? 'Try again; if it stays so, look at the service.';

@@ -115,6 +115,15 @@ describe.skipIf(!s3)('an S3 backend behind a bad network', () => {
     expectSame(await backend.get('there'), patterned(200_000, 9));
   });
 
+  test('the answer that there is no such object, when it is cut, is no answer', async () => {
+    for (const range of [undefined, { offset: 0, length: 5 }]) {
+      proxy.plan({ effect: 'cut', direction: 'down', bytes: 20, on: /^GET/ });
+      await fails(backend.get('none', range));
+      await rejects(backend.get('none', range), 'not_found');
+    }
+    proxy.assertAllFired();
+  });
+
   test('a listing that is cut is no listing', async () => {
     for (let i = 0; i < 10; i++) await backend.put(`k/${i}`, patterned(i, 1));
     for (const bytes of [0, 10, 500, 2000]) {
