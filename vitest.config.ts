@@ -5,6 +5,8 @@ export default defineConfig({
     include: ['test/**/*.test.ts'],
     // Starts nothing by itself.
     globalSetup: ['test/services/setup.ts'],
+    // All cores: much of the time is spent in programs that the tests start.
+    maxWorkers: '100%',
     // A test never waits for real time, but the machine may be slow: generous, so that only a hang fails.
     testTimeout: 60_000,
     hookTimeout: 60_000,

@@ -70,6 +70,8 @@ export interface Backend extends AsyncDisposable {
   delete(key: string, options?: { signal?: AbortSignal | undefined }): Promise<void>;
   /** Where objects are locked against deletion for a time: how long, and setting one's time anew, counted from now. */
   lock?: ObjectLock;
+  /** Takes away what writers that died long ago have left, if it may. @returns how much there was */
+  cleanUp?(options?: { signal?: AbortSignal | undefined }): Promise<number>;
   /** What the storage turned out to offer besides, by name; absent where there is nothing to tell. */
   capabilities?(): Promise<Readonly<Record<string, boolean>>>;
 }

@@ -227,6 +227,16 @@ function underGuard(backend: Backend, { name, upload, download }: GuardOptions, 
               run({ doing: `extend the lock of ${key}`, make: (stop) => lock.extend(key, { signal: stop }), signal }),
           },
         }),
+    ...(backend.cleanUp === undefined
+      ? {}
+      : {
+          cleanUp: ({ signal }: Cancellable = {}) =>
+            run({
+              doing: 'clean up',
+              make: async (stop) => backend.cleanUp?.({ signal: stop }) ?? 0,
+              signal,
+            }),
+        }),
     ...(backend.capabilities === undefined
       ? {}
       : {

@@ -1,5 +1,6 @@
 /** `sync`: brings every backend level with the others, and fills one that is new. The source is not read. */
-import { HoldfastError } from '../errors.ts';
+import { HoldfastError, isHoldfastError } from '../errors.ts';
+import type { Mirror } from '../backend/mirror.ts';
 import type { Backend } from '../backend/backend.ts';
 import { openBackend } from '../backend/open.ts';
 import { level, openRepository, parseKey, type Access } from '../repository/repository.ts';
@@ -105,6 +106,7 @@ export async function sync(options: SyncOptions, seams: Seams): Promise<SyncResu
     backends: [...new Set([...(remembered?.backends ?? []), ...levelled])],
     keys: seen(repository.log),
   });
+  await cleanUp(repository.mirror, signal);
   const locks = await extendLocks(repository, options.folders, seams);
   for (const [name, problem] of locks.failed) failBackend(backends, name, problem);
   return {
@@ -112,6 +114,15 @@ export async function sync(options: SyncOptions, seams: Seams): Promise<SyncResu
     seconds: secondsSince(seams.clock, started),
     complete: backends.every(({ state }) => state === 'level'),
   };
+}
+
+/** Credentials that may not look for unfinished uploads cannot have left any that matter: what is refused is left. */
+async function cleanUp(mirror: Mirror, signal: AbortSignal | undefined): Promise<void> {
+  for (const { backend } of mirror.live()) {
+    await backend.cleanUp?.({ signal }).catch((error: unknown) => {
+      if (!isHoldfastError(error) || error.code === 'interrupted' || error.code === 'bug') throw error;
+    });
+  }
 }
 
 type Outcome = Omit<SyncResult['backends'][number], 'extended'>;

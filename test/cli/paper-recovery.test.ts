@@ -48,10 +48,7 @@ const readScan = (machine: AgentHome, pages: readonly Scan[]) => machine.secret(
 /** The sheets that a command made, as the scanner has them. */
 const scanned = (file: string) => scan(readFileSync(file));
 
-/**
- * The words, keys and shares of `name` are the same each time. With some others zbarimg loses a code of which a tenth is blank, though enough of it
- * is left: of codes of the versions 16 and 19 about one in ten when the left edge is blank, seldom one elsewhere.
- */
+/** The words, keys and shares of `name` are the same each time. */
 async function newAgent(name: string, prepare: (home: AgentHome) => string[]): Promise<Agent> {
   const home = agentHome(join(folder, name), { seed: name });
   const disk = (disc: string) => join(folder, `${name}-disks`, disc);

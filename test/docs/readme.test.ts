@@ -33,7 +33,7 @@ function normalise(text: string, home: string): string {
     .replace(/\b[0-9a-f]{8}\b/g, 'ID')
     .replace(/\d{4}-\d\d-\d\dT[\d:.]+Z/g, 'TIME')
     .replace(/\d+(\.\d+)? s\b/g, 'SECONDS')
-    .replace(/(stored|new|copied,|objects,) \d[\d.,]* [KM]?i?B/g, '$1 SIZE')
+    .replace(/(read|stored|new|copied,|objects,) \d[\d.,]* [KM]?i?B/g, '$1 SIZE')
     .replace(/ +/g, ' ');
 }
 

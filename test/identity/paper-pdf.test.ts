@@ -1,6 +1,7 @@
 /** The PDF as a printer and a scanner see it: pdftoppm makes the page, zbarimg reads it. */
 import { describe, expect, test } from 'vitest';
 import { openAge } from '../../src/crypto/age.ts';
+import { hex } from '../../src/crypto/hash.ts';
 import { rowCheck, wordsOf } from '../../src/crypto/words.ts';
 import { paperOf, sampleOf, type PaperDocument, type PaperFacts } from '../../src/identity/paper.ts';
 import { parseCodes } from '../../src/identity/paper-code.ts';
@@ -8,8 +9,8 @@ import { pagesOf } from '../../src/identity/paper-pages.ts';
 import { PAPER_SIZES, renderPaper, type PaperSize, type RenderedPaper } from '../../src/identity/paper-pdf.ts';
 import { MODULE_MIN } from '../../src/identity/paper-qr.ts';
 import { parseRecoveryText } from '../../src/identity/recovery-text.ts';
-import { restoreIdentity } from '../../src/identity/root.ts';
-import { lacks } from '../crypto/support.ts';
+import { agentKey, newRoot, restoreIdentity } from '../../src/identity/root.ts';
+import { lacks, seededRandom } from '../crypto/support.ts';
 import { blackness, BLOTS, blotted, DPI, drawnText, inflated, pdfText, scan, zbarimg } from './paper-scan.ts';
 import { extreme, facts, imported, random, root } from './papers.ts';
 
@@ -20,8 +21,9 @@ const shares = { threshold: 2, count: 3 };
 async function paper(
   over: Partial<PaperFacts> = {},
   size: PaperSize = 'a4',
+  of = root,
 ): Promise<{ document: PaperDocument; rendered: RenderedPaper }> {
-  const document = await paperOf(root, { ...facts, ...over }, random);
+  const document = await paperOf(of, { ...facts, ...over }, random);
   return { document, rendered: await renderPaper(document, { size }) };
 }
 
@@ -55,8 +57,12 @@ describe.skipIf(noScanner)('what zbarimg reads of the pages at 200 dpi in grey',
   );
 
   test.each(Object.entries(BLOTS))('is all of it with a tenth of each code blotted out: %s', async (_, blot) => {
-    for (const over of [imported, { shares }]) {
-      const { document, rendered } = await paper(over);
+    const others = ['one', 'two', 'three'].map((seed) => {
+      const other = newRoot(seededRandom(seed));
+      return { of: other, agentPublicKey: hex(agentKey(other, 0).publicKey) };
+    });
+    for (const { of, ...over } of [{ of: root, ...imported }, { of: root, shares }, ...others]) {
+      const { document, rendered } = await paper(over, 'a4', of);
       expect(contentsOf(zbarimg(blotted(scan(rendered.bytes), rendered.codes, blot)))).toEqual(expectedOf(document));
     }
   });
