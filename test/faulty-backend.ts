@@ -2,7 +2,7 @@
  * A backend that fails as planned, around one that works. It records every operation, so that a test can count a run's operations
  * first and then let it die at each in turn.
  */
-import { HoldfastError } from '../src/errors.ts';
+import { HoldfastError, throwIfAborted } from '../src/errors.ts';
 import {
   objectNotFound,
   type Backend,
@@ -19,9 +19,10 @@ export type Selection = Operation | 'mutating' | 'any';
  * - `fail`: refuse, nothing is done;
  * - `fail-after`: do it, then refuse: stored, but the answer is lost (of a `list`: refuse after the last object);
  * - `flip`, `truncate`, `vanish`: what a `get` gives has one bit turned, has half its bytes, or is not found;
- * - `delay`: wait for `until` first.
+ * - `delay`: wait for `until` first;
+ * - `stall`: nothing is done, and no answer comes until the operation's signal is aborted; needs one.
  */
-export type Effect = 'fail' | 'fail-after' | 'flip' | 'truncate' | 'vanish' | 'delay';
+export type Effect = 'fail' | 'fail-after' | 'flip' | 'truncate' | 'vanish' | 'delay' | 'stall';
 
 export interface Fault {
   effect: Effect;
@@ -54,6 +55,8 @@ export class FaultyBackend implements Backend {
   readonly name: string;
   /** Every operation so far, in the order of their beginning. */
   readonly operations: RecordedOperation[] = [];
+  /** How many operations are stalled now. */
+  stalled = 0;
   readonly #plan: { fault: Fault; seen: number; hits: number }[] = [];
   #death: { mutationsLeft: number; effect: 'fail' | 'fail-after' } | undefined;
 
@@ -105,37 +108,42 @@ export class FaultyBackend implements Backend {
   }
 
   put(key: string, bytes: Uint8Array, options?: PutOptions): Promise<'created' | 'exists'> {
-    return this.#run('put', key, () => this.inner.put(key, bytes, options));
+    return this.#run('put', key, options, () => this.inner.put(key, bytes, options));
   }
 
   get(key: string, range?: ByteRange, options?: Cancellable): Promise<Uint8Array> {
-    return this.#run('get', key, async (effect) => {
+    return this.#run('get', key, options, async (effect) => {
       const bytes = await this.inner.get(key, range, options);
       return effect === 'flip' || effect === 'truncate' ? damaged(bytes, effect, key) : bytes;
     });
   }
 
   head(key: string, options?: Cancellable): Promise<{ size: number } | undefined> {
-    return this.#run('head', key, () => this.inner.head(key, options));
+    return this.#run('head', key, options, () => this.inner.head(key, options));
   }
 
   async *list(prefix: string, options?: Cancellable): AsyncGenerator<ObjectInfo> {
-    const { effect, fail } = await this.#begin('list', prefix);
+    const { effect, fail } = await this.#begin('list', prefix, options);
     if (effect === 'fail') throw fail;
     yield* this.inner.list(prefix, options);
     if (effect === 'fail-after') throw fail;
   }
 
   delete(key: string, options?: Cancellable): Promise<void> {
-    return this.#run('delete', key, () => this.inner.delete(key, options));
+    return this.#run('delete', key, options, () => this.inner.delete(key, options));
   }
 
   [Symbol.asyncDispose](): Promise<void> {
     return Promise.resolve(this.inner[Symbol.asyncDispose]());
   }
 
-  async #run<T>(operation: Operation, key: string, perform: (effect: Effect | undefined) => Promise<T>): Promise<T> {
-    const { effect, fail } = await this.#begin(operation, key);
+  async #run<T>(
+    operation: Operation,
+    key: string,
+    options: Cancellable | undefined,
+    perform: (effect: Effect | undefined) => Promise<T>,
+  ): Promise<T> {
+    const { effect, fail } = await this.#begin(operation, key, options);
     if (effect === 'fail') throw fail;
     if (effect === 'vanish') throw objectNotFound(key, this.name);
     const result = await perform(effect);
@@ -144,7 +152,11 @@ export class FaultyBackend implements Backend {
   }
 
   /** Records the operation, and says what is to happen to it. */
-  async #begin(operation: Operation, key: string): Promise<{ effect: Effect | undefined; fail: HoldfastError }> {
+  async #begin(
+    operation: Operation,
+    key: string,
+    { signal }: Cancellable = {},
+  ): Promise<{ effect: Effect | undefined; fail: HoldfastError }> {
     const record: RecordedOperation = { operation, key };
     this.operations.push(record);
     const fail = new HoldfastError('backend_unavailable', `${this.name} was told to fail at ${operation} ${key}`);
@@ -158,7 +170,20 @@ export class FaultyBackend implements Backend {
     if (fault === undefined) return { effect: undefined, fail };
     record.effect = fault.effect;
     await fault.until;
+    if (fault.effect === 'stall') await this.#stall(signal);
     return { effect: fault.effect, fail: fault.error ?? fail };
+  }
+
+  async #stall(signal: AbortSignal | undefined): Promise<never> {
+    if (!signal) throw new Error('what is to stall needs a signal to end it');
+    this.stalled++;
+    try {
+      if (!signal.aborted) await new Promise((resolve) => signal.addEventListener('abort', resolve, { once: true }));
+    } finally {
+      this.stalled--;
+    }
+    throwIfAborted(signal);
+    throw new Error('an aborted signal is aborted');
   }
 
   #next(operation: Operation, key: string): Fault | undefined {

@@ -5,9 +5,13 @@
  * A member that cannot be used is taken out, with its error, for the rest of the mirror's life: a dead backend costs one failed call and
  * not one for every object. What the mirror then says is about the members that are left; a later run brings the lost one level.
  *
+ * A member that holds up a run (`hurry`) for too long is left behind: it is told to stop, and the rest goes to the others alone. It can be
+ * brought level from them and taken in again (`rejoin`). Reads ask the nearest member first, by what reads took. Both need a clock.
+ *
  * Line 3 of the contract ('created' once) holds among the calls of one mirror. Between two mirrors over the same members, each may win on
  * another member, and then none is told 'created'.
  */
+import type { Clock } from '../clock.ts';
 import { assert, HoldfastError, isHoldfastError, messageOf, throwIfAborted } from '../errors.ts';
 import {
   checkKey,
@@ -18,6 +22,8 @@ import {
   type ObjectInfo,
   type PutOptions,
 } from './backend.ts';
+import { Nearness } from './nearness.ts';
+import { Stragglers } from './stragglers.ts';
 
 /** A named backend, or the reason why it could not be opened. */
 export type Member = { name: string; backend: Backend } | { name: string; error: HoldfastError };
@@ -29,7 +35,8 @@ export interface LiveMember {
 
 export interface MemberState {
   name: string;
-  state: 'ok' | 'failed';
+  /** `behind`: it works, and lacks what was stored since the others were not held up by it any more. */
+  state: 'ok' | 'behind' | 'failed';
   /** Why it was taken out. */
   error?: HoldfastError;
 }
@@ -63,13 +70,20 @@ export class Mirror implements Backend {
     readonly name: string;
     readonly backend: Backend | undefined;
     error: HoldfastError | undefined;
+    /** Aborted when it is left behind, and new when it rejoins. */
+    stop: AbortController;
   }[];
   readonly #mishaps = new Map<string, Mishap>();
   /** The end of the queue of each key that is being changed. */
   readonly #queues = new Map<string, Promise<unknown>>();
+  readonly #stragglers: Stragglers | undefined;
+  readonly #nearness: Nearness | undefined;
 
-  /** @throws `bug` without a member, or when two have one name. */
-  constructor(members: readonly Member[]) {
+  /**
+   * @param clock without it reads go by the order given, and all members are waited for.
+   * @throws `bug` without a member, or when two have one name.
+   */
+  constructor(members: readonly Member[], clock?: Clock) {
     assert(members.length > 0, 'a mirror needs a backend');
     assert(
       new Set(members.map(({ name }) => name)).size === members.length,
@@ -79,17 +93,35 @@ export class Mirror implements Backend {
       name: member.name,
       backend: 'backend' in member ? member.backend : undefined,
       error: 'error' in member ? member.error : undefined,
+      stop: new AbortController(),
     }));
+    if (!clock) return;
+    this.#nearness = new Nearness(clock);
+    this.#stragglers = new Stragglers({
+      clock,
+      live: () => this.live().map(({ name }) => name),
+      leave: (name, heldMs) => this.leaveBehind(name, `it held the others up for ${Math.round(heldMs / 1000)} s`),
+    });
   }
 
   /** All members and how they are, in the order given. */
   states(): MemberState[] {
-    return this.#members.map(({ name, error }) => (error ? { name, state: 'failed', error } : { name, state: 'ok' }));
+    return this.#members.map(({ name, error, stop }) => {
+      if (!error) return { name, state: 'ok' };
+      return { name, state: stop.signal.aborted ? 'behind' : 'failed', error };
+    });
   }
 
   /** The members in use, in the order given. */
   live(): LiveMember[] {
     return this.#members.flatMap(({ name, backend, error }) => (backend && !error ? [{ name, backend }] : []));
+  }
+
+  /** The members left behind, in the order given. */
+  behind(): LiveMember[] {
+    return this.#members.flatMap(({ name, backend, stop }) =>
+      backend && stop.signal.aborted ? [{ name, backend }] : [],
+    );
   }
 
   /**
@@ -108,11 +140,39 @@ export class Mirror implements Backend {
     );
   }
 
-  /** Takes a member out for good. The first error stays. */
+  /** Takes a member out for good, also one left behind. The first error stays. */
   fail(name: string, error: HoldfastError): void {
-    const member = this.#members.find((one) => one.name === name);
-    assert(member, `no backend is called ${name}`);
-    member.error ??= error;
+    const member = this.#named(name);
+    if (member.error && !member.stop.signal.aborted) return;
+    member.error = error;
+    if (member.stop.signal.aborted) member.stop = new AbortController();
+  }
+
+  /** Goes on without a live member: what it is at is aborted, and it is given nothing more until it has rejoined. */
+  leaveBehind(name: string, why: string): void {
+    const member = this.#named(name);
+    if (member.error) return;
+    member.error = new HoldfastError('backend_unavailable', `backend ${name} was left behind: ${why}`, {
+      hint: 'The next `holdfast backup`, or `holdfast sync`, brings it level from the others.',
+      retryable: true,
+    });
+    member.stop.abort();
+  }
+
+  /** Takes in again a member that was left behind and has been brought level since. */
+  rejoin(name: string): void {
+    const member = this.#named(name);
+    assert(member.stop.signal.aborted, `backend ${name} was not left behind`);
+    member.error = undefined;
+    member.stop = new AbortController();
+  }
+
+  /**
+   * Resolves as `work` does, which waits for `objects` puts of this mirror: for as long as the run can do nothing else, members that hold it
+   * up use up the patience with them (see stragglers.ts), and are left behind.
+   */
+  hurry<T>(work: Promise<T>, objects: number): Promise<T> {
+    return this.#stragglers?.during(work, objects) ?? work;
   }
 
   /** What reads met so far that were not `quiet`, one for each backend and key. An object that is nowhere is nobody's mishap. */
@@ -123,18 +183,20 @@ export class Mirror implements Backend {
   /**
    * Stores the object on every live member at once. A member that refuses is taken out.
    *
-   * @returns once all have answered: 'created' when each live member created it, 'exists' when one had it already.
+   * @returns once all have answered, or were left behind: 'created' when each live member created it, 'exists' when one had it already.
    * @throws `not_enough_backends` when no member holds the object.
    */
   async put(key: string, bytes: Uint8Array, options: PutOptions = {}): Promise<'created' | 'exists'> {
     checkObject(key, bytes);
     throwIfAborted(options.signal);
-    const outcomes = await this.#changeAll(key, `store ${key}`, options, (backend) => backend.put(key, bytes, options));
+    const outcomes = await this.#changeAll(key, `store ${key}`, options, (backend, signal) =>
+      backend.put(key, bytes, { ...options, signal }),
+    );
     return outcomes.every((outcome) => outcome === 'created') ? 'created' : 'exists';
   }
 
   /**
-   * Reads the object from one live member after the other until `accept` takes its bytes, and resolves to what `accept` made of them.
+   * Reads the object from one live member after the other, the nearest first, until `accept` takes its bytes, and resolves to what `accept` made of them.
    * `accept` says that the bytes are no good by throwing a HoldfastError (`damaged`, `forged`, …). A member that answers
    * `backend_unavailable` is taken out.
    *
@@ -151,10 +213,13 @@ export class Mirror implements Backend {
     throwIfAborted(signal);
     const failures = new Map<string, HoldfastError>();
     const members = this.live();
-    members.sort((a, b) => Number(b.name === prefer) - Number(a.name === prefer));
+    members.sort(
+      (a, b) => Number(b.name === prefer) - Number(a.name === prefer) || this.#distance(a) - this.#distance(b),
+    );
     for (const { name, backend } of members) {
       try {
-        const bytes = await backend.get(key, range, { signal }).catch((error: unknown) => {
+        const reading = backend.get(key, range, { signal });
+        const bytes = await (this.#nearness?.measure(name, reading) ?? reading).catch((error: unknown) => {
           if (isHoldfastError(error, 'backend_unavailable')) this.fail(name, error);
           throw error;
         });
@@ -229,7 +294,7 @@ export class Mirror implements Backend {
   async delete(key: string, options: Cancellable = {}): Promise<void> {
     checkKey(key);
     throwIfAborted(options.signal);
-    await this.#changeAll(key, `delete ${key}`, options, (backend) => backend.delete(key, options));
+    await this.#changeAll(key, `delete ${key}`, options, (backend, signal) => backend.delete(key, { signal }));
   }
 
   /** Disposes of every member that was opened, also of those taken out. */
@@ -243,22 +308,29 @@ export class Mirror implements Backend {
     key: string,
     doing: string,
     { signal }: Cancellable,
-    change: (backend: Backend) => Promise<T>,
+    change: (backend: Backend, signal: AbortSignal) => Promise<T>,
   ): Promise<T[]> {
     const before = this.#queues.get(key);
     const changed = (async () => {
       await before?.catch(() => undefined);
       throwIfAborted(signal);
-      const members = this.live();
-      const answers = await Promise.allSettled(members.map(({ backend }) => change(backend)));
+      const members = this.#members.filter(({ backend, error }) => backend && !error);
       const done: T[] = [];
-      const failed: { name: string; error: HoldfastError }[] = [];
-      for (const [i, { name }] of members.entries()) {
-        const answer = answers[i];
-        if (answer?.status === 'fulfilled') done.push(answer.value);
-        else if (answer) failed.push({ name, error: survivable(answer.reason) });
-      }
-      for (const { name, error } of failed) this.fail(name, error);
+      const answers = await Promise.allSettled(
+        members.map(async ({ name, backend, stop }) => {
+          this.#stragglers?.begin(name);
+          try {
+            if (backend) done.push(await change(backend, either(signal, stop.signal)));
+          } catch (error) {
+            if (stop.signal.aborted && !signal?.aborted && isHoldfastError(error, 'interrupted')) return; // left behind
+            // At once: another must not be left behind because this one has answered.
+            this.fail(name, survivable(error));
+          } finally {
+            this.#stragglers?.end(name);
+          }
+        }),
+      );
+      for (const answer of answers) if (answer.status === 'rejected') throw answer.reason;
       if (done.length === 0) throw this.#notEnough(doing);
       return done;
     })();
@@ -268,6 +340,16 @@ export class Mirror implements Backend {
     } finally {
       if (this.#queues.get(key) === changed) this.#queues.delete(key);
     }
+  }
+
+  #named(name: string) {
+    const member = this.#members.find((one) => one.name === name);
+    assert(member, `no backend is called ${name}`);
+    return member;
+  }
+
+  #distance({ name }: LiveMember): number {
+    return this.#nearness?.distance(name) ?? 0;
   }
 
   #record(key: string, failures: ReadonlyMap<string, HoldfastError>, servedBy: string | undefined): void {
@@ -316,6 +398,10 @@ export class Mirror implements Backend {
       })
       .join('; ');
   }
+}
+
+function either(signal: AbortSignal | undefined, stop: AbortSignal): AbortSignal {
+  return signal ? AbortSignal.any([signal, stop]) : stop;
 }
 
 /** An error that concerns one member only. Anything else (cancelled, a defect) is thrown on. */

@@ -40,7 +40,7 @@ export async function openMirror(
       }
     }),
   );
-  const mirror = new Mirror(members);
+  const mirror = new Mirror(members, seams.clock);
   const twins = twinsIn(mirror);
   if (!twins) return mirror;
   await mirror[Symbol.asyncDispose]();
@@ -73,7 +73,9 @@ export function mishapWarnings(mirror: Mirror): Warning[] {
 export function failedBackendWarnings(mirror: Mirror): Warning[] {
   return mirror
     .states()
-    .flatMap(({ name, error }) => (error ? [{ code: 'backend_failed', message: aboutBackend(name, error) }] : []));
+    .flatMap(({ name, state, error }) =>
+      error ? [{ code: `backend_${state}`, message: aboutBackend(name, error) }] : [],
+    );
 }
 
 /** The error's message, which names the backend once. */

@@ -24,6 +24,7 @@ import {
 import { readFile, type ReadResult } from '../state/read-file.ts';
 import { scan, type ScannedFile, type ScanItem, type ScanProblem } from '../state/scan.ts';
 import { failedBackendWarnings, mishapWarnings, openMirror, type BackendAddress } from './backends.ts';
+import { catchUp, patienceAtStart } from './catch-up.ts';
 import { checkLogIsComplete, findParent, MARKER, pendingChangeWarnings, seen } from './continuity.ts';
 import {
   ManifestCache,
@@ -69,14 +70,14 @@ export interface BackupResult {
 
 export interface BackendOutcome {
   name: string;
-  /** `committed` holds the snapshot; `behind` will be brought level by the next run; `failed` could not be used at all. */
+  /** `committed` holds the snapshot, some perhaps only since they were brought level at the end; `behind` will be brought level by the next run; `failed` could not be used at all. */
   state: 'committed' | 'behind' | 'failed';
   error?: { code: string; message: string };
 }
 
 /**
  * @throws `busy`, `source_unreadable`, `wrong_key`, `no_repository`, `not_enough_backends`, … ; whatever is thrown, no earlier snapshot is touched,
- *   and packs that were stored already serve the next run.
+ *   and packs that were stored already serve the next run. `interrupted` may also come while slow backends are brought level, when the snapshot is there.
  */
 export async function backup(options: BackupOptions, seams: Seams): Promise<BackupResult> {
   const started = seams.clock.monotonic();
@@ -104,7 +105,7 @@ export async function backup(options: BackupOptions, seams: Seams): Promise<Back
   const reachable = new Set(mirror.live().map(({ name }) => name));
 
   progress({ type: 'phase', name: 'looking at the backends' });
-  const { results, index, problems } = await level(repository, { signal });
+  const { results, index, problems } = await level(repository, { patience: patienceAtStart(clock), signal });
   const warnings: Warning[] = pendingChangeWarnings(repository);
   for (const { name, objects, skipped, error } of results) {
     if (objects > 0) {
@@ -161,16 +162,21 @@ export async function backup(options: BackupOptions, seams: Seams): Promise<Back
     throw error;
   }
   run.commitCache(snapshot.id);
-  const backends = outcomes(mirror, reachable);
-  const holders = backends.filter(({ state }) => state === 'committed').map(({ name }) => name);
+  const holders = new Set(mirror.live().map(({ name }) => name));
   const known = readLocalState(options.folders)?.backends ?? [];
-  if (
-    !writeLocalState(options.folders, {
+  const remember = () =>
+    writeLocalState(options.folders, {
       last: { id: snapshot.id, seq },
       backends: [...new Set([...known, ...holders])],
       keys: seen(repository.log),
-    })
-  ) {
+    });
+  let isRemembered = remember(); // at once: what comes now may take long, and be interrupted
+  warnings.push(...(await catchUp(repository, options.require, seams)));
+  const late = mirror.live().filter(({ name }) => !holders.has(name));
+  for (const { name } of late) holders.add(name);
+  if (late.length > 0) isRemembered = remember();
+  const backends = outcomes(mirror, reachable, holders);
+  if (!isRemembered) {
     warnings.push({
       code: 'state_not_saved',
       message: `${options.folders.state} cannot be written: the next run will not notice a rollback`,
@@ -184,7 +190,7 @@ export async function backup(options: BackupOptions, seams: Seams): Promise<Back
     backends,
     warnings,
     seconds: secondsSince(clock, started),
-    complete: holders.length >= options.require && !warnings.some(({ incomplete }) => incomplete),
+    complete: holders.size >= options.require && !warnings.some(({ incomplete }) => incomplete),
   };
 }
 
@@ -194,9 +200,9 @@ function newestEntry(log: KeyLog): { seq: number; id: string } {
   return { seq, id };
 }
 
-function outcomes(mirror: Mirror, reachable: ReadonlySet<string>): BackendOutcome[] {
+function outcomes(mirror: Mirror, reachable: ReadonlySet<string>, holders: ReadonlySet<string>): BackendOutcome[] {
   return mirror.states().map(({ name, error }) => {
-    if (!error) return { name, state: 'committed' };
+    if (holders.has(name) || !error) return { name, state: 'committed' };
     return {
       name,
       state: reachable.has(name) ? 'behind' : 'failed',

@@ -2,8 +2,10 @@
  * Bringing backends level: what one has and another lacks is copied, byte for byte, without the source and without opening a pack. The order of
  * copying is the order of writing: keys, packs, indexes, snapshots.
  */
+import type { Clock } from '../clock.ts';
 import { HoldfastError, isHoldfastError } from '../errors.ts';
 import type { Backend } from '../backend/backend.ts';
+import { PACKS_IN_FLIGHT } from '../limits.ts';
 import { checkContentName, packKey, parseKey, REPOSITORY_KEY, type ObjectName, type PackId } from './object-name.ts';
 import { PackIndex } from './pack-index.ts';
 import type { Repository } from './open.ts';
@@ -27,29 +29,50 @@ export interface Levelled {
   problems: { key: string; error: HoldfastError }[];
 }
 
+/** How long the copying may take before backends that are not done are left behind. */
+export interface Patience {
+  clock: Clock;
+  ms: number;
+  /** Whether the run can go on with the backends that are done. Asked once the time is over, and whenever another one is done after that. */
+  enough: (done: readonly LevelResult[]) => boolean;
+}
+
+export interface LevelOptions {
+  /** Backends without a repository that are to be filled. */
+  fresh?: readonly { name: string; backend: Backend }[];
+  /** Default: all are waited for. */
+  patience?: Patience;
+  /** The index that is returned holds the packs without their chunks, which are most of its memory. */
+  packsOnly?: boolean;
+  signal?: AbortSignal | undefined;
+}
+
 interface Member {
   name: string;
   backend: Backend;
   /** What it holds, with sizes. */
   objects: Map<string, number>;
   result: LevelResult;
+  isDone: boolean;
+  /** Aborted when patience with it has ended. */
+  stop: AbortController;
 }
 
 /**
- * Levels all live backends of the repository's mirror, and reads the index on the way. A backend that fails is taken out of the mirror with its error, so
- * that no snapshot is written where something it needs is missing.
- * @param options.fresh backends without a repository that are to be filled.
+ * Levels all live backends of the repository's mirror, and those left behind, and reads the index on the way. A backend that fails is taken out of the
+ * mirror with its error, so that no snapshot is written where something it needs is missing. One left behind that is level then is taken in again.
  */
-export async function level(
-  repository: Repository,
-  options: { fresh?: readonly { name: string; backend: Backend }[]; signal?: AbortSignal | undefined } = {},
-): Promise<Levelled> {
-  const { signal } = options;
-  const members = [...repository.mirror.live(), ...(options.fresh ?? [])].map(({ name, backend }): Member => ({
+export async function level(repository: Repository, options: LevelOptions = {}): Promise<Levelled> {
+  const { signal, patience, packsOnly = false } = options;
+  const { mirror } = repository;
+  const behind = new Set(mirror.behind().map(({ name }) => name));
+  const members = [...mirror.live(), ...mirror.behind(), ...(options.fresh ?? [])].map(({ name, backend }): Member => ({
     name,
     backend,
     objects: new Map(),
     result: { name, objects: 0, bytes: 0, skipped: [] },
+    isDone: false,
+    stop: new AbortController(),
   }));
   const each = async (work: (member: Member) => Promise<void>) => {
     await Promise.all(
@@ -60,7 +83,7 @@ export async function level(
         } catch (error) {
           if (!isHoldfastError(error) || error.code === 'interrupted' || error.code === 'bug') throw error;
           member.result.error = error;
-          repository.mirror.fail(member.name, error);
+          mirror.fail(member.name, error);
         }
       }),
     );
@@ -69,11 +92,40 @@ export async function level(
     for await (const { key, size } of backend.list('', { signal })) if (parseKey(key)) objects.set(key, size);
   });
   const union = new Set(members.flatMap(({ objects }) => [...objects.keys()]));
-  const { index, packsOf, problems } = await readIndexes(repository, union, signal);
+  const { index, packsOf, problems } = await readIndexes(repository, union, packsOnly, signal);
   const sizes = new Map(index.packs.map(({ id, storedBytes }) => [id, storedBytes]));
   const lost = new Set<PackId>();
   const isWholeSomewhere = (id: PackId) => members.some(({ objects }) => objects.get(packKey(id)) === sizes.get(id));
-  await each((member) => fill(repository, member, { union, sizes, packsOf, lost, isWholeSomewhere }, signal));
+  let isTimeUp = false;
+  const endPatience = (): void => {
+    const done = members.flatMap(({ isDone, result }) => (isDone ? [result] : []));
+    if (isTimeUp && patience?.enough(done)) for (const { isDone, stop } of members) if (!isDone) stop.abort();
+  };
+  const filled = new AbortController();
+  patience?.clock.sleep(patience.ms, filled.signal).then(
+    () => {
+      isTimeUp = true;
+      endPatience();
+    },
+    () => undefined, // all are done
+  );
+  try {
+    await each(async (member) => {
+      const { name, result, stop } = member;
+      const either = signal ? AbortSignal.any([signal, stop.signal]) : stop.signal;
+      try {
+        await fill(repository, member, { union, sizes, packsOf, lost, isWholeSomewhere }, either);
+      } catch (error) {
+        if (!stop.signal.aborted || signal?.aborted || !isHoldfastError(error, 'interrupted')) throw error;
+        return mirror.leaveBehind(name, `it was not level after ${result.objects} objects were copied to it`);
+      }
+      member.isDone = true;
+      if (behind.has(name) && result.skipped.length === 0) mirror.rejoin(name);
+      endPatience();
+    });
+  } finally {
+    filled.abort();
+  }
 
   for (const id of lost)
     problems.push({ key: packKey(id), error: new HoldfastError('damaged', 'no backend has this pack whole') });
@@ -88,6 +140,7 @@ export async function level(
 async function readIndexes(
   repository: Repository,
   union: ReadonlySet<string>,
+  packsOnly: boolean,
   signal: AbortSignal | undefined,
 ): Promise<{
   index: PackIndex;
@@ -105,7 +158,7 @@ async function readIndexes(
         signal,
         quiet: true,
       });
-      for (const pack of packs) index.addPack(pack);
+      for (const pack of packs) index.addPack(packsOnly ? { ...pack, chunks: [], frames: [] } : pack);
       packsOf.set(
         key,
         packs.map(({ id }) => id),
@@ -141,16 +194,16 @@ async function fill(
   for (const key of ofKind('keys', 'secrets', 'identity', 'vault'))
     if (!(await copyIfGood(repository, member, key, signal))) hasKeys = false;
   let hasAll = hasKeys;
-  for (const [id, storedBytes] of sizes) {
+  await inParallel(sizes, PACKS_IN_FLIGHT, async ([id, storedBytes]) => {
     const key = packKey(id);
     const size = member.objects.get(key);
-    if (size === storedBytes) continue;
+    if (size === storedBytes) return;
     // One of a wrong size is damage; it is told, never overwritten.
     if (size !== undefined) member.result.skipped.push(key);
-    if (size !== undefined ? isWholeSomewhere(id) : await copyIfGood(repository, member, key, signal)) continue;
+    if (size !== undefined ? isWholeSomewhere(id) : await copyIfGood(repository, member, key, signal)) return;
     lost.add(id);
     hasAll = false;
-  }
+  });
   for (const key of ofKind('index')) {
     const packs = packsOf.get(key);
     if (packs && (await copyIfGood(repository, member, key, signal))) continue;
@@ -168,6 +221,18 @@ async function fill(
   // Without its keys it cannot be opened, and is none.
   for (const key of ofKind('repository'))
     if (hasKeys) await store(member, key, await readGood(repository, key, signal), signal);
+}
+
+/** Does the work for each, `atOnce` at a time. After the first failure nothing more is begun; it is thrown when all that was begun has ended. */
+async function inParallel<T>(things: Iterable<T>, atOnce: number, work: (thing: T) => Promise<void>): Promise<void> {
+  const failures: unknown[] = [];
+  const rest = [...things].values();
+  const lane = async (): Promise<void> => {
+    for (let next = rest.next(); !next.done && failures.length === 0; next = rest.next())
+      await work(next.value).catch((error: unknown) => failures.push(error));
+  };
+  await Promise.all(Array.from({ length: atOnce }, lane));
+  if (failures.length > 0) throw failures[0];
 }
 
 /** Undefined when no backend has the object whole. */

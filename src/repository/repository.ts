@@ -27,5 +27,5 @@ export { chunksInLine, entryLine, fileLineHead, glanceAtLine, parseEntryLine } f
 export type { PackIndex } from './pack-index.ts';
 export type { ChunkReader, WantedChunk } from './reader.ts';
 export type { SnapshotWriter, WriterTotals } from './writer.ts';
-export { level, type LevelResult } from './level.ts';
+export { level, type LevelResult, type Patience } from './level.ts';
 export { scrub, type Damage, type ScrubLevel, type ScrubResult } from './scrub.ts';

@@ -95,16 +95,16 @@ export class SnapshotWriter {
   /** Seals what is open and waits until all packs and their index are durable. */
   async flush(): Promise<void> {
     for (const builder of this.#builders.values()) this.#close(builder);
-    while (this.#jobs.size > 0) await Promise.allSettled(this.#jobs);
+    await this.#finishJobs();
     if (this.#failure !== undefined) throw this.#failure;
     this.#flushIndex();
-    await this.#indexing;
+    await this.#options.mirror.hurry(this.#indexing, 1);
     if (this.#failure !== undefined) throw this.#failure;
   }
 
   /** After an error or a signal: keeps the packs that are stored already by writing their index (I5). Never throws. */
   async salvage(): Promise<void> {
-    while (this.#jobs.size > 0) await Promise.allSettled(this.#jobs);
+    await this.#finishJobs();
     await this.#indexing;
     if (this.#unindexed.length === 0) return;
     await this.#writeIndex(this.#takeUnindexed(), undefined).catch(() => undefined);
@@ -115,7 +115,7 @@ export class SnapshotWriter {
     const { mirror, recipients, random, signal } = this.#options;
     const { id, bytes } = await sealSnapshot(record, signer, [...recipients.restore, ...recipients.writer], random);
     const key = snapshotKey(Date.parse(record.time), id);
-    await mirror.put(key, bytes, { ifAbsent: true, signal });
+    await mirror.hurry(mirror.put(key, bytes, { ifAbsent: true, signal }), 1);
     this.totals.storedBytes += bytes.length;
     return { id, record, key };
   }
@@ -205,8 +205,13 @@ export class SnapshotWriter {
       (this.#jobs.size >= UPLOADS_IN_FLIGHT || this.#buffers.inUse > FRAMES_IN_FLIGHT)
     ) {
       throwIfAborted(this.#options.signal);
-      await Promise.race([...this.#jobs, this.#buffers.given()]);
+      const next = Promise.race([...this.#jobs, this.#buffers.given()]);
+      await this.#options.mirror.hurry(next, this.#jobs.size);
     }
     if (this.#failure !== undefined) throw this.#failure;
+  }
+
+  async #finishJobs(): Promise<void> {
+    while (this.#jobs.size > 0) await this.#options.mirror.hurry(Promise.race(this.#jobs), this.#jobs.size);
   }
 }
