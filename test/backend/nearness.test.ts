@@ -12,7 +12,12 @@ beforeEach(() => {
 
 async function read(name: string, ms: number, bytes = 100, times = 3): Promise<void> {
   for (let i = 0; i < times; i++)
-    await clock.through(nearness.measure(name, clock.sleep(ms).then(() => new Uint8Array(bytes))));
+    await clock.through(
+      nearness.measure(
+        name,
+        clock.sleep(ms).then(() => new Uint8Array(bytes)),
+      ),
+    );
 }
 
 const order = (...names: string[]) => names.toSorted((a, b) => nearness.distance(a) - nearness.distance(b));

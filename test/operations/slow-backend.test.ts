@@ -5,7 +5,7 @@ import { describe, expect, test, vi } from 'vitest';
 import { systemClock } from '../../src/clock.ts';
 import { PATIENCE_MS } from '../../src/backend/stragglers.ts';
 import { guarded } from '../../src/backend/guarded.ts';
-import { CATCH_UP_MS } from '../../src/operations/catch-up.ts';
+import { CATCH_UP_MS, patienceAtStart } from '../../src/operations/catch-up.ts';
 import type * as Limits from '../../src/limits.ts';
 import { failure, seededRandom } from '../crypto/support.ts';
 import { FakeClock } from '../fake-clock.ts';
@@ -103,7 +103,7 @@ describe('a backend that holds the run up', () => {
     storeOf(agent, 'a').operations.length = 0;
     const result = await whileStalled(agent, clock, agent.backup({}, { clock }));
     const packs = storeOf(agent, 'a').operations.filter(
-      ({ key, operation }) => operation === 'get' && key.startsWith('packs'),
+      ({ key, operation }) => operation === 'get' && key.startsWith('packs/'),
     );
     expect(packs.length).toBeGreaterThanOrEqual(3);
     expect(result.bytes.read).toBe(1_000_000); // the source, once
@@ -231,7 +231,7 @@ test('a backend that lacks much is left behind at the start, and gets it after t
   await expectRestores(agent, 'b');
 });
 
-test('a backend that alone has the newest snapshot is waited for until another has it', async () => {
+test('a backend left behind at the start hides nothing: the chain goes on from the newest snapshot', async () => {
   await using agent = await make();
   await agent.backup();
   const away = storeOf(agent, 'a');
@@ -245,4 +245,11 @@ test('a backend that alone has the newest snapshot is waited for until another h
   expect(result).toMatchObject({ complete: true, snapshot: { seq: 2 } });
   expect(result.warnings.map(({ code }) => code)).not.toContain('rolled_back');
   await expectLevel(agent);
+});
+
+test('at the start a run goes on only with a backend that has everything', () => {
+  const { enough } = patienceAtStart(newClock());
+  const level = { name: 'a', objects: 1, bytes: 1, skipped: [] };
+  const lacking = { ...level, skipped: ['packs/x'] };
+  expect([enough([]), enough([lacking]), enough([lacking, level])]).toEqual([false, false, true]);
 });
