@@ -38,7 +38,14 @@ async function bundleProgram() {
   // koffi is a native addon, and ssh2 looks for parts of its own that may be. pdfkit reads the metrics of its fonts from files beside its own. oclif asks for the other two, if they are there,
   // to run plugins written in TypeScript.
   const external = [/^node:/, 'koffi', 'pdfkit', 'ssh2', 'typescript', 'ts-node'];
-  const bundle = await rolldown({ input: program, platform: 'node', external, onLog: refuseUnresolved });
+  const bundle = await rolldown({
+    input: program,
+    platform: 'node',
+    external,
+    // Packages that come as modules too: only what is used of them is taken. (Of the AWS SDK, that halves the time to load it.)
+    resolve: { mainFields: ['module', 'main'] },
+    onLog: refuseUnresolved,
+  });
   const { output } = await bundle.write({ dir: 'dist/program', format: 'esm', chunkFileNames: '[name]-[hash].js' });
   await bundle.close();
   const packages = new Set(

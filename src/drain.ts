@@ -1,6 +1,17 @@
 /** Working off a queue, several at once. */
 
 /**
+ * What `work` makes of each item, in the order of the items, `lanes` at a time. Throws as `drain`.
+ */
+export async function inLanes<T, R>(items: readonly T[], lanes: number, work: (item: T) => Promise<R>): Promise<R[]> {
+  const results: R[] = [];
+  await drain([...items.entries()], lanes, async ([i, item]) => {
+    results[i] = await work(item);
+  });
+  return results;
+}
+
+/**
  * Does `work` for each item, `lanes` at a time; work may add to the queue. After an error nothing more is begun.
  * @throws the first error, once none is working any more.
  */

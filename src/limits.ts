@@ -33,6 +33,10 @@ export const INDEX_FLUSH_MS = 60_000;
 export const UPLOADS_IN_FLIGHT = 3;
 /** Packs being fetched and opened at once by a restore or a verification. */
 export const PACKS_IN_FLIGHT = 3;
+/** Small objects (key records, snapshots) being read at once: each may cost a round trip to the other side of the world. */
+export const RECORDS_IN_FLIGHT = 16;
+/** Indexes being read and opened at once. Most have a few hundred kilobytes. */
+export const INDEXES_IN_FLIGHT = 3;
 /** Frames being compressed at once, however many cores there are: memory grows with them. */
 export const FRAMES_IN_FLIGHT_MAX = 8;
 

@@ -105,7 +105,7 @@ export async function backup(options: BackupOptions, seams: Seams): Promise<Back
   const reachable = new Set(mirror.live().map(({ name }) => name));
 
   progress({ type: 'phase', name: 'looking at the backends' });
-  const { results, index, problems } = await level(repository, { patience: patienceAtStart(clock), signal });
+  const { results, index, snapshots, problems } = await level(repository, { patience: patienceAtStart(clock), signal });
   const warnings: Warning[] = pendingChangeWarnings(repository);
   for (const { name, objects, skipped, error } of results) {
     if (objects > 0) {
@@ -126,8 +126,10 @@ export async function backup(options: BackupOptions, seams: Seams): Promise<Back
       incomplete: true,
     });
   }
-  const { parent, seq } = await findParent(repository, options.folders, warnings, signal);
+  const { parent, seq } = await findParent(repository, snapshots, options.folders, { warnings, signal });
 
+  // Asked here, the answers are there when the first object is to be stored.
+  for (const { backend } of mirror.live()) backend.capabilities?.().catch(() => undefined);
   const writer = repository.writer(index, seams);
   const run = new Run(options, seams, repository, writer, warnings);
   let snapshot: Snapshot;

@@ -2,7 +2,13 @@
 import type { Warning } from '../entry.ts';
 import { HoldfastError } from '../errors.ts';
 import type { Mirror } from '../backend/mirror.ts';
-import { describePending, type KeyLog, type Repository, type SnapshotId } from '../repository/repository.ts';
+import {
+  describePending,
+  type KeyLog,
+  type ListedSnapshots,
+  type Repository,
+  type SnapshotId,
+} from '../repository/repository.ts';
 import {
   readKnownSnapshots,
   readLocalState,
@@ -21,15 +27,15 @@ const SEQ_MAX = 2 ** 52;
  */
 export async function findParent(
   repository: Repository,
+  listed: ListedSnapshots,
   folders: LocalFolders,
-  warnings: Warning[],
-  signal: AbortSignal | undefined,
+  { warnings, signal }: { warnings: Warning[]; signal: AbortSignal | undefined },
 ): Promise<{ parent: { id: SnapshotId } | undefined; seq: number }> {
   const last = readLocalState(folders)?.last;
   const known = readKnownSnapshots(folders);
   const trusted = new Map(known);
   if (last) trusted.delete(last.id); // what an alarm may depend on is not taken from a cache
-  const { newest, numbers, problems } = await repository.newestSnapshot(trusted, signal);
+  const { newest, numbers, problems } = await repository.newestSnapshot(trusted, listed, signal);
   writeKnownSnapshots(folders, numbers, known);
   for (const { key, error } of problems)
     warnings.push({ code: 'snapshot_damaged', message: `${key}: ${error.message}`, incomplete: true });

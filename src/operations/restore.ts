@@ -68,9 +68,11 @@ export async function restoreFrom(
   const { signal, progress, clock } = seams;
   if (options.from !== undefined) repository.mirror.member(options.from);
   progress({ type: 'phase', name: 'looking at the snapshot' });
-  const snapshot = await repository.findSnapshot(options.snapshot, signal);
+  const [finding, loading] = [repository.findSnapshot(options.snapshot, signal), repository.loadIndex(signal)];
+  await Promise.allSettled([finding, loading]);
+  const snapshot = await finding;
   const warnings = passedOverWarnings(snapshot.passedOver);
-  const { index, problems } = await repository.loadIndex(signal);
+  const { index, problems } = await loading;
   for (const { key, error } of problems) warnings.push({ code: 'index_lost', message: `${key}: ${error.message}` });
   const reader = repository.reader(index, options.from);
   const plan = await makePlan(repository, snapshot, reader, options.paths, signal);

@@ -1,6 +1,8 @@
 /** From key records in storage to the identity log: which of them belong to it, and which of several branches is the right one. */
 import type { Mirror } from '../backend/mirror.ts';
+import { inLanes } from '../drain.ts';
 import { HoldfastError, isHoldfastError } from '../errors.ts';
+import { RECORDS_IN_FLIGHT } from '../limits.ts';
 import { KEYS_TYPE, keysSchema, parseSignedRecord, type KeysRecord, type RepositoryRecord } from './format.ts';
 import { compareLogs, firstEntry, nextEntry, type KeyLog, type KeyLogEntry, type Witness } from './key-log.ts';
 import { checkContentName, parseKey } from './object-name.ts';
@@ -75,19 +77,24 @@ async function readRecords(
     });
   const records: StoredRecord[] = [];
   const unreadable: Unreadable[] = [];
-  for (const { key, seq, id } of names) {
+  const found = await inLanes(names, RECORDS_IN_FLIGHT, async (name) => {
     const check = (bytes: Uint8Array): Uint8Array => {
-      checkContentName(bytes, id, key);
+      checkContentName(bytes, name.id, name.key);
       return bytes;
     };
-    let bytes: Uint8Array;
     try {
-      bytes = await mirror.read(key, check, { signal });
+      return { ...name, bytes: await mirror.read(name.key, check, { signal }) };
     } catch (error) {
       if (!isHoldfastError(error, 'damaged', 'not_found')) throw error;
-      unreadable.push({ key, seq, error });
+      return { ...name, error };
+    }
+  });
+  for (const { key, seq, id, ...read } of found) {
+    if ('error' in read) {
+      unreadable.push({ key, seq, error: read.error });
       continue;
     }
+    const { bytes } = read;
     try {
       const parsed = parseSignedRecord(bytes, KEYS_TYPE, keysSchema, `key record ${seq}`);
       if (parsed.record.seq === seq) records.push({ key, id, ...parsed });

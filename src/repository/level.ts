@@ -7,8 +7,8 @@ import { HoldfastError, isHoldfastError } from '../errors.ts';
 import type { Backend } from '../backend/backend.ts';
 import { PACKS_IN_FLIGHT } from '../limits.ts';
 import { checkContentName, packKey, parseKey, REPOSITORY_KEY, type ObjectName, type PackId } from './object-name.ts';
-import { PackIndex } from './pack-index.ts';
-import type { Repository } from './open.ts';
+import type { ListedSnapshots, Repository } from './open.ts';
+import type { PackIndex } from './pack-index.ts';
 
 export interface LevelResult {
   name: string;
@@ -25,6 +25,8 @@ export interface Levelled {
   results: LevelResult[];
   /** What the indexes name, without the packs that no backend has: their chunks count as unknown, and a backup stores them again. */
   index: PackIndex;
+  /** The snapshots that were on the backends that are still in use, as `Repository.listSnapshots` has them. */
+  snapshots: ListedSnapshots;
   /** Indexes and packs that no backend has whole. */
   problems: { key: string; error: HoldfastError }[];
 }
@@ -92,7 +94,7 @@ export async function level(repository: Repository, options: LevelOptions = {}):
     for await (const { key, size } of backend.list('', { signal })) if (parseKey(key)) objects.set(key, size);
   });
   const union = new Set(members.flatMap(({ objects }) => [...objects.keys()]));
-  const { index, packsOf, problems } = await readIndexes(repository, union, packsOnly, signal);
+  const { index, packsOf, problems } = await repository.readIndexes(union, { packsOnly, signal, quiet: true });
   const sizes = new Map(index.packs.map(({ id, storedBytes }) => [id, storedBytes]));
   const lost = new Set<PackId>();
   const isWholeSomewhere = (id: PackId) => members.some(({ objects }) => objects.get(packKey(id)) === sizes.get(id));
@@ -134,41 +136,26 @@ export async function level(repository: Repository, options: LevelOptions = {}):
     if (!isListed(key))
       problems.push({ key, error: new HoldfastError('damaged', 'it is on no backend, and a recovery needs it') });
   }
-  return { results: members.map(({ result }) => result), index: lost.size > 0 ? index.without(lost) : index, problems };
+  return {
+    results: members.map(({ result }) => result),
+    index: lost.size > 0 ? index.without(lost) : index,
+    snapshots: snapshotsIn(members.filter(({ name }) => repository.mirror.live().some((one) => one.name === name))),
+    problems,
+  };
 }
 
-async function readIndexes(
-  repository: Repository,
-  union: ReadonlySet<string>,
-  packsOnly: boolean,
-  signal: AbortSignal | undefined,
-): Promise<{
-  index: PackIndex;
-  packsOf: Map<string, PackId[]>;
-  problems: Levelled['problems'];
-}> {
-  const index = new PackIndex();
-  const packsOf = new Map<string, PackId[]>();
-  const problems: Levelled['problems'] = [];
-  for (const key of union) {
-    const name = parseKey(key);
-    if (name?.kind !== 'index') continue;
-    try {
-      const packs = await repository.mirror.read(key, (bytes) => repository.checkIndex(name.id, bytes), {
-        signal,
-        quiet: true,
-      });
-      for (const pack of packs) index.addPack(packsOnly ? { ...pack, chunks: [], frames: [] } : pack);
-      packsOf.set(
-        key,
-        packs.map(({ id }) => id),
-      );
-    } catch (error) {
-      if (!isHoldfastError(error) || error.code === 'interrupted' || error.code === 'bug') throw error;
-      problems.push({ key, error });
+function snapshotsIn(members: readonly Member[]): ListedSnapshots {
+  const found: ListedSnapshots = new Map();
+  for (const { name, objects } of members) {
+    for (const key of objects.keys()) {
+      const parsed = parseKey(key);
+      if (parsed?.kind !== 'snapshot') continue;
+      const entry = found.get(key);
+      if (entry) entry.backends.push(name);
+      else found.set(key, { id: parsed.id, backends: [name] });
     }
   }
-  return { index, packsOf, problems };
+  return found;
 }
 
 async function fill(

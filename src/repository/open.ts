@@ -5,10 +5,19 @@ import type { ChunkId, Entry } from '../entry.ts';
 import type { Mirror } from '../backend/mirror.ts';
 import { openAge } from '../crypto/age.ts';
 import { chunkIdFunction, gearTable } from '../crypto/chunk-id.ts';
-import { CHUNK_MAX_BYTES } from '../limits.ts';
+import { drain, inLanes } from '../drain.ts';
+import { CHUNK_MAX_BYTES, INDEXES_IN_FLIGHT, RECORDS_IN_FLIGHT } from '../limits.ts';
 import { makeCut, type Cut } from './chunker.ts';
 import { type KeysRecord, type RepositoryRecord } from './format.ts';
-import { checkContentName, lostIfAbsent, parseKey, secretsKey, stampIn, type SnapshotId } from './object-name.ts';
+import {
+  checkContentName,
+  lostIfAbsent,
+  parseKey,
+  secretsKey,
+  stampIn,
+  type PackId,
+  type SnapshotId,
+} from './object-name.ts';
 import type { RawPath } from '../raw-path.ts';
 import { openIndex } from './index-object.ts';
 import type { FileKeys } from './grants.ts';
@@ -45,6 +54,9 @@ export interface RepositoryProblem {
   key: string;
   error: HoldfastError;
 }
+
+/** Snapshot objects by key, and the backends that list each. */
+export type ListedSnapshots = Map<string, { id: SnapshotId; backends: string[] }>;
 
 export class Repository {
   readonly mirror: Mirror;
@@ -91,7 +103,7 @@ export class Repository {
   }
 
   /** Which snapshot objects there are, by key, and the backends that list each. Nothing is read. */
-  async listSnapshots(signal?: AbortSignal): Promise<Map<string, { id: SnapshotId; backends: string[] }>> {
+  async listSnapshots(signal?: AbortSignal): Promise<ListedSnapshots> {
     const found = new Map<string, { id: SnapshotId; backends: string[] }>();
     await Promise.all(
       this.mirror.live().map(async ({ name, backend }) => {
@@ -135,14 +147,16 @@ export class Repository {
   }> {
     const snapshots: (Snapshot & { backends: string[] })[] = [];
     const problems: RepositoryProblem[] = [];
-    for (const [key, { id, backends }] of await this.listSnapshots(signal)) {
+    const listed = [...(await this.listSnapshots(signal))];
+    await drain(listed, RECORDS_IN_FLIGHT, async ([key, { id, backends }]) => {
       try {
         snapshots.push({ ...(await this.readSnapshot(id, key, signal)), backends });
       } catch (error) {
         if (!(error instanceof HoldfastError) || error.code === 'interrupted' || error.code === 'bug') throw error;
         problems.push({ key, error });
       }
-    }
+    });
+    problems.sort((a, b) => (a.key < b.key ? -1 : 1));
     snapshots.sort((a, b) => a.record.seq - b.record.seq || (a.record.time < b.record.time ? -1 : 1));
     return { snapshots, problems };
   }
@@ -150,15 +164,17 @@ export class Repository {
   /**
    * The snapshot with the highest number, without opening those whose numbers the caller knows from an earlier look. (An id is the hash of
    * a signed record: what was right once stays right.) The newest itself is opened again.
+   * @param listed what `listSnapshots` gave.
    * @returns also the numbers of all that could be opened, by id.
    */
   async newestSnapshot(
     known: ReadonlyMap<string, number>,
+    listed: ListedSnapshots,
     signal?: AbortSignal,
   ): Promise<{ newest: Snapshot | undefined; numbers: Map<SnapshotId, number>; problems: RepositoryProblem[] }> {
     const problems: RepositoryProblem[] = [];
     // By key, not by id: storage may show one record under several names, of which one at most is its own.
-    const candidates = [...(await this.listSnapshots(signal))].map(([key, { id }]) => ({
+    const candidates = [...listed].map(([key, { id }]) => ({
       key,
       id,
       number: known.get(id),
@@ -174,7 +190,8 @@ export class Repository {
         problems.push({ key: candidate.key, error });
       }
     };
-    for (const candidate of candidates) if (candidate.number === undefined) await open(candidate);
+    const unknown = candidates.filter(({ number }) => number === undefined);
+    await inLanes(unknown, RECORDS_IN_FLIGHT, open);
     for (;;) {
       const good = candidates.flatMap((candidate) =>
         candidate.number === undefined ? [] : [{ candidate, number: candidate.number }],
@@ -243,20 +260,36 @@ export class Repository {
 
   /** Reads every index object into memory. An index that cannot be read from any backend is skipped and reported. */
   async loadIndex(signal?: AbortSignal): Promise<{ index: PackIndex; problems: RepositoryProblem[] }> {
+    const keys: string[] = [];
+    for await (const { key } of this.mirror.list('index/', { signal })) keys.push(key);
+    const { index, problems } = await this.readIndexes(keys, { signal });
+    return { index, problems };
+  }
+
+  /** Reads those of the keys that are of index objects, with `packsOnly` without the chunks, which are most of the memory. `packsOf`: for each index that could be read, by its key, the packs it names. */
+  async readIndexes(
+    keys: Iterable<string>,
+    { packsOnly = false, ...options }: { packsOnly?: boolean; signal?: AbortSignal | undefined; quiet?: boolean },
+  ): Promise<{ index: PackIndex; packsOf: Map<string, PackId[]>; problems: RepositoryProblem[] }> {
     const index = new PackIndex();
+    const packsOf = new Map<string, PackId[]>();
     const problems: RepositoryProblem[] = [];
-    for await (const { key } of this.mirror.list('index/', { signal })) {
-      const parsed = parseKey(key);
-      if (parsed?.kind !== 'index') continue;
+    await drain([...keys], INDEXES_IN_FLIGHT, async (key) => {
+      const name = parseKey(key);
+      if (name?.kind !== 'index') return;
       try {
-        const packs = await this.mirror.read(key, (bytes) => this.checkIndex(parsed.id, bytes), { signal });
-        for (const pack of packs) index.addPack(pack);
+        const packs = await this.mirror.read(key, (bytes) => this.checkIndex(name.id, bytes), options);
+        for (const pack of packs) index.addPack(packsOnly ? { ...pack, chunks: [], frames: [] } : pack);
+        packsOf.set(
+          key,
+          packs.map(({ id }) => id),
+        );
       } catch (error) {
         if (!isHoldfastError(error) || error.code === 'interrupted' || error.code === 'bug') throw error;
         problems.push({ key, error });
       }
-    }
-    return { index, problems };
+    });
+    return { index, packsOf, problems };
   }
 
   checkIndex(id: string, bytes: Uint8Array) {

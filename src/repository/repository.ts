@@ -2,7 +2,7 @@
  * The door to this folder: the rest of holdfast imports this file and no other of it. docs/format.md describes what lies behind.
  */
 export { createRepository, type NewRepository } from './create.ts';
-export { openRepository, type Repository } from './open.ts';
+export { openRepository, type ListedSnapshots, type Repository } from './open.ts';
 export { openIdentityLog, type Access, type OpenOptions, type PublicAccess } from './keys.ts';
 export {
   describePending,

@@ -87,7 +87,7 @@ async function point(
     const repository = await tool.open(at, join(work, 'home'), tree);
     settle();
     const first = await measure(repository.backup('first'));
-    const size = bytesBelow(repository.path);
+    const size = repository.path === undefined ? 0 : bytesBelow(repository.path);
     settle();
     const again = await measure(repository.backup('unchanged'));
     settle();

@@ -5,25 +5,26 @@ import { availableParallelism, cpus, release, tmpdir, totalmem } from 'node:os';
 import { join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
-import { CORPORA, type CorpusName } from './corpus.ts';
+import { CORPORA, type Corpus, type CorpusName } from './corpus.ts';
 import { canForget, freshFolder, workFolder } from './folders.ts';
 import { studyGrowth } from './growth.ts';
 import { emptyDocument, markdown, replaceSection, sectionsOf, terminalText } from './report.ts';
 import { TOOL_NAMES, type BenchResult } from './results.ts';
 import { compare } from './rounds.ts';
+import { withBucket } from './s3.ts';
 import { measureStart } from './startup.ts';
 import { targetsOf } from './targets.ts';
-import { NoSuchProgram, findTools } from './tools.ts';
+import { NoSuchProgram, findTools, type Bucket } from './tools.ts';
 
 const DOCUMENT = fileURLToPath(new URL('../../docs/benchmarks.md', import.meta.url));
 const CORPUS_NAMES = Object.keys(CORPORA) as CorpusName[];
-const PARTS = [...CORPUS_NAMES, 'start', 'growth'] as const;
-const QUICK_PARTS: readonly (typeof PARTS)[number][] = ['agents', 'start'];
+const PARTS = [...CORPUS_NAMES, 's3', 'start', 'growth'] as const;
+const QUICK_PARTS: readonly (typeof PARTS)[number][] = ['agents', 's3', 'start'];
 const START_RUNS = 15;
 
 const HELP = `npm run bench -- [OPTIONS]
 
-  --quick            only ${QUICK_PARTS.join(' and ')}, 3 rounds, nothing cold: under 5 minutes
+  --quick            only ${QUICK_PARTS.join(', ')}; 3 rounds, nothing cold: under 5 minutes
   --only PARTS       of ${PARTS.join(',')}
   --tools NAMES      of ${TOOL_NAMES.join(',')} (default: all)
   --rounds N         default 5, with --quick 3
@@ -130,6 +131,9 @@ function prepare(name: CorpusName, root: string, scale: number, cache: string | 
   if (copy.status !== 0) throw new Error(`cannot copy ${kept}`);
 }
 
+/** What is measured of a corpus in a bucket: what differs from a folder is the way there and back. */
+const onS3 = ({ title, make }: Corpus): Corpus => ({ title, make, unchanged: true, check: false });
+
 async function bench(asked: ReturnType<typeof options>, work: string): Promise<BenchResult> {
   const started = performance.now();
   const date = new Date().toISOString();
@@ -150,20 +154,36 @@ async function bench(asked: ReturnType<typeof options>, work: string): Promise<B
     targets: [],
   };
   const folder = (name: string): string => workFolder(join(work, name));
-  const onTree = async (name: CorpusName, as: string, how: { scale: number; rounds: number; cold: boolean }) => {
+  const onTree = async (
+    name: CorpusName,
+    as: string,
+    how: { scale: number; rounds: number; cold: boolean; bucket?: Bucket },
+  ) => {
     const at = folder(as);
     const tree = freshFolder(at, 'tree');
     log(`${as}: making the tree`);
-    prepare(name, tree, how.scale, as === name ? asked.corpus : undefined);
-    const found = await compare(CORPORA[name], tools, { ...how, tree, work: at, log: (line) => log(`${as}  ${line}`) });
+    prepare(name, tree, how.scale, as === 'warm-up' ? undefined : asked.corpus);
+    const [corpus, comparable] = how.bucket
+      ? [onS3(CORPORA[name]), tools.filter(({ speaksS3 }) => speaksS3)]
+      : [CORPORA[name], tools];
+    const found = await compare(corpus, comparable, { ...how, tree, work: at, log: (line) => log(`${as}  ${line}`) });
     if (!asked.keep) rmSync(at, { recursive: true });
     return found;
   };
   const corpora = CORPUS_NAMES.filter((name) => parts.includes(name));
   // Once without counting: programs, and what they keep of their compiled code, are warm for all. A trial of one round does without.
-  if (corpora.length > 0 && rounds > 1)
+  if ((corpora.length > 0 || parts.includes('s3')) && rounds > 1)
     await onTree('agents', 'warm-up', { scale: Number.MIN_VALUE, rounds: 1, cold: false });
   for (const name of corpora) result.corpora[name] = await onTree(name, name, { scale, rounds, cold });
+  if (parts.includes('s3')) {
+    // What the server keeps is in memory: there is nothing cold about it.
+    const found = await withBucket(log, async (bucket, title) => ({
+      ...(await onTree('agents', 's3', { scale, rounds, cold: false, bucket })),
+      place: `${title} on loopback, which keeps it in memory`,
+    }));
+    if ('missing' in found) result.notMeasured.push({ name: 's3', reason: found.missing });
+    else result.corpora['s3'] = found;
+  }
   if (parts.includes('start')) {
     log('start');
     result.start = await measureStart(

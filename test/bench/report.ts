@@ -25,6 +25,7 @@ const TITLES: Record<string, string> = {
   small: 'Many small files',
   database: 'One large database',
   incompressible: 'Incompressible data',
+  s3: 'The agents on S3',
   start: 'Start-up',
   growth: 'Growth',
 };
@@ -81,7 +82,7 @@ function corpusContent(part: string, corpus: CorpusResult, result: BenchResult):
     head: ['', ...TOOL_NAMES, ...PEER_NAMES.map((peer) => `: ${peer} (target)`), 'other (target)'],
     rows,
   };
-  const about = `${corpus.title}: ${count(corpus.files)} files, ${quantity(corpus.bytes, 'B')}. Medians of ${corpus.rounds} rounds, warm cache unless named cold (cold: one round); repository size after the first backup. A ratio is the median over the rounds of holdfast : peer.`;
+  const about = `${corpus.title}${corpus.place === undefined ? '' : `, to ${corpus.place}`}: ${count(corpus.files)} files, ${quantity(corpus.bytes, 'B')}. Medians of ${corpus.rounds} rounds, warm cache unless named cold (cold: one round); repository size after the first backup. A ratio is the median over the rounds of holdfast : peer.`;
   return [`${about} ${provenance(result)}`, table];
 }
 

@@ -45,6 +45,8 @@ export interface Comparison {
 /** One tree. `files` and `bytes` are those of the tree before any change. */
 export interface CorpusResult {
   title: string;
+  /** Where the repositories are, where that is no folder. */
+  place?: string;
   files: number;
   bytes: number;
   rounds: number;
@@ -122,7 +124,8 @@ export interface BenchResult {
   scale: number;
   machine: Record<string, string | number | boolean>;
   tools: ToolInfo[];
-  notMeasured: { name: ToolName; reason: string }[];
+  /** Peers that could not be had, and the server of the part `s3`. */
+  notMeasured: { name: ToolName | 's3'; reason: string }[];
   corpora: Record<string, CorpusResult>;
   start?: StartResult;
   growth?: GrowthResult;

@@ -6,7 +6,7 @@ import { assertSame, bytesBelow, forget, freshFolder, settle, sizeOf, warm } fro
 import { measure, type Command, type Cost } from './measure.ts';
 import { MEASUREMENT_NAMES, MEASUREMENTS, comparison } from './results.ts';
 import type { CorpusResult, MeasurementName, ToolName } from './results.ts';
-import type { Repository, Tool } from './tools.ts';
+import type { Bucket, Repository, Tool } from './tools.ts';
 
 /** Restored trees of more files are left until the end: on ext4, making files is slow where many were just removed. */
 const MANY_FILES = 1000;
@@ -20,6 +20,8 @@ export interface RoundsOptions {
   rounds: number;
   /** Measure also with nothing in the page cache; only root can. */
   cold: boolean;
+  /** Where the repositories go. Default: folders. */
+  bucket?: Bucket | undefined;
   log: (line: string) => void;
 }
 
@@ -54,11 +56,11 @@ async function warmRound(
   tools: readonly Tool[],
   round: number,
   record: Recorder,
-  { tree, work, scale, rounds, log, hasManyFiles }: RoundsOptions & { hasManyFiles: boolean },
+  { tree, work, scale, rounds, bucket, log, hasManyFiles }: RoundsOptions & { hasManyFiles: boolean },
 ): Promise<void> {
   const first = round % tools.length;
   const turns = [...tools.slice(first), ...tools.slice(0, first)];
-  const repositories = await openAll(turns, `round-${round}`, tree, work);
+  const repositories = await openAll(turns, `round-${round}`, { tree, work, bucket });
 
   const step = async (
     name: MeasurementName,
@@ -68,7 +70,7 @@ async function warmRound(
     for (const [tool, repository] of repositories) {
       const target = freshFolder(work, 'restored');
       settle();
-      warm(tree, repository.path); // borg lets go of what it has read (POSIX_FADV_DONTNEED): who came next would find a cold tree
+      warm(tree, ...(repository.path === undefined ? [] : [repository.path])); // borg lets go of what it has read (POSIX_FADV_DONTNEED): who came next would find a cold tree
       const cost = await measure(command(repository, target));
       record(name, tool.name, cost.seconds);
       after?.({ tool, repository, cost, target });
@@ -81,7 +83,7 @@ async function warmRound(
     'firstBackup',
     (repository) => repository.backup('first'),
     ({ tool, repository, cost }) => {
-      record('size', tool.name, bytesBelow(repository.path));
+      if (repository.path !== undefined) record('size', tool.name, bytesBelow(repository.path));
       record('cpu', tool.name, cost.cpuSeconds);
       record('memoryLargest', tool.name, cost.largestBytes);
       record('memorySum', tool.name, cost.sumBytes);
@@ -94,13 +96,13 @@ async function warmRound(
   }
   if (corpus.change) {
     latest = 'changed';
-    const before = new Map(repositories.map(([tool, { path }]) => [tool, bytesBelow(path)]));
+    const before = new Map(repositories.map(([tool, { path }]) => [tool, path === undefined ? 0 : bytesBelow(path)]));
     corpus.change(tree, round, scale);
     await step(
       'change',
       (repository) => repository.backup('changed'),
       ({ tool, repository: { path } }) => {
-        record('changeBytes', tool.name, bytesBelow(path) - (before.get(tool) as number));
+        if (path !== undefined) record('changeBytes', tool.name, bytesBelow(path) - (before.get(tool) as number));
       },
     );
   }
@@ -127,8 +129,12 @@ async function warmRound(
 }
 
 /** One first backup and one restore of each tool, with nothing of the tree, the repository or the program in the page cache. */
-async function coldRound(tools: readonly Tool[], record: Recorder, { tree, work, log }: RoundsOptions): Promise<void> {
-  const repositories = await openAll(tools, 'cold', tree, work);
+async function coldRound(
+  tools: readonly Tool[],
+  record: Recorder,
+  { tree, work, bucket, log }: RoundsOptions,
+): Promise<void> {
+  const repositories = await openAll(tools, 'cold', { tree, work, bucket });
   for (const [tool, repository] of repositories) {
     const target = freshFolder(work, 'restored');
     forget();
@@ -145,14 +151,13 @@ async function coldRound(tools: readonly Tool[], record: Recorder, { tree, work,
 async function openAll(
   tools: readonly Tool[],
   name: string,
-  tree: string,
-  work: string,
+  { tree, work, bucket }: Pick<RoundsOptions, 'tree' | 'work' | 'bucket'>,
 ): Promise<[Tool, Repository][]> {
   const repositories: [Tool, Repository][] = [];
   for (const tool of tools) {
     const at = join(work, tool.name, name);
     mkdirSync(at, { recursive: true });
-    repositories.push([tool, await tool.open(at, join(work, tool.name, 'home'), tree)]);
+    repositories.push([tool, await tool.open(at, join(work, tool.name, 'home'), tree, bucket)]);
   }
   return repositories;
 }

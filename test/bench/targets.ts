@@ -5,8 +5,8 @@ import type { BenchResult, MeasurementName, PeerName, TargetResult } from './res
 
 const MB = 1e6;
 
-/** [tree, measurement, peer, ratio holdfast : peer at most] */
-const RATIOS: [CorpusName, MeasurementName, PeerName | 'smaller', number][] = [
+/** [tree, or `s3`: the agents in a bucket; measurement, peer, ratio holdfast : peer at most] */
+const RATIOS: [CorpusName | 's3', MeasurementName, PeerName | 'smaller', number][] = [
   ['agents', 'firstBackup', 'restic', 0.4],
   ['agents', 'firstBackup', 'borg', 0.4],
   ['agents', 'unchanged', 'restic', 0.3],
@@ -26,6 +26,8 @@ const RATIOS: [CorpusName, MeasurementName, PeerName | 'smaller', number][] = [
   ['small', 'firstBackup', 'borg', 0.6],
   ['small', 'unchanged', 'restic', 0.4],
   ['small', 'unchanged', 'borg', 0.4],
+  ['s3', 'firstBackup', 'restic', 0.6],
+  ['s3', 'restore', 'restic', 0.7],
 ];
 
 interface Limit {

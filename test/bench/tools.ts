@@ -1,5 +1,6 @@
 /** The programs that are compared, each behind the same interface. */
 import { spawnSync } from 'node:child_process';
+import { randomUUID } from 'node:crypto';
 import { accessSync, constants, existsSync, mkdirSync, readFileSync } from 'node:fs';
 import { delimiter, join, resolve } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
@@ -9,14 +10,25 @@ import type { PeerName, ToolInfo, ToolName } from './results.ts';
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 
 export interface Tool extends ToolInfo {
-  /** Makes an empty repository in the new folder `at`, for backups of `tree`. `home` outlives it: the tool's caches are there. */
-  open: (at: string, home: string, tree: string) => Promise<Repository>;
+  /**
+   * Makes an empty repository in the new folder `at`, or, with `bucket`, in that; for backups of `tree`. `home` outlives it: the tool's
+   * caches are there.
+   */
+  open: (at: string, home: string, tree: string, bucket?: Bucket) => Promise<Repository>;
+  speaksS3: boolean;
+}
+
+/** A bucket on an S3 server; each repository has a prefix of its own in it. */
+export interface Bucket {
+  endpoint: string;
+  name: string;
+  credentials: { accessKeyId: string; secretAccessKey: string };
 }
 
 /** The commands on one repository. A label names one of its snapshots; targets are new, empty folders. */
 export interface Repository {
-  /** The folder whose files are the repository. */
-  path: string;
+  /** The folder whose files are the repository; undefined for one in a bucket. */
+  path: string | undefined;
   backup: (label: string) => Command;
   restore: (label: string, target: string) => Command;
   /** `path` is relative to the tree; it is written to the same path below the target. */
@@ -37,6 +49,11 @@ function environment(home: string): Record<string, string> {
   return { PATH: process.env['PATH'] ?? '', LANG: 'C.UTF-8', HOME: home };
 }
 
+const credentialsIn = ({ credentials }: Bucket): Record<string, string> => ({
+  AWS_ACCESS_KEY_ID: credentials.accessKeyId,
+  AWS_SECRET_ACCESS_KEY: credentials.secretAccessKey,
+});
+
 function versionOf(file: string, args: readonly string[]): string {
   const { stdout, stderr, status, error } = spawnSync(file, args, { encoding: 'utf8' });
   if (status !== 0) throw new NoSuchProgram(`${[file, ...args].join(' ')} does not run: ${error?.message ?? stderr}`);
@@ -54,12 +71,19 @@ export function holdfast(program: string): Tool {
     name: 'holdfast',
     version: versionOf(process.execPath, [join(ROOT, program), '--version']),
     settings: `defaults; one directory backend; Node ${process.versions.node}; the words come from a file`,
-    open: async (at, home, tree) => {
-      const path = join(at, 'repository');
-      const command = (...args: string[]): Command =>
-        holdfastCommand(program, [...args, '--config', join(at, 'holdfast.yaml')], home);
+    speaksS3: true,
+    open: async (at, home, tree, bucket) => {
+      const path = bucket ? undefined : join(at, 'repository');
+      const url =
+        path === undefined
+          ? `s3://${bucket?.name}/${randomUUID()}?endpoint=${bucket?.endpoint}`
+          : pathToFileURL(path).href;
+      const command = (...args: string[]): Command => {
+        const bare = holdfastCommand(program, [...args, '--config', join(at, 'holdfast.yaml')], home);
+        return bucket ? { ...bare, env: { ...bare.env, ...credentialsIn(bucket) } } : bare;
+      };
       const words = ['--words-file', join(at, 'words.txt')];
-      const backend = ['--backend', `one=${pathToFileURL(path).href}`];
+      const backend = ['--backend', `one=${url}`];
       await measure(command('init', '--handle', 'bench', '--state', tree, ...backend, ...words));
       return {
         path,
@@ -77,10 +101,17 @@ function restic(file: string): Tool {
     name: 'restic',
     version: versionOf(file, ['version']),
     settings: 'defaults (repository version 2, compression auto); local repository; cache folder of its own',
-    open: async (at, home, tree) => {
-      const path = join(at, 'repository');
-      const env = { ...environment(home), RESTIC_PASSWORD: SECRET, RESTIC_CACHE_DIR: join(home, 'cache') };
-      const command = (...args: string[]): Command => ({ file, args: ['-r', path, ...args], env, cwd: tree });
+    speaksS3: true,
+    open: async (at, home, tree, bucket) => {
+      const path = bucket ? undefined : join(at, 'repository');
+      const place = path ?? `s3:${bucket?.endpoint}/${bucket?.name}/${randomUUID()}`;
+      const env = {
+        ...environment(home),
+        RESTIC_PASSWORD: SECRET,
+        RESTIC_CACHE_DIR: join(home, 'cache'),
+        ...(bucket ? credentialsIn(bucket) : {}),
+      };
+      const command = (...args: string[]): Command => ({ file, args: ['-r', place, ...args], env, cwd: tree });
       await measure(command('init'));
       return {
         path,
@@ -101,6 +132,7 @@ function borg(file: string): Tool {
     name: 'borg',
     version: versionOf(file, ['--version']),
     settings: `defaults, but zstd,3 for lz4; encryption ${encryption}; local repository`,
+    speaksS3: false,
     open: async (at, home, tree) => {
       const path = join(at, 'repository');
       const env = { ...environment(home), BORG_BASE_DIR: home, BORG_PASSPHRASE: SECRET };

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# ceph-s3.sh up|down|kill|restart ROOT STATE S3PORT MONPORT ACCESSKEY SECRET: Ceph with a RADOS gateway (S3) on loopback, about a second to start.
+# ceph-s3.sh up|down|kill|restart ROOT STATE S3PORT MONPORT ACCESSKEY SECRET [SETTING]: Ceph with a RADOS gateway (S3) on loopback, about a second to start.
 # One monitor, one OSD in memory, no manager, no cephx. `kill` and `restart` concern the gateway alone: what is stored stays.
 # A second user, `guest`, has ACCESSKEY-guest and the same secret: what it may do, bucket policies say.
 set -euo pipefail
-action=$1 root=$2 state=$3 port=${4:-7480} mon=${5:-13300} access=${6:-} secret=${7:-}
+action=$1 root=$2 state=$3 port=${4:-7480} mon=${5:-13300} access=${6:-} secret=${7:-} setting=${8:-}
 if [[ $action == down ]]; then
   for p in rgw osd mon; do kill -9 "$(<"$state/$p.pid")" || :; done 2>/dev/null
   rm -rf "$state"
@@ -52,6 +52,7 @@ osd_objectstore = memstore
 memstore_device_bytes = 4294967296
 rgw_frontends = beast endpoint=127.0.0.1:$port tcp_nodelay=1
 rgw_data = $state/rgw
+$setting
 C
   (run monmaptool --create --fsid "$(<"$state/fsid")" --addv a "[v2:127.0.0.1:$mon/0]" "$state/monmap") >/dev/null
   (run ceph-mon -i a --mkfs --monmap "$state/monmap")

@@ -81,8 +81,8 @@ export async function sshdPrograms(say: (line: string) => void): Promise<Program
   return { root, title: `OpenSSH (Debian ${codename})` };
 }
 
-/** Starts one of its own for the caller, in about a second and a half. */
-export async function startCeph({ root, title }: Programs): Promise<S3Server & Running> {
+/** Starts one of its own for the caller, in about a second and a half. `setting`: one more line of its configuration. */
+export async function startCeph({ root, title }: Programs, setting = ''): Promise<S3Server & Running> {
   const [port, monitor] = await freePorts(2);
   const credentials = { accessKeyId: 'holdfast', secretAccessKey: 'of-these-tests' };
   const running = await start('ceph-s3.sh', root, [
@@ -90,6 +90,7 @@ export async function startCeph({ root, title }: Programs): Promise<S3Server & R
     String(monitor),
     credentials.accessKeyId,
     credentials.secretAccessKey,
+    setting,
   ]);
   return {
     ...running.control,
