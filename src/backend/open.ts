@@ -8,7 +8,7 @@ import { parseDuration, parseSize } from '../units.ts';
 import type { Backend } from './backend.ts';
 import { createDirectory, openDirectory } from './directory.ts';
 import { openGuarded, type GuardOptions } from './guarded.ts';
-import type { S3Location } from './s3.ts';
+import type { S3Location } from './s3-client.ts';
 import type { SftpLocation } from './sftp-session.ts';
 
 export interface OpenOptions {

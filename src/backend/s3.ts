@@ -3,8 +3,6 @@
  * table is in docs/backends.md. Retries and deadlines are those of the decorator around it (guarded.ts); here every call is made once.
  */
 import { createHash } from 'node:crypto';
-import { Agent as HttpAgent } from 'node:http';
-import { Agent as HttpsAgent } from 'node:https';
 import { crc32 } from 'node:zlib';
 import {
   AbortMultipartUploadCommand,
@@ -17,15 +15,14 @@ import {
   ListObjectsV2Command,
   PutObjectCommand,
   PutObjectRetentionCommand,
-  S3Client,
   UploadPartCommand,
   type GetObjectCommandOutput,
   type ListMultipartUploadsCommandInput,
   type ObjectLockMode,
   type PutObjectCommandInput,
+  type S3Client,
   type S3ClientConfig,
 } from '@aws-sdk/client-s3';
-import { NodeHttpHandler } from '@smithy/node-http-handler';
 import { HoldfastError, isHoldfastError, throwIfAborted } from '../errors.ts';
 import {
   checkKey,
@@ -40,24 +37,8 @@ import {
   type ObjectLock,
   type PutOptions,
 } from './backend.ts';
+import { s3Client, type S3Location } from './s3-client.ts';
 import { codeOf, isPreconditionFailed, statusOf, translated } from './s3-errors.ts';
-
-export interface S3Location {
-  bucket: string;
-  /** '' or text that ends in a slash: what stands before every key. */
-  prefix: string;
-  /** Of a provider other than AWS, e.g. `https://s3.example.org`. */
-  endpoint?: string | undefined;
-  region?: string | undefined;
-  /** Buckets as the first part of the path instead of the host name. Default: where an endpoint is given. */
-  pathStyle?: boolean | undefined;
-  storageClass?: string | undefined;
-  /** `AES256`, or `aws:kms` with `kmsKeyId`. */
-  serverSideEncryption?: string | undefined;
-  kmsKeyId?: string | undefined;
-  /** Retention of every object that is written. */
-  objectLock?: { mode: 'governance' | 'compliance'; days: number } | undefined;
-}
 
 /** What the bucket turned out to do. */
 export type S3Capabilities = {
@@ -78,10 +59,7 @@ const MULTIPART_FROM_BYTES = 24 * 1024 * 1024;
 const PART_BYTES = 8 * 1024 * 1024;
 /** Uploads that were begun this long ago and never finished are nobody's any more. */
 const ABANDONED_UPLOAD_MS = 24 * 60 * 60 * 1000;
-/** Connections kept open to the service. */
-const SOCKETS_MAX = 64;
-const CONNECT_TIMEOUT_MS = 10_000;
-/** Not an object (line 11): what conditional writes are tried on. */
+/** Under tmp/, so no object: what conditional writes are tried on. */
 const PROBE_KEY = 'tmp/conditional-write';
 const DAY_MS = 24 * 60 * 60 * 1000;
 /**
@@ -92,28 +70,7 @@ const CRC32_METADATA = 'holdfast-crc32';
 
 /** Opens a bucket that exists. @throws `backend_unavailable` when it cannot be reached, is not there, or the credentials do not do */
 export async function openS3(location: S3Location, options: S3Options): Promise<S3Backend> {
-  const agent = { keepAlive: true, maxSockets: SOCKETS_MAX, noDelay: true };
-  const client = new S3Client({
-    ...(location.endpoint === undefined ? {} : { endpoint: location.endpoint }),
-    ...(location.region === undefined
-      ? location.endpoint === undefined
-        ? {}
-        : { region: 'us-east-1' } // the signature names one, and others than AWS do not mind which
-      : { region: location.region }),
-    forcePathStyle: location.pathStyle ?? location.endpoint !== undefined,
-    maxAttempts: 1,
-    // Bodies are signed with their MD5 (below), which every provider checks; trailing checksums in aws-chunked bodies some refuse.
-    requestChecksumCalculation: 'WHEN_REQUIRED',
-    responseChecksumValidation: 'WHEN_REQUIRED',
-    requestHandler: new NodeHttpHandler({
-      httpAgent: new HttpAgent(agent),
-      httpsAgent: new HttpsAgent(agent),
-      connectionTimeout: CONNECT_TIMEOUT_MS,
-    }),
-    logger: { trace: silent, debug: silent, info: silent, warn: silent, error: silent },
-    ...options.client,
-  });
-  const backend = new S3Backend(client, location, options);
+  const backend = new S3Backend(s3Client(location, options.client), location, options);
   try {
     await backend.check();
   } catch (error) {
@@ -121,10 +78,6 @@ export async function openS3(location: S3Location, options: S3Options): Promise<
     throw error;
   }
   return backend;
-}
-
-function silent(): void {
-  // the SDK's remarks are for its developers
 }
 
 type Cancellable = { signal?: AbortSignal | undefined };

@@ -11,7 +11,8 @@ import {
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { systemClock } from '../../src/clock.ts';
 import type { HoldfastError } from '../../src/errors.ts';
-import { openS3, type S3Backend, type S3Location } from '../../src/backend/s3.ts';
+import { openS3, type S3Backend } from '../../src/backend/s3.ts';
+import type { S3Location } from '../../src/backend/s3-client.ts';
 import { collect, expectSame, keysAndSizes, patterned, rejects } from '../backend-helpers.ts';
 import { backendSuite } from '../backend-suite.ts';
 import { httpProxy } from '../fault-proxy.ts';
