@@ -104,6 +104,8 @@ export async function backup(options: BackupOptions, seams: Seams): Promise<Back
   }
   const reachable = new Set(mirror.live().map(({ name }) => name));
 
+  // Asked now, the answers are there when the first object is to be stored.
+  for (const { backend } of mirror.live()) backend.capabilities?.().catch(() => undefined);
   progress({ type: 'phase', name: 'looking at the backends' });
   const { results, index, snapshots, problems } = await level(repository, { patience: patienceAtStart(clock), signal });
   const warnings: Warning[] = pendingChangeWarnings(repository);
@@ -128,8 +130,6 @@ export async function backup(options: BackupOptions, seams: Seams): Promise<Back
   }
   const { parent, seq } = await findParent(repository, snapshots, options.folders, { warnings, signal });
 
-  // Asked here, the answers are there when the first object is to be stored.
-  for (const { backend } of mirror.live()) backend.capabilities?.().catch(() => undefined);
   const writer = repository.writer(index, seams);
   const run = new Run(options, seams, repository, writer, warnings);
   let snapshot: Snapshot;

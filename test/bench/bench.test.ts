@@ -225,6 +225,18 @@ it('a restored tree that differs is noticed: contents, a missing file, times', (
   }
 });
 
+it('an S3 server that cannot be had leaves out its part, with the reason', () => {
+  const args = ['--only', 's3', '--tools', 'holdfast', '--program', DEV, '--rounds', '1', '--json'];
+  const { status, stdout, stderr } = spawnSync(
+    process.execPath,
+    [join(ROOT, BENCH), ...args, '--dir', join(folder, 's3')],
+    { encoding: 'utf8', env: { ...process.env, HOLDFAST_TEST_SERVERS: 'none' } },
+  );
+  expect([status, stderr]).toEqual([0, expect.stringContaining('s3 is left out: HOLDFAST_TEST_SERVERS is none')]);
+  const result = JSON.parse(stdout) as BenchResult;
+  expect([result.notMeasured, result.corpora]).toEqual([[{ name: 's3', reason: 'HOLDFAST_TEST_SERVERS is none' }], {}]);
+});
+
 it('a peer that cannot be had is left out, with the reason', () => {
   const script = `
     import { findTools } from ${JSON.stringify(join(ROOT, 'test/bench/tools.ts'))};
