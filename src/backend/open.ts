@@ -68,7 +68,7 @@ export async function openBackend(
     case 's3': {
       const location = s3Of(url, refuse);
       const { openS3 } = await import('./s3.ts');
-      return openGuarded(() => openS3(location, { name, now: () => clock.now() }), guard());
+      return openGuarded((signal) => openS3(location, { name, now: () => clock.now(), signal }), guard());
     }
     case 'sftp': {
       const location = sftpOf(url, refuse, options.ssh);

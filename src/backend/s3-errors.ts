@@ -18,9 +18,9 @@ export function statusOf(error: unknown): number | undefined {
   return typeof status === 'number' ? status : undefined;
 }
 
-/** True when a conditional write found the key taken, or another one at it. */
+/** True when a conditional write found the key taken. A 409 says only that another is at it, who may still fail: that is to be tried again. */
 export function isPreconditionFailed(error: unknown): boolean {
-  return statusOf(error) === 412 || codeOf(error) === 'ConditionalRequestConflict';
+  return statusOf(error) === 412;
 }
 
 const NETWORK_CODES = /^(ECONNREFUSED|ECONNRESET|EPIPE|ETIMEDOUT|EHOSTUNREACH|ENETUNREACH|TimeoutError)$/;

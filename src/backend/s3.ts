@@ -50,6 +50,8 @@ interface S3Options {
   name: string;
   /** Wall clock, for how long objects are locked. */
   now: () => number;
+  /** Ends the opening. */
+  signal?: AbortSignal | undefined;
   /** Credentials and the like, for tests; else the SDK's own chain. */
   client?: Pick<S3ClientConfig, 'credentials' | 'systemClockOffset'>;
 }
@@ -72,7 +74,7 @@ const CRC32_METADATA = 'holdfast-crc32';
 export async function openS3(location: S3Location, options: S3Options): Promise<S3Backend> {
   const backend = new S3Backend(s3Client(location, options.client), location, options);
   try {
-    await backend.check();
+    await backend.check(options);
   } catch (error) {
     await backend[Symbol.asyncDispose]();
     throw error;
@@ -109,6 +111,7 @@ export class S3Backend implements Backend {
     signal?: AbortSignal,
   ): Promise<void> {
     checkKey(key);
+    const until = new Date(this.#options.now() + days * DAY_MS);
     try {
       await this.#send(`extend the lock of ${key}`, signal, (options) =>
         this.#client.send(
@@ -117,7 +120,7 @@ export class S3Backend implements Backend {
             Key: this.#key(key),
             Retention: {
               Mode: mode.toUpperCase() as ObjectLockMode,
-              RetainUntilDate: new Date(this.#options.now() + days * DAY_MS),
+              RetainUntilDate: until,
             },
           }),
           options,
@@ -125,8 +128,17 @@ export class S3Backend implements Backend {
       );
     } catch (error) {
       if (codeOf(error) === 'NoSuchKey') throw objectNotFound(key, this.#where);
+      // No lock is shortened, and to none is asked.
+      if (statusOf(error) === 403 && ((await this.#lockedUntil(key, signal)) ?? 0) >= until) return;
       throw error;
     }
+  }
+
+  async #lockedUntil(key: string, signal: AbortSignal | undefined): Promise<Date | undefined> {
+    const answer = await this.#send(`look at the lock of ${key}`, signal, (options) =>
+      this.#client.send(new HeadObjectCommand({ Bucket: this.#location.bucket, Key: this.#key(key) }), options),
+    );
+    return answer.ObjectLockRetainUntilDate;
   }
 
   /** Asks for the bucket. */
@@ -250,6 +262,10 @@ export class S3Backend implements Backend {
         if (Key.startsWith(base) && isKey(key)) yield { key, size: Size };
       }
       token = page.IsTruncated ? page.NextContinuationToken : undefined;
+      if (page.IsTruncated && token === undefined)
+        throw new HoldfastError('backend_unavailable', `${this.#where} broke a listing off, and does not say where`, {
+          retryable: true,
+        });
     } while (token !== undefined);
   }
 
@@ -270,12 +286,19 @@ export class S3Backend implements Backend {
    * What the bucket can do. Conditional writes are tried on a key that is no object, which stays: with credentials that may not overwrite or delete,
    * it is refused the second time, and that is an answer too.
    */
-  capabilities({ signal }: Cancellable = {}): Promise<S3Capabilities> {
+  async capabilities({ signal }: Cancellable = {}): Promise<S3Capabilities> {
     this.#capabilities ??= this.#probe(signal).catch((error: unknown) => {
       this.#capabilities = undefined;
       throw error;
     });
-    return this.#capabilities;
+    try {
+      return await this.#capabilities;
+    } catch (error) {
+      // Asked under the signal of another call, which was given up: this one goes on.
+      const isOthers = isHoldfastError(error) && error.code === 'interrupted' && !signal?.aborted;
+      if (isOthers) return this.capabilities({ signal });
+      throw error;
+    }
   }
 
   async #probe(signal: AbortSignal | undefined): Promise<S3Capabilities> {
@@ -367,6 +390,8 @@ export class S3Backend implements Backend {
         this.#client.send(new ListMultipartUploadsCommand({ Bucket, Prefix, ...from }), options),
       );
       for (const { Key, UploadId, Initiated } of page.Uploads ?? []) {
+        // Below its own keys only: the bucket may be another program's, too.
+        if (!Key?.startsWith(Prefix) || !isKey(Key.slice(Prefix.length))) continue;
         if (!Initiated || this.#options.now() - Initiated.getTime() <= ABANDONED_UPLOAD_MS) continue;
         await this.#send('remove an unfinished upload', signal, (options) =>
           this.#client.send(new AbortMultipartUploadCommand({ Bucket, Key, UploadId }), options),

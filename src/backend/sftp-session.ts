@@ -19,6 +19,7 @@ export interface SftpLocation {
 }
 
 const HANDSHAKE_TIMEOUT_MS = 10_000;
+const END_MS = 1000;
 /** A connection on which nothing was heard for so long is dead. */
 const KEEPALIVE_MS = 15_000;
 const KEEPALIVES_MISSED_MAX = 3;
@@ -69,9 +70,12 @@ export async function openSession(location: SftpLocation, where: string): Promis
       client.once('close', () => reject(new Error('the connection was closed')));
       client.connect(config);
     });
-    const sftp = await new Promise<SFTPWrapper>((resolve, reject) =>
-      client.sftp((error, opened) => (error ? reject(error) : resolve(opened))),
-    );
+    const sftp = await new Promise<SFTPWrapper>((resolve, reject) => {
+      sock.setTimeout(HANDSHAKE_TIMEOUT_MS, () => reject(new Error('the server does not start SFTP')));
+      client.once('close', () => reject(new Error('the connection was closed')));
+      client.sftp((error, opened) => (error ? reject(error) : resolve(opened)));
+    });
+    sock.setTimeout(0);
     sftp.setMaxListeners(0); // one for each request under way
     watch(sftp);
     const session: Session = {
@@ -82,6 +86,7 @@ export async function openSession(location: SftpLocation, where: string): Promis
         session.isClosed = true;
         client.end();
         sock.destroySoon(); // a server that answers no more would not close its side
+        sock.setTimeout(END_MS, () => sock.destroy()); // nor take what is still to be sent
       },
     };
     client.once('close', () => (session.isClosed = true));

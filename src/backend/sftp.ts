@@ -238,9 +238,12 @@ export class SftpBackend implements Backend {
       });
       if ((await this.capabilities()).fsync)
         await this.#call<void>(sftp, doing, (done) => sftp.ext_openssh_fsync(handle, done));
-    } finally {
+    } catch (error) {
       await this.#call<void>(sftp, doing, (done) => sftp.close(handle, done)).catch(ignore);
+      throw error;
     }
+    // Where the disk is full, or its quota, some servers say so only here.
+    await this.#call<void>(sftp, doing, (done) => sftp.close(handle, done));
   }
 
   /** Gives the finished file its name, which must be free. */

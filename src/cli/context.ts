@@ -34,8 +34,11 @@ export function localFolders(env: Environment, repository: string): LocalFolders
 
 /** Where the breaker of a backend is kept: by its address, for several repositories may lie behind one. */
 export function breakerPath(env: Environment, url: string): string {
-  const [place = ''] = url.split('?');
-  return join(localFolders(env, 'breakers').state, `${sha256Hex(Buffer.from(place)).slice(0, 32)}.json`);
+  const [place = '', query] = url.split('?');
+  // Buckets of one name at two providers are two places.
+  const endpoint = new URLSearchParams(query).get('endpoint');
+  const address = endpoint === null ? place : `${place}?${endpoint}`;
+  return join(localFolders(env, 'breakers').state, `${sha256Hex(Buffer.from(address)).slice(0, 32)}.json`);
 }
 
 /** The folders that hold those of every repository, and what Node compiled. Never part of a snapshot: they change with each run. */

@@ -33,7 +33,15 @@ export async function extendLocks(repository: Repository, folders: LocalFolders,
       const keys: string[] = [];
       for await (const { key } of backend.list('', { signal })) if (parseKey(key)) keys.push(key);
       const count = keys.length;
-      await drain(keys, LANES, (key) => lock.extend(key, { signal }));
+      let refused: HoldfastError | undefined;
+      await drain(keys, LANES, (key) =>
+        lock.extend(key, { signal }).catch((error: unknown) => {
+          // What is refused for one object is no reason to leave the others.
+          if (!isHoldfastError(error) || error.retryable || ['interrupted', 'bug'].includes(error.code)) throw error;
+          refused ??= error;
+        }),
+      );
+      if (refused) throw refused;
       extended.set(name, count);
       writeLocalState(folders, { locked: { ...memory?.locked, [name]: nowMs } });
     } catch (error) {

@@ -116,7 +116,7 @@ export async function sync(options: SyncOptions, seams: Seams): Promise<SyncResu
   };
 }
 
-/** Credentials that may not look for unfinished uploads cannot have left any that matter: what is refused is left. */
+/** Unfinished uploads cost room and harm nothing: what is refused is left, for a rule of the bucket. */
 async function cleanUp(mirror: Mirror, signal: AbortSignal | undefined): Promise<void> {
   for (const { backend } of mirror.live()) {
     await backend.cleanUp?.({ signal }).catch((error: unknown) => {

@@ -54,6 +54,7 @@ describe.skipIf(!s3)('an S3 backend behind a bad network', () => {
       ['throttled', { effect: 'answer', status: 503, code: 'SlowDown' }, /SlowDown|503/],
       ['that finds the service ill', { effect: 'answer', status: 500, code: 'InternalError' }, /InternalError|500/],
       ['that finds too many requests', { effect: 'answer', status: 429, code: 'TooManyRequests' }, /TooMany|429/],
+      ['that meets another', { effect: 'answer', status: 409, code: 'ConditionalRequestConflict' }, /Conflict|409/],
       ['refused', { effect: 'refuse' }, /ECONNRESET|socket hang up/],
       ['whose answer is lost', { effect: 'lose-answer' }, /ECONNRESET|socket hang up/],
     ];
@@ -199,6 +200,27 @@ describe.skipIf(!s3)('an S3 backend behind a bad network', () => {
     await fails(fresh.put('a', patterned(3, 1), { ifAbsent: true }));
     expect(await fresh.put('a', patterned(3, 1), { ifAbsent: true })).toBe('created');
     expect(await fresh.put('a', patterned(3, 2), { ifAbsent: true })).toBe('exists');
+    proxy.assertAllFired();
+  });
+
+  test('a call goes on when the one that asked for the capabilities is given up', async () => {
+    const location = { bucket: bucket.name, prefix: 'third/', endpoint: `http://127.0.0.1:${proxy.port}` };
+    await using fresh = await openS3(location, { name: 'cloud', now: systemClock.now, client: { credentials } });
+    proxy.plan({ effect: 'hang', on: /conditional-write/ });
+    const impatient = new AbortController();
+    const first = rejects(fresh.put('a', patterned(3, 1), { ifAbsent: true, signal: impatient.signal }), 'interrupted');
+    const second = fresh.put('b', patterned(3, 1), { ifAbsent: true });
+    setTimeout(() => impatient.abort(), 50);
+    await first;
+    expect(await second).toBe('created');
+    proxy.assertAllFired();
+  });
+
+  test('opening ends when it is given up', async () => {
+    const location = { bucket: bucket.name, prefix: '', endpoint: `http://127.0.0.1:${proxy.port}` };
+    proxy.plan({ effect: 'hang' });
+    const options = { name: 'cloud', now: systemClock.now, client: { credentials }, signal: AbortSignal.timeout(50) };
+    await rejects(openS3(location, options), 'interrupted');
     proxy.assertAllFired();
   });
 

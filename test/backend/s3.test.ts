@@ -310,6 +310,24 @@ describe.skipIf(!s3)('an S3 backend', () => {
       );
     });
 
+    test('extends a lock, and leaves one that is longer already', async () => {
+      const shorter = await open({ bucket: locked.name, prefix: 'e/', objectLock: { ...objectLock, days: 1 } });
+      const longer = await open({ bucket: locked.name, prefix: 'e/', objectLock });
+      const until = async () => {
+        const target = { Bucket: locked.name, Key: 'e/a' };
+        const { Retention } = await locked.client.send(new GetObjectRetentionCommand(target));
+        return Retention?.RetainUntilDate?.getTime() ?? 0;
+      };
+      await shorter.put('a', patterned(3, 1));
+      const first = await until();
+      await longer.lock?.extend('a');
+      const extended = await until();
+      expect(extended - first).toBeGreaterThan((days - 1) * 24 * HOUR_MS - 60_000);
+      await shorter.lock?.extend('a');
+      expect(await until()).toBe(extended);
+      await rejects(longer.lock?.extend('none') ?? Promise.resolve(), 'not_found');
+    });
+
     test('a bucket that has none refuses', async () => {
       const backend = await open({ objectLock });
       const error = (await rejects(backend.put('a', patterned(3, 1)), 'backend_unavailable')) as HoldfastError;

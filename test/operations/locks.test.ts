@@ -14,13 +14,16 @@ async function make() {
   const agent = await makeAgent({ fill: (state) => writeFileSync(join(state, 'one'), 'one') });
   const extended: string[] = [];
   let fails = false;
+  let refused: string | undefined;
   const extend = (key: string) => {
+    if (key === refused) return Promise.reject(new HoldfastError('not_found', `backend b has no ${key}`));
     if (fails) return Promise.reject(new HoldfastError('backend_unavailable', 'backend b cannot extend the lock'));
     extended.push(key);
     return Promise.resolve();
   };
   Object.assign(storeOf(agent, 'b'), { lock: { days: 30, extend } });
-  return { agent, extended, fail: (now: boolean) => void (fails = now) };
+  const refuse = (key: string | undefined) => void (refused = key);
+  return { agent, extended, fail: (now: boolean) => void (fails = now), refuse };
 }
 
 const run = (agent: TestAgent, clock: Clock) =>
@@ -61,4 +64,17 @@ test('locks that cannot be extended are told, and tried again by the next sync',
   fail(false);
   expect((await run(agent, aheadClock)).complete).toBe(true);
   expect(extended.length).toBeGreaterThan(5);
+});
+
+test('one object whose lock cannot be extended is told, and the others get theirs', async () => {
+  const { agent, extended, refuse } = await make();
+  await using _ = agent;
+  await agent.backup();
+  refuse('holdfast.json');
+  expect((await run(agent, aheadClock)).complete).toBe(false);
+  const others = extended.length;
+  extended.length = 0;
+  refuse(undefined);
+  expect((await run(agent, aheadClock)).complete).toBe(true);
+  expect(extended.length).toBe(others + 1);
 });
