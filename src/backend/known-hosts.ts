@@ -9,7 +9,7 @@ export interface KnownHostKey {
   isRevoked: boolean;
 }
 
-/** The keys that the file lists for a host. Lines of certificate authorities count as none: such hosts are unknown. */
+/** The keys that the file lists for a host. Lines of certificate authorities, and with markers unknown, count as none: such hosts are unknown. */
 export function knownKeys(text: string, host: string, port: number): KnownHostKey[] {
   const name = port === 22 ? host.toLowerCase() : `[${host.toLowerCase()}]:${port}`;
   return text.split(/\r?\n/).flatMap((line): KnownHostKey[] => {
@@ -17,7 +17,7 @@ export function knownKeys(text: string, host: string, port: number): KnownHostKe
     if (fields[0] === undefined || fields[0] === '' || fields[0].startsWith('#')) return [];
     const marker = fields[0].startsWith('@') ? fields.shift() : undefined;
     const [names = '', type = '', base64 = ''] = fields;
-    if (marker === '@cert-authority' || base64 === '' || !matches(names, name)) return [];
+    if ((marker !== undefined && marker !== '@revoked') || base64 === '' || !matches(names, name)) return [];
     return [{ type, blob: Buffer.from(base64, 'base64'), isRevoked: marker === '@revoked' }];
   });
 }

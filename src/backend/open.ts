@@ -152,7 +152,7 @@ function sftpOf(url: string, refuse: Refuse, ssh: SshDefaults | undefined): Sftp
   if (login === undefined) throw refuse('its URL names no user: sftp://user@host/path');
   const { key, knownHosts } = settings;
   return {
-    host,
+    host: host.replace(/^\[(.*)\]$/, '$1'), // an IPv6 address
     port: port === '' ? SFTP_PORT : Number(port),
     user: login,
     path: folder,
@@ -171,7 +171,9 @@ function limitsOf(url: string, clock: Clock, refuse: Refuse): { upload?: RateLim
     const text = query.get(way);
     if (text === null) continue;
     if (!/^\d+(\.\d+)?[KMG]iB$/.test(text)) throw refuse(`its limit ${way} is not as 500KiB or 2MiB (a second)`);
-    limits[way] = rateLimit(parseSize(text), clock);
+    const bytes = parseSize(text);
+    if (bytes < 1) throw refuse(`its limit ${way} is 0: nothing would ever arrive`);
+    limits[way] = rateLimit(bytes, clock);
   }
   return limits;
 }

@@ -47,6 +47,10 @@ describe('known_hosts', () => {
     expect(knownKeys(text, 'ship', 22)[0]?.type).toBe('ssh-ed25519');
   });
 
+  test('takes no key from a line with a marker it does not know', () => {
+    expect(keysOf(`@perhaps ship ssh-ed25519 ${A}\nship ssh-ed25519 ${B}`, 'ship')).toEqual([B]);
+  });
+
   test('tells revoked keys, and takes no key from the line of a certificate authority', () => {
     expect(keysOf(`@revoked * ssh-ed25519 ${A}\n@cert-authority *.example ssh-ed25519 ${B}`, 'ship.example')).toEqual([
       `-${A}`,

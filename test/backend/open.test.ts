@@ -82,6 +82,7 @@ describe('opening a backend by its URL', () => {
     ['s3://bucket/x?region=', 'setting'],
     ['s3://bucket/x?region=a&region=b', 'setting'],
     ['s3://bucket/x?upload=fast', 'limit'],
+    ['sftp://user@host/x?download=0MiB', 'nothing would ever arrive'],
     ['s3://key:secret@bucket/x', 'password'],
     ['sftp://host', 'path'],
     ['sftp://user@host/', 'path'],
@@ -120,5 +121,12 @@ describe('opening a backend by its URL', () => {
   test('names the password as the problem', async () => {
     const error = await rejects(openBackend({ name: 'nas', url: 'sftp://u:hunter2@host/x' }, seams), 'config_invalid');
     expect(error.message).toBe('backend nas: its URL carries a password');
+  });
+
+  test('connects to an IPv6 address', async () => {
+    const ssh = { user: 'user', keyFiles: [], agentSocket: '/nonexistent', knownHostsFiles: [] };
+    const opened = openBackend({ name: 'nas', url: 'sftp://user@[::1]:1/x' }, { ...seams, ssh });
+    const error = await rejects(opened, 'backend_unavailable');
+    expect(error.message).not.toMatch(/ENOTFOUND|EAI_AGAIN/); // a name to be looked up
   });
 });
