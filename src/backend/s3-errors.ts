@@ -38,6 +38,10 @@ const ADVICE: readonly [RegExp, string][] = [
     /^(PermanentRedirect|AuthorizationHeaderMalformed|IllegalLocationConstraintException)$/,
     'The bucket is in another region: set `region`.',
   ],
+  [
+    /^(InvalidArgument|InvalidRequest|InvalidStorageClass|KMS\..*|NotImplemented)$/,
+    'The service does not do what is asked of it: look at `storageClass`, `sse`, `kmsKey` and `lock` in the URL.',
+  ],
   [/^RequestTimeTooSkewed$/, "This machine's clock is wrong: set it."],
   [/^(ENOTFOUND|EAI_AGAIN)$/, 'The name of the endpoint is not known: check it, and the network.'],
   [NETWORK_CODES, 'Check that the service is up and can be reached from here.'],

@@ -218,6 +218,19 @@ describe.skipIf(!s3)('an S3 backend', () => {
     expect(await other.cleanUp()).toBe(1);
   });
 
+  test.each([
+    ['a storage class', { storageClass: 'NO_SUCH_CLASS' }],
+    ['encryption', { serverSideEncryption: 'aws:kms', kmsKeyId: 'none' }],
+  ])('asks for %s, whole and in parts: a server that has it not refuses, and nothing is stored', async (_, asked) => {
+    const backend = await open({ prefix: 'asked/', ...asked });
+    for (const bytes of [10, 25 * 1024 * 1024]) {
+      const error = (await rejects(backend.put('a', patterned(bytes, 1)), 'backend_unavailable')) as HoldfastError;
+      expect(error).toMatchObject({ retryable: false, hint: expect.stringContaining('`storageClass`') as string });
+      expect(await backend.head('a')).toBeUndefined();
+    }
+    expect(await bucket.unfinishedUploads()).toEqual([]);
+  });
+
   test('bytes that changed in storage are damaged, not given', async () => {
     const backend = await open({ prefix: 'rot/' });
     await backend.put('a', patterned(1000, 1));

@@ -319,6 +319,28 @@ describe.skipIf(!sftp)('an SFTP backend', () => {
       expect(await namesBelow(join(location.path, 'tmp'))).toEqual([]);
     });
 
+    test.each([true, false])(
+      'whose rename fails keeps what was there, and nothing half (absent: %s)',
+      async (ifAbsent) => {
+        const location = locationOn(server);
+        const backend = await open(location);
+        await backend.put('packs/ab/one', patterned(500_000, 1));
+        const folder = join(location.path, 'packs/ab');
+        await fs.chmod(folder, 0o555); // the temporary file can be written, and not put in its place
+        const key = ifAbsent ? 'packs/ab/two' : 'packs/ab/one';
+        const error = (await rejects(
+          backend.put(key, patterned(9, 2), { ifAbsent }),
+          'backend_unavailable',
+        )) as HoldfastError;
+        expect(error.message).toContain(key);
+        expect(error.retryable).toBe(false);
+        await fs.chmod(folder, 0o755);
+        expect(await namesBelow(location.path)).toEqual(['packs', 'packs/ab', 'packs/ab/one', 'tmp']);
+        expectSame(await backend.get('packs/ab/one'), patterned(500_000, 1));
+        expect(await backend.put(key, patterned(9, 2), { ifAbsent })).toBe('created');
+      },
+    );
+
     test('that lets nobody write gives what is there', async () => {
       const location = locationOn(server);
       await (await open(location)).put('a', patterned(10, 1));

@@ -66,6 +66,14 @@ describe.skipIf(!s3 || !sftp)('an agent on a folder, S3 and SFTP', () => {
     });
   const json = <T>({ stdout }: Ended) => JSON.parse(stdout) as T;
 
+  const urls = () => {
+    const { host, port, user, keyFile, knownHostsFile } = sftp.server;
+    return {
+      cloud: `s3://${bucket.name}/ada?endpoint=${server.endpoint}`,
+      ship: `sftp://${user}@${host}:${port}${sftpPath}?key=${keyFile}&knownHosts=${knownHostsFile}`,
+    };
+  };
+
   async function listings(): Promise<[string, number][][]> {
     const { credentials, endpoint } = server;
     const { host, port, user, keyFile, knownHostsFile } = sftp!.server;
@@ -91,13 +99,10 @@ describe.skipIf(!s3 || !sftp)('an agent on a folder, S3 and SFTP', () => {
   }
 
   test('one backup goes to all three, byte for byte the same', async () => {
-    const { host, port, user, keyFile, knownHostsFile } = sftp.server;
-    const urls = {
-      disk: `file://${at('disk')}`,
-      cloud: `s3://${bucket.name}/ada?endpoint=${server.endpoint}`,
-      ship: `sftp://${user}@${host}:${port}${sftpPath}?key=${keyFile}&knownHosts=${knownHostsFile}`,
-    };
-    const flags = Object.entries(urls).flatMap(([name, url]) => ['--backend', `${name}=${url}`]);
+    const flags = Object.entries({ disk: `file://${at('disk')}`, ...urls() }).flatMap(([name, url]) => [
+      '--backend',
+      `${name}=${url}`,
+    ]);
     const made = await holdfast([
       'init',
       '--handle',
@@ -186,11 +191,7 @@ describe.skipIf(!s3 || !sftp)('an agent on a folder, S3 and SFTP', () => {
   });
 
   test('a new machine recovers from S3 alone, and from SFTP alone', async () => {
-    const { host, port, user, keyFile, knownHostsFile } = sftp.server;
-    for (const [name, url] of [
-      ['from-s3', `s3://${bucket.name}/ada?endpoint=${server.endpoint}`],
-      ['from-sftp', `sftp://${user}@${host}:${port}${sftpPath}?key=${keyFile}&knownHosts=${knownHostsFile}`],
-    ] as const) {
+    for (const [name, url] of Object.entries(urls())) {
       const config = at(name, 'holdfast.yaml');
       const recovered = await holdfast([
         'recover',
@@ -210,6 +211,43 @@ describe.skipIf(!s3 || !sftp)('an agent on a folder, S3 and SFTP', () => {
         `Only in ${at(name, 'state')}: holdfast-restored.json\n`,
       );
     }
+  });
+
+  test('a place where another repository lies is left as it is, on S3 and on SFTP', async () => {
+    const before = (await listings()).slice(1);
+    mkdirSync(at('bob'));
+    const bob = ['--config', at('bob', 'holdfast.yaml'), '--json'];
+    const init = (...flags: string[]) =>
+      holdfast([
+        'init',
+        '--handle',
+        'bob',
+        '--state',
+        'state',
+        ...flags,
+        '--words-file',
+        at('bob', 'words.txt'),
+        ...bob,
+      ]);
+    for (const [name, url] of Object.entries(urls())) {
+      const refused = await init('--backend', `${name}=${url}`);
+      expect(json(refused), refused.stdout).toMatchObject({ error: { code: 'exists' } });
+      expect(readdirSync(at('bob'))).toEqual([]);
+    }
+    expect(await init('--backend', `disk=file://${at('bob-disk')}`)).toMatchObject({ code: 0 });
+    const config = readFileSync(at('bob', 'holdfast.yaml'), 'utf8');
+    const more = Object.entries(urls()).map(([name, url]) => `  ${name}: { url: ${JSON.stringify(url)} }\n`);
+    writeFileSync(at('bob', 'holdfast.yaml'), config.replace('backends:\n', `backends:\n${more.join('')}`));
+    for (const command of ['backup', 'sync']) {
+      const done = await holdfast([command, ...bob]);
+      expect(done.code, command).toBe(command === 'backup' ? 0 : 3); // one backend is what `commit.require` says
+      for (const name of Object.keys(urls())) {
+        const { backends } = json<{ backends: { name: string; state: string; error?: object }[] }>(done);
+        const state = backends.find((one) => one.name === name);
+        expect(state, command).toMatchObject({ state: 'failed', error: { code: 'foreign_repository' } });
+      }
+    }
+    expect((await listings()).slice(1)).toEqual(before);
   });
 
   test('backend test finds both servers good', async () => {
