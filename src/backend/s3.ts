@@ -340,21 +340,10 @@ export class S3Backend implements Backend {
     try {
       const parts: { PartNumber: number; ETag: string | undefined }[] = [];
       for (let at = 0; at < bytes.length; at += PART_BYTES) {
-        const part = bytes.subarray(at, at + PART_BYTES);
+        const Body = bytes.subarray(at, at + PART_BYTES);
         const PartNumber = parts.length + 1;
-        const { ETag } = await this.#send(doing, signal, (options) =>
-          this.#client.send(
-            new UploadPartCommand({
-              Bucket,
-              Key,
-              UploadId,
-              PartNumber,
-              Body: part,
-              ContentMD5: md5(part),
-            }),
-            options,
-          ),
-        );
+        const part = new UploadPartCommand({ Bucket, Key, UploadId, PartNumber, Body, ContentMD5: md5(Body) });
+        const { ETag } = await onceMore(() => this.#send(doing, signal, (options) => this.#client.send(part, options)));
         parts.push({ PartNumber, ETag });
       }
       await this.#send(doing, signal, (options) =>
@@ -476,6 +465,16 @@ export class S3Backend implements Backend {
       if (isHoldfastError(error)) throw error;
       throw translated(error, doing, this.#where);
     }
+  }
+}
+
+/** One accident shall not cost the parts before it; what lasts longer is the caller's, who repeats the whole after a pause. */
+async function onceMore<T>(call: () => Promise<T>): Promise<T> {
+  try {
+    return await call();
+  } catch (error) {
+    if (isHoldfastError(error) && error.retryable) return call();
+    throw error;
   }
 }
 

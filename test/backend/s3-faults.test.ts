@@ -161,13 +161,20 @@ describe.skipIf(!s3)('an S3 backend behind a bad network', () => {
       ['is throttled', { effect: 'answer', status: 503, code: 'SlowDown', on: /partNumber=2/ }],
       ['is cut', { effect: 'cut', direction: 'up', bytes: 3_000_000, on: /partNumber=3/ }],
       ['changes on its way', { effect: 'corrupt', direction: 'up', bytes: 3_000_000, on: /partNumber=1/ }],
-    ] as [string, Fault][])('of which one %s leaves nothing', async (_, fault) => {
-      proxy.plan(fault);
-      await fails(backend.put('large', large, { ifAbsent: true }));
-      proxy.assertAllFired();
-      expect(await backend.head('large')).toBeUndefined();
-      expect(await bucket.unfinishedUploads()).toEqual([]);
-    });
+    ] as [string, Fault][])(
+      'of which one %s sends it once more; when that fails too, nothing is left',
+      async (_, fault) => {
+        proxy.plan(fault);
+        expect(await backend.put('larger', large, { ifAbsent: true })).toBe('created');
+        expectSame(await backend.get('larger'), large);
+        proxy.assertAllFired();
+        proxy.plan({ ...fault, times: 2 });
+        await fails(backend.put('large', large, { ifAbsent: true }));
+        proxy.assertAllFired();
+        expect(await backend.head('large')).toBeUndefined();
+        expect(await bucket.unfinishedUploads()).toEqual([]);
+      },
+    );
 
     test('whose last answer is lost is whole', async () => {
       proxy.plan({ effect: 'lose-answer', on: /^POST .*uploadId/ });
@@ -179,7 +186,7 @@ describe.skipIf(!s3)('an S3 backend behind a bad network', () => {
 
     test('of which the clean-up fails too leaves an upload that cleanUp removes', async () => {
       proxy.plan(
-        { effect: 'answer', status: 500, code: 'InternalError', on: /partNumber=2/ },
+        { effect: 'answer', status: 500, code: 'InternalError', on: /partNumber=2/, times: 2 },
         { effect: 'refuse', on: /^DELETE/ },
       );
       await fails(backend.put('large', large), /InternalError/);

@@ -22,9 +22,8 @@ function lagging(slow: readonly string[]) {
     return new FaultyBackend({ ...memory, list }, { name });
   };
   const freeze = async () => {
-    for (const name of slow) {
-      const found = await collect(inner.get(name)?.list('') ?? []);
-      shown.set(name, new Set(found.map(({ key }) => key)));
+    for (const [name, memory] of inner) {
+      if (slow.includes(name)) shown.set(name, new Set((await collect(memory.list(''))).map(({ key }) => key)));
     }
   };
   return { stores, freeze, thaw: () => shown.clear() };
