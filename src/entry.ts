@@ -14,13 +14,31 @@ export interface EntryCommon {
   mtimeNs: bigint;
   uid: number;
   gid: number;
+  /** Extended attributes by name, POSIX ACLs among them (`system.posix_acl_access`); absent when there are none. */
+  xattrs?: Readonly<Record<string, Uint8Array>>;
+  /** What `chattr` sets; absent when nothing is set. */
+  flags?: readonly FileFlag[];
 }
+
+export const FILE_FLAGS = ['append', 'immutable', 'nodump'] as const;
+export type FileFlag = (typeof FILE_FLAGS)[number];
 
 export interface FileEntry extends EntryCommon {
   type: 'file';
   /** Bytes; the sum of the lengths of the chunks. */
   size: number;
   chunks: readonly ChunkId[];
+  /** The first name, in the order of the manifest, of a file of which this is another name. The contents are here all the same. */
+  hardlink?: RawPath;
+  /** Stretches that take no room on the disk, ascending, in bytes. Their zeros are in the chunks all the same. */
+  holes?: readonly Hole[];
+  /** Of a database that was captured by its own means: how many rows each table had. */
+  sqlite?: { rows: Readonly<Record<string, number>> };
+}
+
+export interface Hole {
+  offset: number;
+  length: number;
 }
 
 export interface FolderEntry extends EntryCommon {

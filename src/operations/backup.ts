@@ -1,41 +1,24 @@
 /** `backup`: one snapshot of the state to all backends. */
-import type { ChunkId, FileEntry, Warning } from '../entry.ts';
+import type { Warning } from '../entry.ts';
 import { HoldfastError } from '../errors.ts';
 import type { Mirror } from '../backend/mirror.ts';
-import { FILE_MAX_CHUNKS, READ_BUFFER_BYTES } from '../limits.ts';
-import { rawForDisplay } from '../raw-path.ts';
 import type { SigningKey } from '../identity/agent-key.ts';
 import type { WriterKey } from '../identity/writer-key.ts';
 import {
-  ChunkStream,
-  chunksInLine,
-  entryLine,
-  fileLineHead,
   FORMAT_VERSION,
   level,
   openRepository,
   timestamp,
   type KeyLog,
-  type Repository,
   type Snapshot,
   type SnapshotId,
-  type SnapshotWriter,
 } from '../repository/repository.ts';
-import { readFile, type ReadResult } from '../state/read-file.ts';
-import { scan, type ScannedFile, type ScanItem, type ScanProblem } from '../state/scan.ts';
 import { failedBackendWarnings, mishapWarnings, openMirror, type BackendAddress } from './backends.ts';
 import { catchUp, patienceAtStart } from './catch-up.ts';
-import { checkLogIsComplete, findParent, MARKER, pendingChangeWarnings, seen } from './continuity.ts';
-import {
-  ManifestCache,
-  ManifestCacheWriter,
-  readLocalState,
-  stampOf,
-  writeLocalState,
-  type CachedLine,
-  type LocalFolders,
-} from './local-state.ts';
+import { checkLogIsComplete, findParent, pendingChangeWarnings, seen } from './continuity.ts';
+import { readLocalState, writeLocalState, type LocalFolders } from './local-state.ts';
 import { takeLock } from './lock.ts';
+import { TreeSaver, type StateOptions } from './save-tree.ts';
 import { secondsSince, type Seams } from './seams.ts';
 
 export interface BackupOptions {
@@ -43,7 +26,7 @@ export interface BackupOptions {
   writerKey: WriterKey;
   /** The agent's key: it signs the snapshot. */
   signer: SigningKey;
-  state: { root: string; exclude: readonly string[]; keepOut: readonly string[] };
+  state: StateOptions;
   /** How many backends must hold the snapshot for the run to be complete. */
   require: number;
   tags: readonly string[];
@@ -131,11 +114,11 @@ export async function backup(options: BackupOptions, seams: Seams): Promise<Back
   const { parent, seq } = await findParent(repository, snapshots, options.folders, { warnings, signal });
 
   const writer = repository.writer(index, seams);
-  const run = new Run(options, seams, repository, writer, warnings);
+  const tree = new TreeSaver(options, seams, repository, writer, warnings);
   let snapshot: Snapshot;
   try {
     progress({ type: 'phase', name: 'saving' });
-    const manifest = await run.saveTree(parent);
+    const manifest = await tree.save(parent);
     await writer.flush();
     snapshot = await writer.commit(
       {
@@ -150,7 +133,7 @@ export async function backup(options: BackupOptions, seams: Seams): Promise<Back
         host: options.host,
         sources: [{ root: options.state.root }],
         manifest,
-        counts: run.counts,
+        counts: tree.counts,
         tags: [...options.tags],
         tool: options.tool,
         config: options.config,
@@ -160,10 +143,10 @@ export async function backup(options: BackupOptions, seams: Seams): Promise<Back
     );
   } catch (error) {
     await writer.salvage();
-    run.discard();
+    tree.discard();
     throw error;
   }
-  run.commitCache(snapshot.id);
+  tree.commitCache(snapshot.id);
   const holders = new Set(mirror.live().map(({ name }) => name));
   const known = readLocalState(options.folders)?.backends ?? [];
   const remember = () =>
@@ -187,8 +170,8 @@ export async function backup(options: BackupOptions, seams: Seams): Promise<Back
   warnings.push(...mishapWarnings(mirror), ...failedBackendWarnings(mirror));
   return {
     snapshot: { id: snapshot.id, seq, time: snapshot.record.time, parent: parent?.id ?? null },
-    files: run.files,
-    bytes: { read: run.readBytes, added: writer.totals.addedBytes, stored: writer.totals.storedBytes },
+    files: tree.files,
+    bytes: { read: tree.readBytes, added: writer.totals.addedBytes, stored: writer.totals.storedBytes },
     backends,
     warnings,
     seconds: secondsSince(clock, started),
@@ -211,234 +194,4 @@ function outcomes(mirror: Mirror, reachable: ReadonlySet<string>, holders: Reado
       error: { code: error.code, message: error.message },
     };
   });
-}
-
-type ScannedItem = Exclude<ScanItem, ScanProblem>;
-
-/** The part of a backup that goes through the tree. */
-class Run {
-  readonly files = { total: 0, new: 0, changed: 0, unmodified: 0, removed: 0 };
-  readonly counts = { files: 0, folders: 0, symlinks: 0, bytes: 0 };
-  readBytes = 0;
-  readonly #options: BackupOptions;
-  readonly #seams: Seams;
-  readonly #repository: Repository;
-  readonly #writer: SnapshotWriter;
-  readonly #warnings: Warning[];
-  readonly #cacheOut: ManifestCacheWriter;
-  readonly #buffer = Buffer.allocUnsafeSlow(READ_BUFFER_BYTES);
-
-  constructor(
-    options: BackupOptions,
-    seams: Seams,
-    repository: Repository,
-    writer: SnapshotWriter,
-    warnings: Warning[],
-  ) {
-    this.#options = options;
-    this.#seams = seams;
-    this.#repository = repository;
-    this.#writer = writer;
-    this.#warnings = warnings;
-    this.#cacheOut = new ManifestCacheWriter(options.folders, seams.clock.now());
-  }
-
-  async saveTree(
-    parent: { id: SnapshotId } | undefined,
-  ): Promise<{ chunks: ChunkId[]; bytes: number; entries: number }> {
-    const { state, folders } = this.#options;
-    using cache = parent && ManifestCache.open(folders, parent.id);
-    const manifest = new ManifestStream(this.#repository, this.#writer);
-    for (const item of scan(state.root, {
-      exclude: [...state.exclude, `/${MARKER}`],
-      keepOut: state.keepOut,
-      signal: this.#seams.signal,
-    })) {
-      if (item.kind === 'problem') {
-        this.#warnings.push(item.warning);
-        continue;
-      }
-      const before = cache?.at(item.path);
-      const stamp = stampOf(item);
-      const isKnown = before?.stamp === stamp && item.ctimeNs < (cache?.trustedBeforeNs ?? 0n);
-      const line =
-        (isKnown ? this.#untouched(item, before.line) : undefined) ??
-        (await this.#lineOf(item, before, parent !== undefined && (!cache || cache.isDamaged)));
-      if (line === undefined) continue;
-      manifest.add(line);
-      this.#cacheOut.add(line, stamp);
-      const full = this.#writer.ready();
-      if (full) await full;
-    }
-    cache?.end();
-    this.files.total = this.counts.files;
-    this.files.removed = cache?.removedFiles ?? 0;
-    return manifest.end();
-  }
-
-  commitCache(id: SnapshotId): void {
-    this.#cacheOut.commit(id);
-  }
-
-  discard(): void {
-    this.#cacheOut.discard();
-  }
-
-  /** The line of a file whose size, times and inode are as at the last snapshot, when every chunk is still known to the repository. */
-  #untouched(item: ScannedItem, before: string): string | undefined {
-    if (item.kind !== 'file') return undefined; // as cheap to make anew
-    const head = fileLineHead(item);
-    const chunks = before.startsWith(head) ? chunksInLine(before, head) : undefined;
-    let size = 0;
-    for (const id of chunks ?? []) size += this.#writer.lengthOf(id) ?? Number.NaN;
-    if (!chunks || size !== item.size) return undefined;
-    this.files.unmodified++;
-    this.#counted(item);
-    return before;
-  }
-
-  /** @param blind that nothing is known about what was there before. */
-  async #lineOf(item: ScannedItem, before: CachedLine | undefined, blind: boolean): Promise<string | undefined> {
-    const { path, mode, mtimeNs, uid, gid } = item;
-    const common = { path, mode, mtimeNs, uid, gid };
-    switch (item.kind) {
-      case 'folder':
-        this.counts.folders++;
-        return entryLine({ ...common, type: 'folder' });
-      case 'symlink':
-        this.counts.symlinks++;
-        return entryLine({ ...common, type: 'symlink', target: item.target });
-      case 'file': {
-        const entry = await this.#save(item);
-        if (!entry) return undefined;
-        const line = entryLine(entry);
-        this.#compare(line, before, blind);
-        this.#counted(entry);
-        return line;
-      }
-    }
-  }
-
-  #counted({ size }: { size: number }): void {
-    this.counts.files++;
-    this.counts.bytes += size;
-    this.#seams.progress({ type: 'progress', phase: 'saving', done: this.counts.bytes, unit: 'bytes' });
-  }
-
-  #lastFileWasNew = false;
-
-  /** Without a cache what was there before is unknown: then a file counts as unmodified when all its chunks were known. */
-  #compare(line: string, before: CachedLine | undefined, blind: boolean): void {
-    if (before?.isFile) this.files[before.line === line ? 'unmodified' : 'changed']++;
-    else if (blind) this.files[this.#lastFileWasNew ? 'changed' : 'unmodified']++;
-    else this.files.new++;
-  }
-
-  async #save(item: ScannedFile): Promise<FileEntry | undefined> {
-    let result = await this.#read(item);
-    if (result.read.outcome === 'changed') result = await this.#read(item);
-    const path = rawForDisplay(item.path);
-    const { read, chunks } = result;
-    switch (read.outcome) {
-      case 'ok':
-        break;
-      case 'changed':
-        this.#warnings.push({
-          code: 'changed',
-          path,
-          message: `${path} ${read.reason}, twice; what was read last is saved`,
-          incomplete: true,
-        });
-        break;
-      case 'vanished':
-        this.#warnings.push({
-          code: 'vanished',
-          path,
-          message: `${path} ${read.reason}; it is not in the snapshot`,
-          incomplete: true,
-        });
-        return undefined;
-      case 'unreadable':
-        this.#warnings.push({
-          code: 'unreadable',
-          path,
-          message: `${path} ${read.reason}; it is not in the snapshot`,
-          incomplete: true,
-        });
-        return undefined;
-    }
-    if (chunks.length > FILE_MAX_CHUNKS) {
-      this.#warnings.push({
-        code: 'too_large',
-        path,
-        message: `${path} is larger than one file can be; it is not in the snapshot`,
-        incomplete: true,
-      });
-      return undefined;
-    }
-    const { mode, mtimeNs, uid, gid, size } = read.file;
-    return { path: item.path, type: 'file', mode, mtimeNs, uid, gid, size, chunks };
-  }
-
-  async #read(item: ScannedFile): Promise<{ read: ReadResult; chunks: ChunkId[] }> {
-    const chunks: ChunkId[] = [];
-    this.#lastFileWasNew = false;
-    const stream = new ChunkStream(this.#repository.cut, this.#repository.record.chunker, (bytes) => {
-      const before = this.#writer.totals.addedBytes;
-      chunks.push(this.#writer.add(bytes, 'data'));
-      if (this.#writer.totals.addedBytes !== before) this.#lastFileWasNew = true;
-    });
-    const pieces = readFile(this.#options.state.root, item.path, { buffer: this.#buffer, signal: this.#seams.signal });
-    let seen = 0;
-    for (;;) {
-      const step = pieces.next();
-      if (step.done) {
-        stream.end();
-        return { read: step.value, chunks };
-      }
-      seen += step.value.length;
-      this.readBytes += step.value.length;
-      stream.push(step.value, seen === item.size);
-      await this.#writer.ready();
-    }
-  }
-}
-
-/** The manifest on its way into chunks. */
-class ManifestStream {
-  readonly #writer: SnapshotWriter;
-  readonly #stream: ChunkStream;
-  readonly #chunks: ChunkId[] = [];
-  #lines: string[] = [];
-  #pending = 0;
-  #bytes = 0;
-  #entries = 0;
-
-  constructor(repository: Repository, writer: SnapshotWriter) {
-    this.#writer = writer;
-    this.#stream = new ChunkStream(repository.cut, repository.record.chunker, (bytes) => {
-      this.#chunks.push(this.#writer.add(bytes, 'manifest'));
-    });
-  }
-
-  add(line: string): void {
-    this.#lines.push(line, '\n');
-    this.#pending += line.length;
-    this.#entries++;
-    if (this.#pending >= 256 * 1024) this.#flush();
-  }
-
-  end(): { chunks: ChunkId[]; bytes: number; entries: number } {
-    this.#flush();
-    this.#stream.end();
-    return { chunks: this.#chunks, bytes: this.#bytes, entries: this.#entries };
-  }
-
-  #flush(): void {
-    const bytes = Buffer.from(this.#lines.join(''));
-    this.#bytes += bytes.length;
-    this.#stream.push(bytes);
-    this.#lines = [];
-    this.#pending = 0;
-  }
 }

@@ -3,7 +3,7 @@
  * stretches without change cost nothing, and it is named by its chunk ids in the signed snapshot record.
  */
 import { HoldfastError } from '../errors.ts';
-import type { ChunkId, Entry, EntryCommon, FileEntry } from '../entry.ts';
+import { FILE_FLAGS, type ChunkId, type Entry, type EntryCommon, type FileEntry, type Hole } from '../entry.ts';
 import { LineSplitter } from '../lines.ts';
 import { MANIFEST_LINE_MAX_BYTES, NAME_MAX_BYTES, PATH_MAX_BYTES } from '../limits.ts';
 import {
@@ -22,13 +22,34 @@ import {
 export function entryLine(entry: Entry): string {
   switch (entry.type) {
     case 'file':
-      return `${fileLineHead(entry)}${entry.chunks.map((id) => `"${id}"`).join()}]}`;
+      return `${fileLineHead(entry)}${entry.chunks.map((id) => `"${id}"`).join()}]${fileExtras(entry)}${extras(entry)}}`;
     case 'folder':
-      return `${lineHead(entry, 'folder')}}`;
+      return `${lineHead(entry, 'folder')}${extras(entry)}}`;
     case 'symlink':
-      return `${lineHead(entry, 'symlink')},${named('target', entry.target)}}`;
+      return `${lineHead(entry, 'symlink')},${named('target', entry.target)}${extras(entry)}}`;
   }
 }
+
+/** What most entries have not. It stands at the end of a line, and a reader that knows nothing of it restores the rest. */
+function extras({ xattrs, flags }: EntryCommon): string {
+  const base64 = (bytes: Uint8Array) => Buffer.from(bytes).toString('base64');
+  return (
+    (xattrs
+      ? member('xattrs', Object.fromEntries(Object.entries(xattrs).map(([name, value]) => [name, base64(value)])))
+      : '') + (flags ? member('flags', flags) : '')
+  );
+}
+
+function fileExtras({ hardlink, holes, sqlite }: FileEntry): string {
+  const pairs = holes?.map(({ offset, length }) => [offset, length]);
+  return (
+    (hardlink === undefined ? '' : `,${named('hardlink', hardlink)}`) +
+    (pairs ? member('holes', pairs) : '') +
+    (sqlite ? member('sqlite', sqlite) : '')
+  );
+}
+
+const member = (name: string, value: unknown): string => `,"${name}":${JSON.stringify(value)}`;
 
 /** The line of a file up to its first chunk: by this a file is known to be as it was, without parsing anything. */
 export function fileLineHead(file: Omit<FileEntry, 'type' | 'chunks'>): string {
@@ -39,7 +60,7 @@ export function fileLineHead(file: Omit<FileEntry, 'type' | 'chunks'>): string {
 export function chunksInLine(line: string, head: string): ChunkId[] | undefined {
   const chunks: ChunkId[] = [];
   let at = head.length;
-  if (line.length !== at + 2) {
+  if (line[at] !== ']') {
     for (; at < line.length - 2; at += 67) {
       const id = line.slice(at + 1, at + 65);
       if (line[at] !== '"' || line[at + 65] !== '"' || !HEX64.test(id)) return undefined;
@@ -48,7 +69,8 @@ export function chunksInLine(line: string, head: string): ChunkId[] | undefined 
     }
     at += 66;
   }
-  return at + 2 === line.length && line.endsWith(']}') ? chunks : undefined;
+  const isEnd = line.startsWith(']}', at) ? line.length === at + 2 : line.startsWith('],"', at) && line.endsWith('}');
+  return isEnd ? chunks : undefined;
 }
 
 /** What `parseEntryLine` would say of path and type, at a hundredth of the cost for the usual path. @throws `damaged` */
@@ -89,6 +111,7 @@ function formatTime(ns: bigint): string {
 /** Some file systems keep any 64 bits of seconds, and programs that take milliseconds for seconds use them. */
 const TIME = /^(-?)(\d{1,19})\.(\d{9})$/;
 const MODE = /^[0-7]{4}$/;
+const BASE64 = /^[A-Za-z0-9+/]*={0,2}$/;
 const HEX64 = /^[0-9a-f]{64}$/;
 
 /**
@@ -102,8 +125,8 @@ export function parseEntryLine(line: string): Entry {
   } catch {
     throw malformed('not JSON');
   }
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) throw malformed('not an object');
-  const fields = value as Record<string, unknown>;
+  if (!isRecord(value)) throw malformed('not an object');
+  const fields = value;
   const path = readName(fields, 'path');
   checkPath(path);
   const { type, mode, mtime, uid, gid } = fields;
@@ -112,14 +135,15 @@ export function parseEntryLine(line: string): Entry {
   if (!time) throw malformed('mtime', path);
   if (!isCount(uid) || !isCount(gid)) throw malformed('owner', path);
   const magnitude = BigInt(time[2] ?? '') * 1_000_000_000n + BigInt(time[3] ?? '');
-  const common = { path, mode: Number.parseInt(mode, 8), mtimeNs: time[1] === '-' ? -magnitude : magnitude, uid, gid };
+  const mtimeNs = time[1] === '-' ? -magnitude : magnitude;
+  const common = { path, mode: Number.parseInt(mode, 8), mtimeNs, uid, gid, ...readExtras(fields, path) };
   switch (type) {
     case 'file': {
       const { size, chunks } = fields;
       if (!isCount(size)) throw malformed('size', path);
       if (!Array.isArray(chunks) || !chunks.every((id) => typeof id === 'string' && HEX64.test(id)))
         throw malformed('chunks', path);
-      return { ...common, type, size, chunks: chunks as ChunkId[] };
+      return { ...common, type, size, chunks: chunks as ChunkId[], ...readFileExtras(fields, path, size) };
     }
     case 'folder':
       return { ...common, type };
@@ -137,8 +161,60 @@ function readName(fields: Record<string, unknown>, key: string): RawPath {
   const text = fields[key];
   if (typeof text === 'string') return rawFromText(text);
   const base64 = fields[`${key}Base64`];
-  if (typeof base64 !== 'string' || !/^[A-Za-z0-9+/]+={0,2}$/.test(base64)) throw malformed(key);
+  if (typeof base64 !== 'string' || base64 === '' || !BASE64.test(base64)) throw malformed(key);
   return rawFromBytes(Buffer.from(base64, 'base64'));
+}
+
+function readExtras({ xattrs, flags }: Record<string, unknown>, path: RawPath): Pick<EntryCommon, 'xattrs' | 'flags'> {
+  const found: Pick<EntryCommon, 'xattrs' | 'flags'> = {};
+  if (xattrs !== undefined) {
+    if (!isRecord(xattrs)) throw malformed('xattrs', path);
+    found.xattrs = Object.fromEntries(
+      Object.entries(xattrs).map(([name, value]) => {
+        if (name === '' || name.length > NAME_MAX_BYTES || name.includes('\0')) throw malformed('xattrs', path);
+        if (typeof value !== 'string' || !BASE64.test(value)) throw malformed('xattrs', path);
+        return [name, new Uint8Array(Buffer.from(value, 'base64'))];
+      }),
+    );
+  }
+  if (flags !== undefined) {
+    if (!Array.isArray(flags) || !flags.every((one) => typeof one === 'string')) throw malformed('flags', path);
+    const known = FILE_FLAGS.filter((flag) => flags.includes(flag)); // of those to come nothing can be made
+    if (known.length > 0) found.flags = known;
+  }
+  return found;
+}
+
+type FileExtras = Pick<FileEntry, 'hardlink' | 'holes' | 'sqlite'>;
+
+function readFileExtras(fields: Record<string, unknown>, path: RawPath, size: number): FileExtras {
+  const { holes, sqlite } = fields;
+  const found: FileExtras = {};
+  if (fields['hardlink'] !== undefined || fields['hardlinkBase64'] !== undefined) {
+    found.hardlink = readName(fields, 'hardlink');
+    checkPath(found.hardlink);
+    if (comparePaths(found.hardlink, path) >= 0) throw malformed('hardlink', path);
+  }
+  if (holes !== undefined) found.holes = readHoles(holes, path, size);
+  if (sqlite !== undefined) {
+    const rows = isRecord(sqlite) ? sqlite['rows'] : undefined;
+    if (!isRecord(rows) || !Object.values(rows).every(isCount)) throw malformed('sqlite', path);
+    found.sqlite = { rows: rows as Record<string, number> };
+  }
+  return found;
+}
+
+/** Ascending, apart from each other, within the file. */
+function readHoles(value: unknown, path: RawPath, size: number): Hole[] {
+  if (!Array.isArray(value)) throw malformed('holes', path);
+  let end = -1;
+  return value.map((pair: unknown) => {
+    const [offset, length] = Array.isArray(pair) ? (pair as unknown[]) : [];
+    if (!isCount(offset) || !isCount(length) || offset <= end || length === 0 || offset + length > size)
+      throw malformed('holes', path);
+    end = offset + length;
+    return { offset, length };
+  });
 }
 
 /** Empty, `.` or `..` between slashes, or a NUL. */
@@ -153,6 +229,10 @@ function checkPath(path: RawPath): void {
       throw malformed('a path that leads out of the tree or is no path', path);
     }
   }
+}
+
+function isRecord(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
 function isCount(value: unknown): value is number {

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import type { ChunkId, Entry } from '../../src/entry.ts';
+import { FILE_FLAGS, type ChunkId, type Entry } from '../../src/entry.ts';
 import { isHoldfastError } from '../../src/errors.ts';
 import { comparePaths, rawFromBytes, rawFromText, ROOT, type RawPath } from '../../src/raw-path.ts';
 import { LineSplitter } from '../../src/lines.ts';
@@ -64,6 +64,17 @@ const anyCommon = {
 const anyChunk = fc
   .uint8Array({ minLength: 32, maxLength: 32 })
   .map((bytes) => Buffer.from(bytes).toString('hex') as ChunkId);
+const anyWord = fc.stringMatching(/^[a-z_]{1,9}$/);
+const anyExtras = {
+  xattrs: fc.dictionary(anyWord, fc.uint8Array({ maxLength: 20 })),
+  flags: fc.subarray([...FILE_FLAGS], { minLength: 1 }),
+};
+const anyFileExtras = {
+  ...anyExtras,
+  sqlite: fc.record({ rows: fc.dictionary(anyWord, fc.nat()) }),
+  hardlink: fc.constant('!' as RawPath),
+  holes: fc.constant([{ offset: 0, length: 4096 }]),
+};
 const anyEntryAt = (path: fc.Arbitrary<RawPath>): fc.Arbitrary<Entry> =>
   fc.oneof(
     fc.record({ path, type: fc.constant('folder' as const), ...anyCommon }),
@@ -83,11 +94,79 @@ describe('an entry', () => {
       fc.property(anyEntryAt(anyPath), (entry) => {
         const line = entryLine(entry);
         expect(line).not.toContain('\n');
+        expect(glanceAtLine(line)).toEqual({ path: entry.path, isFile: entry.type === 'file' });
         expect(parseEntryLine(line)).toEqual(entry);
         expect(parseEntryLine(Buffer.from(line, 'utf8').toString('utf8'))).toEqual(entry);
       }),
       { seed: 7, numRuns: 1000 },
     );
+  });
+
+  test('comes back with all that it may have besides, which stands at the end of its line', () => {
+    const anyFile = fc.record(
+      {
+        ...anyCommon,
+        path: anyPath,
+        type: fc.constant('file' as const),
+        size: fc.nat().map((n) => n + 4096),
+        chunks: fc.array(anyChunk),
+        ...anyFileExtras,
+      },
+      { requiredKeys: ['path', 'type', 'mode', 'mtimeNs', 'uid', 'gid', 'size', 'chunks'] },
+    );
+    const anyFolder = fc.record(
+      { ...anyCommon, path: anyPath, type: fc.constant('folder' as const), ...anyExtras },
+      { requiredKeys: ['path', 'type', 'mode', 'mtimeNs', 'uid', 'gid'] },
+    );
+    fc.assert(
+      fc.property(fc.oneof(anyFile, anyFolder), (made) => {
+        const entry = made as Entry;
+        fc.pre(entry.type !== 'file' || comparePaths('!' as RawPath, entry.path) < 0);
+        const line = entryLine(entry);
+        expect(parseEntryLine(line)).toEqual(entry);
+        if (entry.type === 'file') expect(chunksInLine(line, fileLineHead(entry))).toEqual(entry.chunks);
+      }),
+      { seed: 7, numRuns: 500 },
+    );
+  });
+
+  test.each([
+    { xattrs: [] },
+    { xattrs: { a: 1 } },
+    { xattrs: { '': '' } },
+    { xattrs: { a: '*' } },
+    { flags: 'immutable' },
+    { flags: [1] },
+    { holes: {} },
+    { holes: [[0]] },
+    { holes: [[0, 0]] },
+    { holes: [[4, 2]] },
+    {
+      holes: [
+        [0, 1],
+        [1, 1],
+      ],
+    },
+    {
+      holes: [
+        [2, 1],
+        [0, 1],
+      ],
+    },
+    { hardlink: '', path: '' },
+    { hardlink: 'z' },
+    { hardlink: '../a' },
+    { hardlinkBase64: '' },
+    { sqlite: {} },
+    { sqlite: { rows: { a: -1 } } },
+  ])('is refused with %j', async (fields) => {
+    await failure(() => parseEntryLine(lineWith(fields).trimEnd()), 'damaged');
+  });
+
+  test('of a version to come keeps what is known of it', () => {
+    const line = lineWith({ flags: ['immutable', 'quantum'], colour: 'red' }).trimEnd();
+    expect(parseEntryLine(line)).toMatchObject({ flags: ['immutable'] });
+    expect(parseEntryLine(line)).not.toHaveProperty('colour');
   });
 
   test('is written as docs and jq expect it', () => {
