@@ -1,4 +1,4 @@
-/** The SFTP backend on a real server. What connections do to it is in sftp-faults.test.ts. */
+/** The SFTP backend on a server (services/real.ts). What connections do to it is in sftp-faults.test.ts. */
 import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import * as fs from 'node:fs/promises';
@@ -17,8 +17,7 @@ import type { SftpServer } from '../services/servers.ts';
 const HOUR_MS = 3_600_000;
 const sftp = await sftpServer('SFTP backend');
 
-describe.skipIf(!sftp)('an SFTP backend', () => {
-  if (!sftp) return;
+describe('an SFTP backend', () => {
   const { server } = sftp;
   let temporary: string;
   let opened: SftpBackend[] = [];

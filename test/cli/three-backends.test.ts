@@ -1,4 +1,4 @@
-/** The real program on a folder, S3 and SFTP at once, against real servers. */
+/** The real program on a folder, S3 and SFTP at once, against servers. */
 import { spawnSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import {
@@ -28,8 +28,7 @@ import { DEV, run, type Ended } from './run.ts';
 const s3 = await s3Server('a folder, S3 and SFTP at once');
 const sftp = await sftpServer('a folder, S3 and SFTP at once');
 
-describe.skipIf(!s3 || !sftp)('an agent on a folder, S3 and SFTP', () => {
-  if (!s3 || !sftp) return;
+describe('an agent on a folder, S3 and SFTP', () => {
   let folder: string;
   let server: S3Server & Running & AsyncDisposable;
   let bucket: TestBucket;
@@ -76,7 +75,7 @@ describe.skipIf(!s3 || !sftp)('an agent on a folder, S3 and SFTP', () => {
 
   async function listings(): Promise<[string, number][][]> {
     const { credentials, endpoint } = server;
-    const { host, port, user, keyFile, knownHostsFile } = sftp!.server;
+    const { host, port, user, keyFile, knownHostsFile } = sftp.server;
     const place = { host, port, user, path: sftpPath, keyFiles: [keyFile], knownHostsFiles: [knownHostsFile] };
     const backends: Backend[] = [
       await openS3(

@@ -1,10 +1,12 @@
 /**
  * For vitest's `globalSetup`: one server of each kind for all test files of a run, started when the first asks for it (real.ts) and taken down at
- * the end, when it is printed which suite ran against what.
+ * the end, when it is printed which suite ran against what. Where a real one cannot be had, an embedded one stands in; under CI=true none does.
  */
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import type { TestProject } from 'vitest/node';
+import { S3_GAPS, startEmbeddedS3 } from './embedded-s3.ts';
+import { SFTP_GAPS, startEmbeddedSftp } from './embedded-sftp.ts';
 import { cephPrograms, sshdPrograms, startCeph, startSshd, type Programs, type Running } from './servers.ts';
 
 declare module 'vitest' {
@@ -14,11 +16,12 @@ declare module 'vitest' {
   }
 }
 
-type Answer = { programs: Programs; server: object } | { missing: string };
+/** `missing`: why there is no real one. */
+type Answer = { programs: Programs; server: Running } | { missing: string; server?: Running };
 
 const KINDS = {
-  s3: { programs: cephPrograms, start: startCeph },
-  sftp: { programs: sshdPrograms, start: startSshd },
+  s3: { programs: cephPrograms, start: startCeph, standIn: startEmbeddedS3, gaps: S3_GAPS },
+  sftp: { programs: sshdPrograms, start: startSshd, standIn: startEmbeddedSftp, gaps: SFTP_GAPS },
 };
 
 export default async function setup(project: TestProject): Promise<() => Promise<void>> {
@@ -27,23 +30,28 @@ export default async function setup(project: TestProject): Promise<() => Promise
   const report = new Set<string>();
 
   async function answer(kind: string, suite: string): Promise<Answer> {
+    if (!(kind === 's3' || kind === 'sftp')) throw new Error(`no such server: ${kind}`);
     let found = asked.get(kind);
     if (!found) asked.set(kind, (found = start(kind)));
     const answer = await found;
-    report.add(`${suite}: ${'missing' in answer ? `SKIPPED, ${answer.missing}` : answer.programs.title}`);
+    report.add(`${suite}: ${title(kind, answer)}`);
     return answer;
   }
 
-  async function start(kind: string): Promise<Answer> {
-    if (!(kind === 's3' || kind === 'sftp')) throw new Error(`no such server: ${kind}`);
+  async function start(kind: keyof typeof KINDS): Promise<Answer> {
+    const answer = await find(kind);
+    if (answer.server) running.push(answer.server);
+    return answer;
+  }
+
+  async function find(kind: keyof typeof KINDS): Promise<Answer> {
     try {
       if (process.env['HOLDFAST_TEST_SERVERS'] === 'none') throw new Error('HOLDFAST_TEST_SERVERS is none');
       const programs = await KINDS[kind].programs((line) => console.log(line));
-      const server = await KINDS[kind].start(programs);
-      running.push(server);
-      return { programs, server };
+      return { programs, server: await KINDS[kind].start(programs) };
     } catch (error) {
-      return { missing: error instanceof Error ? error.message : String(error) };
+      const missing = error instanceof Error ? error.message : String(error);
+      return process.env['CI'] === 'true' ? { missing } : { missing, server: await KINDS[kind].standIn() };
     }
   }
 
@@ -69,4 +77,10 @@ export default async function setup(project: TestProject): Promise<() => Promise
           .join('')}`,
       );
   };
+}
+
+function title(kind: keyof typeof KINDS, answer: Answer): string {
+  if ('programs' in answer) return answer.programs.title;
+  if (!answer.server) return `FAILED, ${answer.missing}`;
+  return `embedded stand-in (lacks ${KINDS[kind].gaps.join(', ')}), because: ${answer.missing}`;
 }
