@@ -363,6 +363,14 @@ function transferMs(bytes: number): number {
   return (bytes / RATE_MIN_BYTES_PER_SECOND) * 1000;
 }
 
+/** The cause of errors that were made without a call. */
+const LEFT_ALONE = Symbol('left alone');
+
+/** True when the backend was not even asked, because of how earlier calls ended. */
+export function isLeftAlone(error: unknown): boolean {
+  return error instanceof HoldfastError && error.cause === LEFT_ALONE;
+}
+
 function refused(where: string, state: Exclude<BreakerState, { kind: 'closed' | 'disabled' }>): HoldfastError {
   if (state.kind === 'forced-open') {
     return new HoldfastError('backend_unavailable', `${where} was taken out of use: ${state.reason}`);
@@ -374,7 +382,8 @@ function refused(where: string, state: Exclude<BreakerState, { kind: 'closed' | 
     'backend_unavailable',
     `${where} is left alone until ${until}, after ${times}: ${lastError}`,
     {
-      hint: 'It is tried again after that time; what it misses meanwhile it gets then.',
+      hint: 'It is tried again after that time; what it misses meanwhile it gets then. `holdfast sync` tries at once.',
+      cause: LEFT_ALONE,
     },
   );
 }

@@ -18,6 +18,8 @@ export interface OpenOptions {
   create?: boolean;
   /** Where the breaker of the backend with this URL is kept, so that the next run knows what this one found out. */
   breakerOf?: (url: string) => BreakerStore;
+  /** The breaker is not asked: somebody wants it tried now, or nothing else is left to be tried. */
+  insist?: boolean;
   /** How this host logs in to others. */
   ssh?: SshDefaults;
 }
@@ -109,22 +111,24 @@ const S3_SETTINGS = ['endpoint', 'region', 'pathStyle', 'storageClass', 'sse', '
 
 /** @throws `config_invalid` */
 function s3Of(url: string, refuse: Refuse): S3Location {
-  const { host, path, settings } = withSettings(url, S3_SETTINGS, refuse);
+  const { host, port, user, path, settings } = withSettings(url, S3_SETTINGS, refuse);
+  if (port !== '' || user !== '') throw refuse('its URL has a user or a port, which no bucket has');
   if (!/^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$/.test(host)) throw refuse('its URL names no bucket: s3://bucket/prefix');
   const prefix = path.replace(/^\/+|\/+$/g, '');
   if (prefix.length > 400 || /[\x00-\x1f\x7f]|\/\/|(^|\/)\.{1,2}(\/|$)/.test(prefix))
     throw refuse('its prefix cannot be used');
   const { endpoint, region, pathStyle, storageClass, sse, kmsKey, lock } = settings;
-  if (endpoint !== undefined && !/^https?:\/\/[^/?#@\s]+\/?$/.test(endpoint))
+  if (endpoint !== undefined && !(/^https?:\/\/[^/?#@\s]+\/?$/.test(endpoint) && URL.canParse(endpoint)))
     throw refuse('its endpoint is no address such as https://s3.example.org');
   if (pathStyle !== undefined && pathStyle !== 'true' && pathStyle !== 'false')
     throw refuse('pathStyle is true or false');
   const [, mode, days] = /^(governance|compliance):(\d+d)$/.exec(lock ?? '') ?? [];
-  if (lock !== undefined && days === undefined) throw refuse('its lock is not as governance:30d or compliance:90d');
+  if (lock !== undefined && !/^[1-9]\d{0,4}d$/.test(days ?? ''))
+    throw refuse('its lock is not as governance:30d or compliance:90d');
   return {
     bucket: host,
     prefix: prefix === '' ? '' : `${prefix}/`,
-    endpoint,
+    endpoint: endpoint === undefined ? undefined : new URL(endpoint).origin, // one place, one spelling
     region,
     pathStyle: pathStyle === undefined ? undefined : pathStyle === 'true',
     storageClass,
@@ -190,7 +194,9 @@ function withSettings<K extends string>(url: string, known: readonly K[], refuse
       throw refuse('its URL has a setting that is unknown, empty or given twice', `Known are: ${known.join(', ')}.`);
     settings[setting] = value;
   }
-  return { host: hostname, port, user: decodeURIComponent(username), path, settings };
+  const user = decodePath(username);
+  if (user === undefined) throw refuse('the user in its URL is no valid text');
+  return { host: hostname, port, user, path, settings };
 }
 
 /** The text of a percent-encoded path; undefined when it is no UTF-8, or hides a slash in a name. */

@@ -24,9 +24,15 @@ export interface S3Location {
 /** Connections kept open to the service. */
 const SOCKETS_MAX = 64;
 const CONNECT_TIMEOUT_MS = 10_000;
+/** A connection on which nothing moves for so long is dead, also while the service answers on others. */
+export const SILENT_MS = 15_000;
 
 /** @param overrides credentials and the like, for tests; else the SDK's own chain */
-export function s3Client(location: S3Location, overrides: Partial<S3ClientConfig> = {}): S3Client {
+export function s3Client(
+  location: S3Location,
+  overrides: Partial<S3ClientConfig> = {},
+  silentMs = SILENT_MS,
+): S3Client {
   const agent = { keepAlive: true, maxSockets: SOCKETS_MAX, noDelay: true };
   return new S3Client({
     ...(location.endpoint === undefined ? {} : { endpoint: location.endpoint }),
@@ -44,6 +50,7 @@ export function s3Client(location: S3Location, overrides: Partial<S3ClientConfig
       httpAgent: new HttpAgent(agent),
       httpsAgent: new HttpsAgent(agent),
       connectionTimeout: CONNECT_TIMEOUT_MS,
+      socketTimeout: silentMs,
     }),
     logger: { trace: silent, debug: silent, info: silent, warn: silent, error: silent },
     ...overrides,

@@ -44,6 +44,8 @@ const ADVICE: readonly [RegExp, string][] = [
   ],
   [/^RequestTimeTooSkewed$/, "This machine's clock is wrong: set it."],
   [/^(ENOTFOUND|EAI_AGAIN)$/, 'The name of the endpoint is not known: check it, and the network.'],
+  [/^(EPROTO|ERR_SSL_.*)$/, 'What answers there does not speak TLS: is it http:// instead of https://?'],
+  [/^NotFound$|^404$/, 'Check the endpoint and the bucket: what answers there does not know it.'],
   [NETWORK_CODES, 'Check that the service is up and can be reached from here.'],
   [
     /(CERT|SELF_SIGNED|UNABLE_TO_VERIFY)/,
@@ -52,7 +54,7 @@ const ADVICE: readonly [RegExp, string][] = [
 ];
 /** Answers that a repetition does not change. */
 const PERMANENT_CODES =
-  /^(NoSuchBucket|InvalidBucketName|PermanentRedirect|AuthorizationHeaderMalformed|CredentialsProviderError|ENOTFOUND|InvalidArgument|MalformedXML)$|CERT|SELF_SIGNED/;
+  /^(NoSuchBucket|InvalidBucketName|PermanentRedirect|AuthorizationHeaderMalformed|CredentialsProviderError|ENOTFOUND|InvalidArgument|MalformedXML|NotImplemented|EPROTO|ERR_SSL_WRONG_VERSION_NUMBER)$|CERT|SELF_SIGNED/;
 
 /** Refusals (4xx) of what was harmed on its way or came too slowly; and the SDK corrects its clock by the answer. */
 const TRANSIENT_CODES = /^(BadDigest|XAmzContentSHA256Mismatch|IncompleteBody|RequestTimeout|RequestTimeTooSkewed)$/;
@@ -69,9 +71,19 @@ export function translated(error: unknown, doing: string, where: string): Holdfa
       !NETWORK_CODES.test(code) && // the answer broke off: who knows what it would have been
       ![408, 409, 425, 429].includes(status) &&
       !TRANSIENT_CODES.test(code));
-  const hint = ADVICE.find(([pattern]) => pattern.test(code))?.[1] ?? 'Try again; if it stays so, look at the service.';
+  const hint =
+    ADVICE.find(([pattern]) => pattern.test(code))?.[1] ??
+    (messageOf(error).startsWith('Region is missing')
+      ? 'Set `region`, and `endpoint` for a provider other than AWS.'
+      : isPermanent
+        ? 'Look at the settings of this backend, and at the service: a repetition changes nothing.'
+        : 'Try again; if it stays so, look at the service.');
   const told =
-    /^[A-Z_]+$/.test(code) || status === undefined ? messageOf(error).slice(0, 200) : `${code} (HTTP ${status})`;
+    /^[A-Z_]+$/.test(code) || status === undefined
+      ? messageOf(error)
+          .replace(/:?[\w:./]*\.c:\d+:$/, '')
+          .slice(0, 200)
+      : `${code} (HTTP ${status})`;
   return new HoldfastError('backend_unavailable', `${where} cannot ${doing}: ${told}`, {
     hint,
     retryable: !isPermanent,

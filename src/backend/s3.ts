@@ -54,6 +54,8 @@ interface S3Options {
   signal?: AbortSignal | undefined;
   /** Credentials and the like, for tests; else the SDK's own chain. */
   client?: Pick<S3ClientConfig, 'credentials' | 'systemClockOffset'>;
+  /** How long nothing may move on a connection; default see s3-client.ts. */
+  silentMs?: number;
 }
 
 /** From this size on an object is sent in parts. Packs are smaller; only large indexes are not. */
@@ -72,7 +74,7 @@ const CRC32_METADATA = 'holdfast-crc32';
 
 /** Opens a bucket that exists. @throws `backend_unavailable` when it cannot be reached, is not there, or the credentials do not do */
 export async function openS3(location: S3Location, options: S3Options): Promise<S3Backend> {
-  const backend = new S3Backend(s3Client(location, options.client), location, options);
+  const backend = new S3Backend(s3Client(location, options.client, options.silentMs), location, options);
   try {
     await backend.check(options);
   } catch (error) {

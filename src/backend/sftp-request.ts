@@ -10,6 +10,8 @@ const PIECES_IN_FLIGHT = 64;
 const END_OF_FILE = 1;
 export const NO_SUCH_FILE = 2;
 const PERMISSION_DENIED = 3;
+/** All that has no status of its own, such as a full disk: an answer, which a repetition does not change. */
+const FAILURE = 4;
 
 /** Begins a request that calls back. */
 export type Start<T> = (done: (error?: Error | null, value?: T) => void) => unknown;
@@ -43,12 +45,12 @@ export function request<T>(sftp: SFTPWrapper, start: Start<T>, failing: string):
 
 function failed(failing: string, error: Error): HoldfastError {
   const status = statusOf(error);
-  const isPermanent = status === NO_SUCH_FILE || status === PERMISSION_DENIED;
+  const isPermanent = status === NO_SUCH_FILE || status === PERMISSION_DENIED || status === FAILURE;
   return new HoldfastError('backend_unavailable', `${failing}: ${messageOf(error)}`, {
     hint:
       status === PERMISSION_DENIED
         ? 'The user may not do this there: check owner and mode of the folder.'
-        : 'Try again; if it stays so, look at the server: its log, and whether the disk is full.',
+        : 'Look at the server: whether its disk is full or read-only, and its log.',
     retryable: !isPermanent,
     cause: error,
   });

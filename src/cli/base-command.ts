@@ -79,7 +79,7 @@ export abstract class HoldfastCommand<T extends typeof Command, R> extends Comma
         const { fileBreakerStore, forgetBreaker } = await import('../operations/breaker-file.ts');
         const breakerOf = (url: string) => {
           const path = breakerPath(process.env, url);
-          if (this.triesAgain) forgetBreaker(path);
+          if (this.triesAgain || options.insist) forgetBreaker(path);
           return fileBreakerStore(path);
         };
         return openBackend(address, { ...options, ssh, breakerOf });

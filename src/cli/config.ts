@@ -188,7 +188,8 @@ function checkBackends(raw: NonNullable<RawConfig['backends']>, file: string): {
 /** What tells one place from another: the URL without a slash at its end and without how it is reached. */
 function placeOfUrl(url: string): string {
   const [place = '', query = ''] = url.split('?');
-  return `${place.replace(/\/+$/, '')} ${new URLSearchParams(query).get('endpoint') ?? ''}`;
+  const endpoint = new URLSearchParams(query).get('endpoint') ?? '';
+  return `${place.replace(/\/+$/, '')} ${URL.canParse(endpoint) ? new URL(endpoint).origin : endpoint}`;
 }
 
 /** The whole URL of an entry of a config that is not checked. */

@@ -1,6 +1,7 @@
 /** Opening the configured backends as one mirror, and telling afterwards how each fared. */
 import { HoldfastError } from '../errors.ts';
 import type { Warning } from '../entry.ts';
+import { isLeftAlone } from '../backend/guarded.ts';
 import { Mirror, type Member } from '../backend/mirror.ts';
 import { openBackend } from '../backend/open.ts';
 import type { Seams } from './seams.ts';
@@ -12,7 +13,8 @@ export interface BackendAddress {
 }
 
 /**
- * One that cannot be opened stays in the mirror with its error, so that the run reports it.
+ * One that cannot be opened stays in the mirror with its error, so that the run reports it. Those that are left alone because of earlier failures are
+ * tried after all where none other can be had.
  * @throws `config_invalid` without a backend, and for one place under two names
  */
 export async function openMirror(
@@ -24,22 +26,25 @@ export async function openMirror(
     throw new HoldfastError('config_invalid', 'no backend is configured', {
       hint: 'Name at least one under `backends:`.',
     });
-  const members = await Promise.all(
-    addresses.map(async ({ name, url }): Promise<Member> => {
-      try {
-        return {
-          name,
-          backend: await (seams.openBackend ?? openBackend)(
-            { name, url },
-            { clock: seams.clock, random: seams.random, create: options.create ?? false },
-          ),
-        };
-      } catch (error) {
-        if (!(error instanceof HoldfastError) || error.code !== 'backend_unavailable') throw error;
-        return { name, error };
-      }
-    }),
-  );
+  const { clock, random } = seams;
+  const openAll = (insist: boolean): Promise<Member[]> =>
+    Promise.all(
+      addresses.map(async ({ name, url }): Promise<Member> => {
+        try {
+          const how = { clock, random, create: options.create ?? false, insist };
+          return { name, backend: await (seams.openBackend ?? openBackend)({ name, url }, how) };
+        } catch (error) {
+          if (!(error instanceof HoldfastError) || error.code !== 'backend_unavailable') throw error;
+          return { name, error };
+        }
+      }),
+    );
+  let members = await openAll(false);
+  if (
+    members.every((member) => 'error' in member) &&
+    members.some((member) => 'error' in member && isLeftAlone(member.error))
+  )
+    members = await openAll(true);
   const mirror = new Mirror(members, seams.clock);
   const twins = twinsIn(mirror);
   if (!twins) return mirror;
@@ -74,8 +79,12 @@ export function failedBackendWarnings(mirror: Mirror): Warning[] {
   return mirror
     .states()
     .flatMap(({ name, state, error }) =>
-      error ? [{ code: `backend_${state}`, message: aboutBackend(name, error) }] : [],
+      error ? [{ code: `backend_${state}`, message: withHint(aboutBackend(name, error), error) }] : [],
     );
+}
+
+function withHint(message: string, { hint }: HoldfastError): string {
+  return hint === undefined ? message : `${message}. ${hint}`;
 }
 
 /** The error's message, which names the backend once. */

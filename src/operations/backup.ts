@@ -55,7 +55,7 @@ export interface BackendOutcome {
   name: string;
   /** `committed` holds the snapshot, some perhaps only since they were brought level at the end; `behind` will be brought level by the next run; `failed` could not be used at all. */
   state: 'committed' | 'behind' | 'failed';
-  error?: { code: string; message: string };
+  error?: { code: string; message: string; hint?: string };
 }
 
 /**
@@ -100,8 +100,12 @@ export async function backup(options: BackupOptions, seams: Seams): Promise<Back
       });
     }
     if (skipped.length > 0 && !error) {
-      const what = `backend ${name} lacks ${skipped.length} objects that cannot be copied to it, the first being ${skipped[0]}`;
-      warnings.push({ code: 'not_level', message: `${what}; see \`holdfast verify\``, incomplete: true });
+      const what = `backend ${name} lacks ${skipped.length} objects that are not whole there, the first being ${skipped[0]}`;
+      warnings.push({
+        code: 'not_level',
+        message: `${what}; \`holdfast sync\` stores again what another backend has whole`,
+        incomplete: true,
+      });
     }
   }
   for (const { key, error } of problems) {
@@ -191,7 +195,11 @@ function outcomes(mirror: Mirror, reachable: ReadonlySet<string>, holders: Reado
     return {
       name,
       state: reachable.has(name) ? 'behind' : 'failed',
-      error: { code: error.code, message: error.message },
+      error: {
+        code: error.code,
+        message: error.message,
+        ...(error.hint === undefined ? {} : { hint: error.hint }),
+      },
     };
   });
 }

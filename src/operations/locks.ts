@@ -27,7 +27,9 @@ export async function extendLocks(repository: Repository, folders: LocalFolders,
     const { lock } = backend;
     const nowMs = clock.now();
     const memory = readLocalState(folders);
-    const lastMs = memory?.locked?.[name];
+    // By the days, too: a longer lock counts from now on.
+    const place = `${name} ${lock?.days}d`;
+    const lastMs = memory?.locked?.[place];
     if (!lock || (lastMs !== undefined && nowMs - lastMs < (lock.days * DAY_MS) / 2)) continue;
     try {
       const keys: string[] = [];
@@ -43,7 +45,7 @@ export async function extendLocks(repository: Repository, folders: LocalFolders,
       );
       if (refused) throw refused;
       extended.set(name, count);
-      writeLocalState(folders, { locked: { ...memory?.locked, [name]: nowMs } });
+      writeLocalState(folders, { locked: { ...memory?.locked, [place]: nowMs } });
     } catch (error) {
       if (!isHoldfastError(error) || error.code === 'interrupted' || error.code === 'bug') throw error;
       failed.set(name, error);

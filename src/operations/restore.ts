@@ -66,7 +66,7 @@ export async function restoreFrom(
 ): Promise<RestoreResult> {
   const started = seams.clock.monotonic();
   const { signal, progress, clock } = seams;
-  if (options.from !== undefined) repository.mirror.member(options.from);
+  checkNamed(repository, options.from);
   progress({ type: 'phase', name: 'looking at the snapshot' });
   const [finding, loading] = [repository.findSnapshot(options.snapshot, signal), repository.loadIndex(signal)];
   await Promise.allSettled([finding, loading]);
@@ -108,6 +108,11 @@ export async function restoreFrom(
     seconds: secondsSince(clock, started),
     complete: !warnings.some(({ incomplete }) => incomplete),
   };
+}
+
+/** A backend to begin with that cannot be used is a warning like any other: the rest may have everything. */
+function checkNamed({ mirror }: Repository, name: string | undefined): void {
+  if (name !== undefined && !mirror.states().some((one) => one.name === name)) mirror.member(name); // which throws
 }
 
 const NOTHING_HEALED: HealResult = { healed: [], failed: [] };

@@ -3,7 +3,16 @@ import { HoldfastError, isHoldfastError } from '../errors.ts';
 import type { Mirror } from '../backend/mirror.ts';
 import type { Backend } from '../backend/backend.ts';
 import { openBackend } from '../backend/open.ts';
-import { level, openRepository, parseKey, type Access } from '../repository/repository.ts';
+import {
+  heal,
+  level,
+  openRepository,
+  parseKey,
+  type Access,
+  type Healed,
+  type LevelResult,
+  type Repository,
+} from '../repository/repository.ts';
 import { openMirror, type BackendAddress } from './backends.ts';
 import { checkLogIsComplete, seen } from './continuity.ts';
 import { readLocalState, writeLocalState, type LocalFolders } from './local-state.ts';
@@ -26,6 +35,8 @@ export interface SyncResult {
     state: 'level' | 'failed';
     objects: number;
     bytes: number;
+    /** Keys of objects that were damaged there, and are stored again from another backend. */
+    healed: string[];
     /** Objects whose lock was set anew, see `extendLocks`. */
     extended: number;
     error?: { code: string; message: string; hint?: string };
@@ -87,12 +98,17 @@ export async function sync(options: SyncOptions, seams: Seams): Promise<SyncResu
     }
   }
   const levelling = await level(repository, { fresh, signal });
+  const healed = await healSkipped(repository, levelling.results, signal);
   for (const { backend } of fresh) await backend[Symbol.asyncDispose]();
   const results = new Map(levelling.results.map((result) => [result.name, result]));
   const backends = options.backends.map(({ name }): Outcome => {
     const result = results.get(name);
     const error = result?.error ?? refused.get(name) ?? notWhole(name, result?.skipped ?? []);
-    const copied = { objects: result?.objects ?? 0, bytes: result?.bytes ?? 0 };
+    const copied = {
+      objects: result?.objects ?? 0,
+      bytes: result?.bytes ?? 0,
+      healed: healed.flatMap(({ backend, key }) => (backend === name ? [key] : [])),
+    };
     if (!error) return { name, state: 'level', ...copied };
     return {
       name,
@@ -114,6 +130,29 @@ export async function sync(options: SyncOptions, seams: Seams): Promise<SyncResu
     seconds: secondsSince(seams.clock, started),
     complete: backends.every(({ state }) => state === 'level'),
   };
+}
+
+/** What a backend has otherwise than its name or index says is stored there again, where another has it whole. What was healed is `skipped` no more. */
+async function healSkipped(
+  repository: Repository,
+  results: readonly LevelResult[],
+  signal: AbortSignal | undefined,
+): Promise<Healed[]> {
+  const live = repository.mirror.live().map(({ name }) => name);
+  const mishaps = results
+    .filter(({ name }) => live.includes(name))
+    .flatMap(({ name, skipped }) =>
+      skipped.map((key) => {
+        const error = new HoldfastError('damaged', `${key} on backend ${name} is not whole`);
+        return { backend: name, key, error, problem: error.message, servedBy: live.find((one) => one !== name) };
+      }),
+    );
+  const { healed } = await heal(repository, mishaps, signal);
+  for (const result of results)
+    result.skipped = result.skipped.filter(
+      (key) => !healed.some(({ backend, key: one }) => backend === result.name && one === key),
+    );
+  return healed;
 }
 
 /** Unfinished uploads cost room and harm nothing: what is refused is left, for a rule of the bucket. */
@@ -139,7 +178,7 @@ function notWhole(name: string, skipped: readonly string[]): HoldfastError | und
   if (first === undefined) return undefined;
   const what = `${skipped.length} objects could not be copied to backend ${name}, the first being ${first}`;
   return new HoldfastError('damaged', `${what}: no backend has them whole, or what they need`, {
-    hint: 'Run `holdfast verify --level listing`.',
+    hint: '`holdfast verify --level listing` tells what of it is damaged, or lacks what it needs.',
   });
 }
 

@@ -1,12 +1,15 @@
 /** `verify`: is what the backends hold what was written? */
 import type { Warning } from '../entry.ts';
-import { isHoldfastError } from '../errors.ts';
+import { HoldfastError, isHoldfastError } from '../errors.ts';
 import {
+  heal,
   openRepository,
   REPOSITORY_KEY,
   scrub,
   type Access,
   type Damage,
+  type HealResult,
+  type Repository,
   type ScrubLevel,
 } from '../repository/repository.ts';
 import { openForRestore, type ExpectedRepository, type RestoreSecret } from './access.ts';
@@ -20,6 +23,8 @@ export interface VerifyOptions {
     | { kind: 'writer'; access: Access }
     | { kind: 'restore'; secret: RestoreSecret; expected?: ExpectedRepository | undefined };
   level: ScrubLevel;
+  /** Store again what is damaged or missing on a backend and whole on another. */
+  repair?: boolean | undefined;
 }
 
 export interface VerifyResult {
@@ -42,12 +47,30 @@ export async function verify(options: VerifyOptions, seams: Seams): Promise<Veri
       ? await openRepository(mirror, access.access, seams)
       : await openForRestore(mirror, access.secret, access.expected, seams);
   seams.progress({ type: 'phase', name: 'verifying' });
-  const { objects, bytes, damaged } = await scrub(repository, {
+  const { objects, bytes, damaged, unread } = await scrub(repository, {
     level: options.level,
     signal: seams.signal,
     onProgress: (done, total) => seams.progress({ type: 'progress', phase: 'verifying', done, total, unit: 'objects' }),
   });
-  const warnings: Warning[] = [];
+  const warnings: Warning[] = unread.map(({ backend, key, problem }) => ({
+    code: 'not_read',
+    message: `not verified: ${key} on backend ${backend}: ${problem}`,
+    incomplete: true,
+  }));
+  if (options.repair) {
+    const failed = await repair(repository, damaged, seams.signal);
+    for (const { backend, key, error } of failed)
+      warnings.push({
+        code: 'not_healed',
+        message: `${key} on backend ${backend} could not be repaired: ${error.message}`,
+      });
+    // What one object lacked may have harmed others: looked at again, all that is found no more is mended.
+    if (failed.length < damaged.length) {
+      const left = await scrub(repository, { level: options.level, signal: seams.signal });
+      for (const damage of damaged)
+        damage.repaired = !left.damaged.some(({ backend, key }) => backend === damage.backend && key === damage.key);
+    }
+  }
   for (const { name, error } of mirror.states()) {
     if (!error) continue;
     // What it is is damaged: none of it was looked at, and none of it serves.
@@ -73,4 +96,18 @@ export async function verify(options: VerifyOptions, seams: Seams): Promise<Veri
     seconds: secondsSince(seams.clock, started),
     complete: warnings.length === 0,
   };
+}
+
+/** Stores again what another backend has whole. @returns what could not be */
+async function repair(
+  repository: Repository,
+  damaged: readonly Damage[],
+  signal: AbortSignal | undefined,
+): Promise<HealResult['failed']> {
+  const live = repository.mirror.live().map(({ name }) => name);
+  const mishaps = damaged.map(({ backend, key, problem }) => ({
+    ...{ backend, key, problem, error: new HoldfastError('damaged', problem) },
+    servedBy: live.find((name) => name !== backend),
+  }));
+  return (await heal(repository, mishaps, signal)).failed;
 }

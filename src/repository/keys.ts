@@ -154,7 +154,7 @@ async function openRepositoryRecord(
     const errors = found
       .flatMap((entry) => entry.error ?? [])
       .concat(mirror.states().flatMap((state) => state.error ?? []));
-    throw telling(errors) ?? new HoldfastError('not_enough_backends', 'no backend was given');
+    throw nowhere(errors) ?? new HoldfastError('not_enough_backends', 'no backend was given');
   }
   const chosen = good.every(({ bytes }) => Buffer.from(bytes).equals(first.bytes))
     ? first
@@ -200,6 +200,18 @@ async function chooseRecord(
     }
   }
   throw telling(failures) ?? new HoldfastError('bug', 'nothing to choose from');
+}
+
+/** Why no backend gave a repository. One that cannot be reached may hold it: then nobody may say that there is none. */
+function nowhere(errors: readonly HoldfastError[]): HoldfastError | undefined {
+  const error = telling(errors);
+  const away = errors.find(({ code }) => code === 'backend_unavailable');
+  if (error?.code !== 'no_repository' || away === undefined) return error;
+  return new HoldfastError('not_enough_backends', `${away.message}; ${error.message}`, {
+    hint: `Make the backend reachable that may hold the repository. ${away.hint ?? ''}`.trim(),
+    retryable: away.retryable,
+    cause: new AggregateError(errors),
+  });
 }
 
 /** Where several backends failed: what is wrong with a repository says more than that another one cannot be reached. */

@@ -31,11 +31,19 @@ export interface Damage {
   repaired: boolean;
 }
 
+/** An object that a backend did not let be read. */
+export interface Unread {
+  backend: string;
+  key: string;
+  problem: string;
+}
+
 export interface ScrubResult {
   /** Objects looked at, on all backends together, and the bytes read of them. */
   objects: number;
   bytes: number;
   damaged: Damage[];
+  unread: Unread[];
 }
 
 export interface ScrubOptions {
@@ -62,11 +70,13 @@ export async function scrub(repository: Repository, options: ScrubOptions): Prom
     await state.backend(name, backend, listings.get(name) ?? new Map<string, number>(), union);
   }
   await state.tellImpact();
-  return { objects: state.objects, bytes: state.bytes, damaged: state.damaged };
+  return { objects: state.objects, bytes: state.bytes, damaged: state.damaged, unread: state.unread };
 }
 
 class Scrub {
   readonly damaged: Damage[] = [];
+  /** What a backend did not let be read, which says nothing about it. */
+  readonly unread: Unread[] = [];
   objects = 0;
   bytes = 0;
   total = 0;
@@ -240,7 +250,8 @@ class Scrub {
       await check();
     } catch (error) {
       if (!isHoldfastError(error) || error.code === 'interrupted' || error.code === 'bug') throw error;
-      this.#damage(backend, key, error.message);
+      if (error.code === 'backend_unavailable') this.unread.push({ backend, key, problem: error.message });
+      else this.#damage(backend, key, error.message);
     }
   }
 

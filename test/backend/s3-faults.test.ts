@@ -247,4 +247,20 @@ describe('an S3 backend behind a bad network', () => {
     const got = await other.get('during').catch(notFoundAsUndefined);
     if (got || during === 'created') expectSame(got, patterned(20 * MiB, 1));
   });
+
+  test('a transfer on which nothing moves any more is given up, while other calls are answered', async () => {
+    const location = { bucket: bucket.name, prefix: 'silent/', endpoint: `http://127.0.0.1:${proxy.port}` };
+    const options = { name: 'cloud', now: systemClock.now, client: { credentials }, silentMs: 300 };
+    await using impatient = await openS3(location, options);
+    await impatient.put('there', patterned(200_000, 9), { ifAbsent: true });
+    for (const [on, call] of [
+      [/^PUT/, () => impatient.put('new', patterned(300_000, 1), { ifAbsent: true })],
+      [/^GET .*there/, () => impatient.get('there')],
+    ] as const) {
+      proxy.plan({ effect: 'hang', on });
+      await fails(call());
+      await call();
+    }
+    proxy.assertAllFired();
+  });
 });

@@ -304,6 +304,7 @@ describe('backends', () => {
     ['a: {url: "sftp://u@h/x", storageClass: X}', 'a.storageClass'],
     ['a: {url: "s3://b/x", key: id}', 'a.key'],
     ['a: {url: "s3://b/x", region: eu}\n  b: {url: "s3://b/x/"}', 'same place'],
+    ['a: {url: "s3://b/x?endpoint=https://s"}\n  b: {url: "s3://b/x", endpoint: "https://S:443/"}', 'same place'],
   ])('refuse %j', async (yaml, problem) => {
     await expect(backends(`  ${yaml}\n`)).rejects.toThrow(problem);
   });

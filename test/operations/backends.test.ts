@@ -3,6 +3,9 @@ import { mkdirSync, mkdtempSync, renameSync, rmSync, symlinkSync, writeFileSync 
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
+import { openGuarded } from '../../src/backend/guarded.ts';
+import type { BreakerState } from '../../src/policy/breaker.ts';
+import type { Seams } from '../../src/operations/seams.ts';
 import { systemClock, systemRandom } from '../../src/clock.ts';
 import { noProgress } from '../../src/progress.ts';
 import { openMirror } from '../../src/operations/backends.ts';
@@ -41,6 +44,57 @@ async function expectRestores(agent: TestAgent, names: readonly string[] = ['a',
     expectSameTree(target, agent.state);
   }
 }
+
+describe('a backend that is left alone because of earlier failures', () => {
+  const refusing = (agent: TestAgent, names: readonly string[]) => {
+    const insisted: string[] = [];
+    const openBackend: Seams['openBackend'] = async ({ name }, { insist }) => {
+      const store = storeOf(agent, name);
+      if (insist) insisted.push(name);
+      if (insist || !names.includes(name)) return store;
+      const clock = agent.seams().clock;
+      const state: BreakerState = {
+        kind: 'open',
+        untilMs: clock.now() + 60_000,
+        failures: 1,
+        opened: 1,
+        lastError: 'was down',
+      };
+      const breaker = { read: () => state, write: () => undefined };
+      return openGuarded(async () => store, { name, clock, random: agent.seams().random, breaker });
+    };
+    return { seams: { openBackend }, insisted };
+  };
+
+  test('is tried all the same where there is no other', async () => {
+    await using agent = await make();
+    const both = refusing(agent, ['a', 'b']);
+    expect((await agent.backup({}, both.seams)).backends.map(({ state }) => state)).toEqual(['committed', 'committed']);
+    expect(both.insisted).toEqual(['a', 'b']);
+  });
+
+  test('is left alone where there is another', async () => {
+    await using agent = await make();
+    const one = refusing(agent, ['b']);
+    const { backends } = await agent.backup({}, one.seams);
+    expect(backends).toMatchObject([
+      { state: 'committed' },
+      { state: 'failed', error: { hint: expect.stringContaining('sync') as string } },
+    ]);
+    expect(one.insisted).toEqual([]);
+  });
+});
+
+test('nobody says that there is no repository while a backend that may hold it is out of reach', async () => {
+  await using agent = await make();
+  await agent.backup();
+  agent.stores.set('a', emptyStore('a'));
+  agent.stores.delete('b');
+  for (const work of [() => agent.backup(), () => agent.sync(), () => agent.restore(join(agent.folder, 'out'))]) {
+    const error = await failure(work, 'not_enough_backends');
+    expect(error.message).toMatch(/backend b .*no holdfast repository on backend a/);
+  }
+});
 
 describe('a backend that is down', () => {
   test('at the start fails, the others get the snapshot; with too few of them the run is incomplete', async () => {

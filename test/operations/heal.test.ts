@@ -75,3 +75,70 @@ test('a copy that cannot be stored again is told, and the restore is as good as 
   expect(result).toMatchObject({ healed: [], complete: true });
   expect(result.warnings.map(({ code }) => code)).toEqual(['read_elsewhere', 'not_healed']);
 });
+
+test('sync stores again what has another size on one backend and is whole on the other', async () => {
+  await using agent = await make();
+  await agent.backup();
+  const [key = ''] = await packKeysOf(agent, 'data');
+  const good = await harm(agent, key, 'cut');
+  const { backends, complete } = await agent.sync();
+  expect(backends.map(({ state, healed }) => [state, healed])).toEqual([
+    ['level', [key]],
+    ['level', []],
+  ]);
+  expect(complete).toBe(true);
+  expect(Buffer.compare(await storeOf(agent, 'a').inner.get(key), good)).toBe(0);
+});
+
+test.each(['pack', 'index', 'snapshot', 'keys', 'identity'])(
+  'verify repairs, when told to, a harmed object: %s',
+  async (kind) => {
+    for (const how of ['flip', 'remove'] as const) {
+      await using agent = await make();
+      await agent.backup();
+      const key = [...(await contentOf(storeOf(agent, 'a').inner)).keys()].find((one) => one.startsWith(kind)) ?? '';
+      const good = await harm(agent, key, how);
+      const found = await agent.verify('objects');
+      expect(found.damaged[0]).toMatchObject({ backend: 'a', key, repaired: false });
+      const repaired = await agent.verify('objects', 'writer', { repair: true });
+      expect(repaired.damaged.map((one) => one.repaired)).toEqual(found.damaged.map(() => true));
+      expect(repaired.warnings).toEqual([]);
+      expect(Buffer.compare(await storeOf(agent, 'a').inner.get(key), good)).toBe(0);
+      expect((await agent.verify('objects')).damaged).toEqual([]);
+    }
+  },
+);
+
+test('verify does not call repaired what no backend has whole', async () => {
+  await using agent = await make();
+  await agent.backup();
+  const [key = ''] = await packKeysOf(agent, 'data');
+  await harm(agent, key, 'flip');
+  await storeOf(agent, 'b').inner.delete(key);
+  const { damaged, warnings } = await agent.verify('objects', 'writer', { repair: true });
+  expect(damaged.map(({ backend, repaired }) => [backend, repaired])).toEqual([
+    ['a', false],
+    ['b', false],
+  ]);
+  expect(warnings.map(({ code }) => code)).toEqual(['not_healed', 'not_healed']);
+});
+
+test('what a backend does not let be read is not verified, which is no damage', async () => {
+  await using agent = await make();
+  await agent.backup();
+  const [key = ''] = await packKeysOf(agent, 'data');
+  const error = new HoldfastError('backend_unavailable', 'access denied');
+  storeOf(agent, 'a').plan({ effect: 'fail', on: 'get', key, error, times: Infinity });
+  const { damaged, warnings, complete } = await agent.verify('objects');
+  expect([damaged, complete]).toEqual([[], false]);
+  expect(warnings).toEqual([expect.objectContaining({ code: 'not_read', incomplete: true })]);
+});
+
+test('a restore that is to begin with a backend which cannot be used takes the others, and says so', async () => {
+  await using agent = await make();
+  await agent.backup();
+  agent.stores.delete('a');
+  const result = await agent.restore(join(agent.folder, 'out'), { from: 'a' });
+  expectSameTree(join(agent.folder, 'out'), agent.state);
+  expect(result.warnings.map(({ code }) => code)).toEqual(['backend_failed']);
+});

@@ -1,6 +1,7 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
+import type { Backend } from '../../src/backend/backend.ts';
 import type { Clock } from '../../src/clock.ts';
 import { HoldfastError } from '../../src/errors.ts';
 import { sync } from '../../src/operations/sync.ts';
@@ -77,4 +78,17 @@ test('one object whose lock cannot be extended is told, and the others get their
   refuse(undefined);
   expect((await run(agent, aheadClock)).complete).toBe(true);
   expect(extended.length).toBe(others + 1);
+});
+
+test('a lock that was made longer in the config is extended by the next sync', async () => {
+  const { agent, extended } = await make();
+  await using _ = agent;
+  await agent.backup();
+  await run(agent, aheadClock);
+  const { length } = extended;
+  extended.length = 0;
+  const store = storeOf(agent, 'b') as Backend;
+  Object.assign(store, { lock: { ...store.lock, days: 90 } });
+  await run(agent, aheadClock);
+  expect(extended.length).toBe(length);
 });

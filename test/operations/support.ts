@@ -66,7 +66,7 @@ export interface TestAgent extends AsyncDisposable {
   restore(target: string, over?: Partial<RestoreOptions>): Promise<RestoreResult>;
   recover(home: string, over?: Partial<RecoverOptions>): Promise<RecoverResult>;
   /** With the restore key for `chunks`, else with the writer's key unless told otherwise. */
-  verify(level: ScrubLevel, by?: 'writer' | 'restore'): Promise<VerifyResult>;
+  verify(level: ScrubLevel, by?: 'writer' | 'restore', how?: { repair: boolean }): Promise<VerifyResult>;
   sync(refill?: readonly string[], addresses?: readonly BackendAddress[]): Promise<SyncResult>;
   /** The repository, opened as one does for restoring, over the backends named (all when none is). */
   open(kind?: 'writer' | 'restore', names?: readonly string[]): Promise<Repository & AsyncDisposable>;
@@ -177,11 +177,12 @@ export async function makeAgent(options: AgentOptions = {}): Promise<TestAgent> 
         },
         seams(),
       ),
-    verify: (level, by = level === 'chunks' ? 'restore' : 'writer') =>
+    verify: (level, by = level === 'chunks' ? 'restore' : 'writer', how = { repair: false }) =>
       verify(
         {
           backends: addresses,
           level,
+          ...how,
           access: by === 'restore' ? { kind: 'restore', secret } : { kind: 'writer', access: access.writer },
         },
         seams(),

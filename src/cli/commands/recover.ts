@@ -70,6 +70,8 @@ With --emergency a recovery key that was given out beforehand adds to the identi
     }),
   };
 
+  protected override readonly triesAgain = true;
+
   protected override async work(): Promise<Recovered> {
     const { flags } = this;
     const config = newConfigPath(flags.config, process.env, process.cwd());

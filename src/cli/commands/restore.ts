@@ -29,6 +29,8 @@ export default class Restore extends HoldfastCommand<typeof Restore, RestoreResu
     ...restoreSecretFlags,
   };
 
+  protected override readonly triesAgain = true;
+
   protected override async work(): Promise<RestoreResult> {
     const config = requireSections(await this.loadConfig(), 'backends');
     return restore(

@@ -36,9 +36,9 @@ export default class Sync extends HoldfastCommand<typeof Sync, SyncResult> {
 
   protected override text({ backends, seconds }: SyncResult): string {
     return lines(
-      ...backends.map(({ name, state, objects, bytes, extended, error }) => {
+      ...backends.map(({ name, state, objects, bytes, healed, extended, error }) => {
         const problem = error ? ` (${error.message}${error.hint === undefined ? '' : `. ${error.hint}`})` : '';
-        return `${name}: ${state}, ${objects} objects copied, ${formatSize(bytes)}${extended > 0 ? `, locks of ${extended} objects extended` : ''}${problem}`;
+        return `${name}: ${state}, ${objects} objects copied, ${formatSize(bytes)}${healed.length > 0 ? `, ${healed.length} healed` : ''}${extended > 0 ? `, locks of ${extended} objects extended` : ''}${problem}`;
       }),
       `done in ${seconds} s`,
     );

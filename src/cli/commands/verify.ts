@@ -18,8 +18,11 @@ export default class Verify extends HoldfastCommand<typeof Verify, VerifyResult>
       options: ['listing', 'objects', 'chunks'] as const,
       default: 'listing' as const,
     })(),
+    repair: Flags.boolean({ summary: 'Store again, from another backend, what is damaged or missing.' }),
     ...restoreSecretFlags,
   };
+
+  protected override readonly triesAgain = true;
 
   protected override async work(): Promise<VerifyResult> {
     const config = requireSections(await this.loadConfig(), 'agent', 'backends');
@@ -32,11 +35,11 @@ export default class Verify extends HoldfastCommand<typeof Verify, VerifyResult>
           expected: await expectedRepository(config),
         } as const)
       : ({ kind: 'writer', access: accessOf(await readWriterKey(config.agent)) } as const);
-    return verify({ backends: config.backends, access, level: flags.level }, this.seams);
+    return verify({ backends: config.backends, access, level: flags.level, repair: flags.repair }, this.seams);
   }
 
   protected override exitCode({ damaged, complete }: VerifyResult) {
-    if (damaged.length > 0) return EXIT.damage;
+    if (damaged.some(({ repaired }) => !repaired)) return EXIT.damage;
     return complete ? EXIT.done : EXIT.incomplete;
   }
 
@@ -44,15 +47,18 @@ export default class Verify extends HoldfastCommand<typeof Verify, VerifyResult>
     return (
       warningLines(warnings) +
       lines(
-        ...damaged.map(({ backend, key, problem, snapshots, paths }) => {
+        ...damaged.map(({ backend, key, problem, snapshots, paths, repaired }) => {
           const touched = snapshots.length > 0 ? `; needed by ${count(snapshots.length, 'snapshot')}` : '';
           const files =
             paths.length > 0
               ? `: ${paths.slice(0, 5).join(', ')}${paths.length > 5 ? ` and ${paths.length - 5} more` : ''}`
               : '';
-          return `DAMAGED ${backend} ${key}: ${problem}${touched}${files}`;
+          return `${repaired ? 'REPAIRED' : 'DAMAGED'} ${backend} ${key}: ${problem}${touched}${files}`;
         }),
         `verified (${level}): ${count(objects, 'object')}, ${formatSize(bytes)} read, in ${seconds} s: ${damaged.length === 0 ? 'no damage found' : `${count(damaged.length, 'problem')} found`}`,
+        ...(damaged.some(({ repaired }) => !repaired) && !this.flags.repair
+          ? ['What another backend has whole is stored again by `holdfast verify --repair`.']
+          : []),
       )
     );
   }
