@@ -1,5 +1,5 @@
 /** Keeping locked objects locked: what is still referenced must not become deletable because it is old. */
-import { isHoldfastError, type HoldfastError } from '../errors.ts';
+import { isSurvivable, type HoldfastError } from '../errors.ts';
 import { drain } from '../drain.ts';
 import { parseKey, type Repository } from '../repository/repository.ts';
 import { readLocalState, writeLocalState, type LocalFolders } from './local-state.ts';
@@ -37,7 +37,7 @@ export async function extendLocks(repository: Repository, folders: LocalFolders,
       await drain(keys, LANES, (key) =>
         lock.extend(key, { signal }).catch((error: unknown) => {
           // What is refused for one object is no reason to leave the others.
-          if (!isHoldfastError(error) || error.retryable || ['interrupted', 'bug'].includes(error.code)) throw error;
+          if (!isSurvivable(error) || error.retryable) throw error;
           refused ??= error;
         }),
       );
@@ -45,7 +45,7 @@ export async function extendLocks(repository: Repository, folders: LocalFolders,
       extended.set(name, count);
       writeLocalState(folders, { locked: { ...memory?.locked, [name]: nowMs } });
     } catch (error) {
-      if (!isHoldfastError(error) || error.code === 'interrupted' || error.code === 'bug') throw error;
+      if (!isSurvivable(error)) throw error;
       failed.set(name, error);
     }
   }

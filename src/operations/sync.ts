@@ -1,5 +1,5 @@
 /** `sync`: brings every backend level with the others, and fills one that is new. The source is not read. */
-import { HoldfastError, isHoldfastError } from '../errors.ts';
+import { HoldfastError, isSurvivable } from '../errors.ts';
 import type { Mirror } from '../backend/mirror.ts';
 import type { Backend } from '../backend/backend.ts';
 import { openBackend } from '../backend/open.ts';
@@ -81,7 +81,7 @@ export async function sync(options: SyncOptions, seams: Seams): Promise<SyncResu
         });
       }
     } catch (problem) {
-      if (!(problem instanceof HoldfastError) || problem.code === 'interrupted') throw problem;
+      if (!isSurvivable(problem)) throw problem;
       refused.set(name, problem);
       if (fresh.at(-1)?.name === name) fresh.pop();
     }
@@ -120,7 +120,7 @@ export async function sync(options: SyncOptions, seams: Seams): Promise<SyncResu
 async function cleanUp(mirror: Mirror, signal: AbortSignal | undefined): Promise<void> {
   for (const { backend } of mirror.live()) {
     await backend.cleanUp?.({ signal }).catch((error: unknown) => {
-      if (!isHoldfastError(error) || error.code === 'interrupted' || error.code === 'bug') throw error;
+      if (!isSurvivable(error)) throw error;
     });
   }
 }

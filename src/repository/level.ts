@@ -3,7 +3,7 @@
  * copying is the order of writing: keys, packs, indexes, snapshots.
  */
 import type { Clock } from '../clock.ts';
-import { HoldfastError, isHoldfastError } from '../errors.ts';
+import { HoldfastError, isHoldfastError, isSurvivable } from '../errors.ts';
 import type { Backend } from '../backend/backend.ts';
 import { PACKS_IN_FLIGHT } from '../limits.ts';
 import { checkContentName, packKey, parseKey, REPOSITORY_KEY, type ObjectName, type PackId } from './object-name.ts';
@@ -83,7 +83,7 @@ export async function level(repository: Repository, options: LevelOptions = {}):
         try {
           await work(member);
         } catch (error) {
-          if (!isHoldfastError(error) || error.code === 'interrupted' || error.code === 'bug') throw error;
+          if (!isSurvivable(error)) throw error;
           member.result.error = error;
           mirror.fail(member.name, error);
         }

@@ -1,5 +1,5 @@
 /** An opened repository: what is read through it is verified, and what is written follows the order that keeps every earlier snapshot safe. */
-import { HoldfastError, isHoldfastError } from '../errors.ts';
+import { HoldfastError, isHoldfastError, isSurvivable } from '../errors.ts';
 import type { Clock, Random } from '../clock.ts';
 import type { ChunkId, Entry } from '../entry.ts';
 import type { Mirror } from '../backend/mirror.ts';
@@ -116,7 +116,7 @@ export class Repository {
             else found.set(key, { id: parsed.id, backends: [name] });
           }
         } catch (error) {
-          if (!(error instanceof HoldfastError) || error.code === 'interrupted') throw error;
+          if (!isSurvivable(error)) throw error;
           this.mirror.fail(name, error);
         }
       }),
@@ -152,7 +152,7 @@ export class Repository {
       try {
         snapshots.push({ ...(await this.readSnapshot(id, key, signal)), backends });
       } catch (error) {
-        if (!(error instanceof HoldfastError) || error.code === 'interrupted' || error.code === 'bug') throw error;
+        if (!isSurvivable(error)) throw error;
         problems.push({ key, error });
       }
     });
@@ -186,7 +186,7 @@ export class Repository {
         candidate.snapshot = await this.readSnapshot(candidate.id, candidate.key, signal);
         candidate.number = candidate.snapshot.record.seq;
       } catch (error) {
-        if (!(error instanceof HoldfastError) || error.code === 'interrupted' || error.code === 'bug') throw error;
+        if (!isSurvivable(error)) throw error;
         problems.push({ key: candidate.key, error });
       }
     };
@@ -285,7 +285,7 @@ export class Repository {
           packs.map(({ id }) => id),
         );
       } catch (error) {
-        if (!isHoldfastError(error) || error.code === 'interrupted' || error.code === 'bug') throw error;
+        if (!isSurvivable(error)) throw error;
         problems.push({ key, error });
       }
     });

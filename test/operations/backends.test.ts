@@ -4,8 +4,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { systemClock, systemRandom } from '../../src/clock.ts';
+import { HoldfastError } from '../../src/errors.ts';
 import { noProgress } from '../../src/progress.ts';
 import { openMirror } from '../../src/operations/backends.ts';
+import { listSnapshots } from '../../src/operations/look.ts';
 import { verify } from '../../src/operations/verify.ts';
 import { failure, seededRandom } from '../crypto/support.ts';
 import { FaultyBackend } from '../faulty-backend.ts';
@@ -361,6 +363,26 @@ describe('a backup beside a verification', () => {
       expect(await agent.verify(level)).toMatchObject({ damaged: [] });
     },
   );
+});
+
+describe('a defect of holdfast is no failure of the backend at which it showed', () => {
+  const defect = { effect: 'fail', on: 'list', error: new HoldfastError('bug', 'a defect') } as const;
+
+  test('while snapshots are listed', async () => {
+    await using agent = await make();
+    await agent.backup();
+    storeOf(agent, 'a').plan({ ...defect, key: 'snapshots/' });
+    const look = listSnapshots({ backends: agent.addresses, access: agent.access.writer }, agent.seams());
+    await failure(() => look, 'bug');
+  });
+
+  test('while a new backend is filled', async () => {
+    await using agent = await make();
+    await agent.backup();
+    agent.stores.set('c', emptyStore('c').plan(defect));
+    const addresses = [...agent.addresses, { name: 'c', url: 'file:///c' }];
+    await failure(() => agent.sync([], addresses), 'bug');
+  });
 });
 
 describe('one folder under two names', () => {
