@@ -56,6 +56,11 @@ export async function sync(options: SyncOptions, seams: Seams): Promise<SyncResu
 
   const remembered = readLocalState(options.folders);
   const fresh: { name: string; backend: Backend }[] = [];
+  await using _closing = {
+    async [Symbol.asyncDispose]() {
+      for (const { backend } of fresh) await backend[Symbol.asyncDispose]();
+    },
+  };
   const refused = new Map<string, HoldfastError>();
   for (const { name, error } of mirror.states()) {
     if (!error) continue;
@@ -67,27 +72,13 @@ export async function sync(options: SyncOptions, seams: Seams): Promise<SyncResu
       continue;
     }
     try {
-      const backend = await (seams.openBackend ?? openBackend)(address, {
-        clock: seams.clock,
-        random: seams.random,
-        create: true,
-      });
-      fresh.push({ name, backend });
-      for await (const { key } of backend.list('', { signal })) {
-        // What an interrupted fill left: packs, and what the others have too. Objects of another repository would mix with ours.
-        if (parseKey(key)?.kind === 'pack' || (await mirror.head(key, { signal }))) continue;
-        throw new HoldfastError('exists', `backend ${name} is not empty: it holds ${key}`, {
-          hint: 'Nothing was changed there. Choose a new or empty place.',
-        });
-      }
+      fresh.push({ name, backend: await openToFill(address, mirror, seams) });
     } catch (problem) {
       if (!isSurvivable(problem)) throw problem;
       refused.set(name, problem);
-      if (fresh.at(-1)?.name === name) fresh.pop();
     }
   }
   const levelling = await level(repository, { fresh, signal });
-  for (const { backend } of fresh) await backend[Symbol.asyncDispose]();
   const results = new Map(levelling.results.map((result) => [result.name, result]));
   const backends = options.backends.map(({ name }): Outcome => {
     const result = results.get(name);
@@ -114,6 +105,25 @@ export async function sync(options: SyncOptions, seams: Seams): Promise<SyncResu
     seconds: secondsSince(seams.clock, started),
     complete: backends.every(({ state }) => state === 'level'),
   };
+}
+
+/** @throws `exists` for a place that holds something else */
+async function openToFill(address: BackendAddress, mirror: Mirror, seams: Seams): Promise<Backend> {
+  const { clock, random, signal } = seams;
+  const backend = await (seams.openBackend ?? openBackend)(address, { clock, random, create: true });
+  try {
+    for await (const { key } of backend.list('', { signal })) {
+      // What an interrupted fill left: packs, and what the others have too. Objects of another repository would mix with ours.
+      if (parseKey(key)?.kind === 'pack' || (await mirror.head(key, { signal }))) continue;
+      throw new HoldfastError('exists', `backend ${address.name} is not empty: it holds ${key}`, {
+        hint: 'Nothing was changed there. Choose a new or empty place.',
+      });
+    }
+    return backend;
+  } catch (error) {
+    await backend[Symbol.asyncDispose]();
+    throw error;
+  }
 }
 
 /** Unfinished uploads cost room and harm nothing: what is refused is left, for a rule of the bucket. */

@@ -8,9 +8,11 @@ import { HoldfastError } from '../../src/errors.ts';
 import { noProgress } from '../../src/progress.ts';
 import { openMirror } from '../../src/operations/backends.ts';
 import { listSnapshots } from '../../src/operations/look.ts';
+import type { Seams } from '../../src/operations/seams.ts';
+import { sync } from '../../src/operations/sync.ts';
 import { verify } from '../../src/operations/verify.ts';
 import { failure, seededRandom } from '../crypto/support.ts';
-import { FaultyBackend } from '../faulty-backend.ts';
+import { FaultyBackend, type Fault } from '../faulty-backend.ts';
 import { contentDifference, removeFolder } from '../state/trees.ts';
 import {
   contentOf,
@@ -284,6 +286,31 @@ describe('sync', () => {
       backends: [{ state: 'level' }, { state: 'failed', error: { code: 'exists' } }],
     });
     expect([...(await contentOf(other)).keys()]).toEqual(['notes']);
+  });
+
+  const cut: Fault = { effect: 'fail', on: 'put', error: new HoldfastError('interrupted', 'stop') };
+  test.each<[string, object, (Fault | undefined)?, Uint8Array?]>([
+    ['filled', { complete: true }],
+    ['refused', { complete: false }, undefined, Buffer.from('something else')],
+    ['being filled when the run is cut off', { code: 'interrupted' }, cut],
+  ])('closes a new backend that is %s', async (_, outcome, fault, there) => {
+    await using agent = await make();
+    await agent.backup();
+    const store = emptyStore('c');
+    if (fault) store.plan(fault);
+    if (there) await store.inner.put('something', there);
+    let open = 0;
+    store[Symbol.asyncDispose] = () => Promise.resolve(void open--);
+    const openBackend: Seams['openBackend'] = (address) => {
+      if (address.name !== 'c') return Promise.resolve(storeOf(agent, address.name));
+      open++;
+      return Promise.resolve(store);
+    };
+    const backends = [...agent.addresses, { name: 'c', url: 'file:///c' }];
+    const options = { backends, access: agent.access.writer, folders: agent.folders, refill: [] };
+    const end = await sync(options, agent.seams({ openBackend })).catch((error: unknown) => error);
+    expect(end).toMatchObject(outcome);
+    expect(open).toBe(0);
   });
 
   test('does not fill a backend that held the repository and is empty now, unless told to', async () => {
