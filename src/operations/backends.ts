@@ -1,5 +1,5 @@
 /** Opening the configured backends as one mirror, and telling afterwards how each fared. */
-import { HoldfastError } from '../errors.ts';
+import { HoldfastError, isHoldfastError } from '../errors.ts';
 import type { Warning } from '../entry.ts';
 import { Mirror, type Member } from '../backend/mirror.ts';
 import { openBackend } from '../backend/open.ts';
@@ -24,7 +24,7 @@ export async function openMirror(
     throw new HoldfastError('config_invalid', 'no backend is configured', {
       hint: 'Name at least one under `backends:`.',
     });
-  const members = await Promise.all(
+  const ends = await Promise.allSettled(
     addresses.map(async ({ name, url }): Promise<Member> => {
       try {
         return {
@@ -35,18 +35,24 @@ export async function openMirror(
           ),
         };
       } catch (error) {
-        if (!(error instanceof HoldfastError) || error.code !== 'backend_unavailable') throw error;
+        if (!isHoldfastError(error, 'backend_unavailable')) throw error;
         return { name, error };
       }
     }),
   );
+  const members = ends.flatMap((end) => (end.status === 'fulfilled' ? [end.value] : []));
   const mirror = new Mirror(members, seams.clock);
-  const twins = twinsIn(mirror);
-  if (!twins) return mirror;
-  await mirror[Symbol.asyncDispose]();
-  throw new HoldfastError('config_invalid', `backends ${twins.join(' and ')} are one and the same place`, {
-    hint: 'A copy that lies where the other lies is none: give one of them another place, or take it out of the config.',
-  });
+  try {
+    for (const end of ends) if (end.status === 'rejected') throw end.reason;
+    const twins = twinsIn(mirror);
+    if (!twins) return mirror;
+    throw new HoldfastError('config_invalid', `backends ${twins.join(' and ')} are one and the same place`, {
+      hint: 'A copy that lies where the other lies is none: give one of them another place, or take it out of the config.',
+    });
+  } catch (error) {
+    await mirror[Symbol.asyncDispose]();
+    throw error;
+  }
 }
 
 /** Names of two members that keep their objects in the same place. */

@@ -412,6 +412,20 @@ describe('a defect of holdfast is no failure of the backend at which it showed',
   });
 });
 
+test('backends are closed again when another cannot be used at all', async () => {
+  const store = emptyStore('a');
+  let closed = 0;
+  store[Symbol.asyncDispose] = () => Promise.resolve(void closed++);
+  const openBackend: Seams['openBackend'] = async ({ name }) => {
+    if (name === 'a') return store;
+    throw new HoldfastError('config_invalid', 'no such place');
+  };
+  const seams = { clock: systemClock, random: systemRandom, progress: noProgress, openBackend };
+  const addresses = ['a', 'b'].map((name) => ({ name, url: `file:///${name}` }));
+  await failure(() => openMirror(addresses, seams), 'config_invalid');
+  expect(closed).toBe(1);
+});
+
 describe('one folder under two names', () => {
   test.each([
     ['a link', 'link'],
