@@ -2,7 +2,7 @@
 import { homedir } from 'node:os';
 import { isAbsolute, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { sha256Hex } from '../crypto/hash.ts';
+import { hex, sha256Hex } from '../crypto/hash.ts';
 import { HoldfastError } from '../errors.ts';
 import { isEncryptedAgentKey, openAgentKey, parseAgentKey, type SigningKey } from '../identity/agent-key.ts';
 import type { RecoverySource } from '../identity/recovery-text.ts';
@@ -87,7 +87,7 @@ export function accessOf(writerKey: WriterKey): Access {
   return {
     kind: 'writer',
     repository: writerKey.repositoryId,
-    agent: Buffer.from(writerKey.agentPublicKey).toString('hex'),
+    agent: hex(writerKey.agentPublicKey),
     chunkIdKey: writerKey.chunkIdKey,
     identity: writerKey.ageIdentity,
   };
@@ -98,7 +98,7 @@ export async function expectedRepository(config: Config): Promise<ExpectedReposi
   if (!config.agent) return undefined;
   try {
     const { repositoryId, agentPublicKey } = await readWriterKey(config.agent);
-    return { repository: repositoryId, agent: Buffer.from(agentPublicKey).toString('hex') };
+    return { repository: repositoryId, agent: hex(agentPublicKey) };
   } catch (error) {
     if (error instanceof HoldfastError && error.code === 'missing_key') return undefined;
     throw error;

@@ -2,6 +2,7 @@
 import { HoldfastError } from '../errors.ts';
 import { checkConformance, type ConformanceCheck, type Latencies } from '../backend/conformance.ts';
 import { openBackend } from '../backend/open.ts';
+import { hex } from '../crypto/hash.ts';
 import type { BackendAddress } from './backends.ts';
 import { secondsSince, type Seams } from './seams.ts';
 
@@ -31,7 +32,7 @@ export async function testBackend(
     });
   }
   await using backend = await (seams.openBackend ?? openBackend)(address, { clock, random });
-  const prefix = `backend-test/${Buffer.from(random.bytes(6)).toString('hex')}`;
+  const prefix = `backend-test/${hex(random.bytes(6))}`;
   const { checks, latencies, left } = await checkConformance(backend, prefix, { clock, random, signal });
   const capabilities = (await backend.capabilities?.()) ?? {};
   return {

@@ -2,6 +2,7 @@
 import type { ChunkId, FileEntry, Warning } from '../entry.ts';
 import { HoldfastError } from '../errors.ts';
 import type { Mirror } from '../backend/mirror.ts';
+import { hex } from '../crypto/hash.ts';
 import { FILE_MAX_CHUNKS, READ_BUFFER_BYTES } from '../limits.ts';
 import { rawForDisplay } from '../raw-path.ts';
 import type { SigningKey } from '../identity/agent-key.ts';
@@ -90,7 +91,7 @@ export async function backup(options: BackupOptions, seams: Seams): Promise<Back
     {
       kind: 'writer',
       repository: writerKey.repositoryId,
-      agent: Buffer.from(options.signer.publicKey).toString('hex'),
+      agent: hex(options.signer.publicKey),
       chunkIdKey: writerKey.chunkIdKey,
       identity: writerKey.ageIdentity,
     },

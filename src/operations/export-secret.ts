@@ -8,7 +8,7 @@ import { fingerprint } from '../identity/agent-key.ts';
 import { formatRecoveryKey, recoveryKeyOfGeneration } from '../identity/recovery-key.ts';
 import { formatWordsFile, recoveryCommitmentOf, recoveryKey, restoreIdentity, type Root } from '../identity/root.ts';
 import { checkAbsent, writeSecretFile } from '../identity/secret-file.ts';
-import { parseKey, putVault, type Repository } from '../repository/repository.ts';
+import { lastEntry, parseKey, putVault, type Repository } from '../repository/repository.ts';
 import { derivedKey, openForRestore, requireRoot, type ExpectedRepository, type RestoreSecret } from './access.ts';
 import { failedBackendWarnings, openMirror, type BackendAddress } from './backends.ts';
 import type { Seams } from './seams.ts';
@@ -90,7 +90,7 @@ async function textOf(
       const recovery = `recovery key: ${fingerprint(recoveryKey(root, 0).publicKey)}`;
       if (!repository) return formatWordsFile(root, recovery);
       const { handle, publicKey } = repository.keys.agent;
-      const agent = `agent key: ${fingerprint(Buffer.from(publicKey, 'hex'))}`;
+      const agent = `agent key: ${fingerprint(publicKey)}`;
       return formatWordsFile(root, `agent: ${handle}`, agent, recovery, `repository: ${repository.id}`);
     }
     case 'age': {
@@ -100,7 +100,7 @@ async function textOf(
     }
     case 'recovery': {
       if (!repository) throw new HoldfastError('bug', 'a recovery key without a repository');
-      const { record } = repository.log.at(-1) ?? repository.log[0];
+      const { record } = lastEntry(repository.log);
       const authority = derivedKey(root, recoveryKey, repository.log, (key) => key === record.recovery);
       if (!authority || record.nextRecovery !== recoveryCommitmentOf(root, authority.generation + 1)) {
         throw new HoldfastError('usage', 'this repository has no recovery key that could be given out', {

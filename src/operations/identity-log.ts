@@ -91,11 +91,11 @@ export function logRow({ id, record, by, inForceFromMs }: KeyLogEntry, state: Lo
     inForceFrom: timestamp(inForceFromMs),
     state,
     agent: {
-      fingerprint: fingerprint(Buffer.from(agent.publicKey, 'hex')),
+      fingerprint: fingerprint(agent.publicKey),
       publicKey: agent.publicKey,
       origin: agent.origin,
     },
-    recovery: fingerprint(Buffer.from(record.recovery, 'hex')),
+    recovery: fingerprint(record.recovery),
     relays: record.relays ?? [],
   };
 }

@@ -2,10 +2,10 @@
 import { isSurvivable, type HoldfastError } from '../errors.ts';
 import { drain } from '../drain.ts';
 import { parseKey, type Repository } from '../repository/repository.ts';
+import { DAY_MS } from '../units.ts';
 import { readLocalState, writeLocalState, type LocalFolders } from './local-state.ts';
 import type { Seams } from './seams.ts';
 
-const DAY_MS = 24 * 60 * 60 * 1000;
 /** Requests under way at once: one for each object. */
 const LANES = 16;
 

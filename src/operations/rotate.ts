@@ -14,6 +14,7 @@ import { agentKey, recoveryCommitmentOf, recoveryKey, type Root } from '../ident
 import { checkFolder, readSecretFile, replaceSecretFile } from '../identity/secret-file.ts';
 import { formatWriterKey, type WriterKey } from '../identity/writer-key.ts';
 import {
+  lastEntry,
   planKeyChange,
   sealIdentity,
   storeKeyChange,
@@ -99,7 +100,7 @@ export async function rotateIdentity(options: RotateOptions, seams: Seams): Prom
   return {
     handle: agent.handle,
     agent: { publicKey: agent.publicKey, fingerprint: fingerprint(key.publicKey), origin: agent.origin },
-    previous: { publicKey: previous, fingerprint: fingerprint(Buffer.from(previous, 'hex')) },
+    previous: { publicKey: previous, fingerprint: fingerprint(previous) },
     wasInterrupted,
     lastSnapshot: entry.record.lastSnapshot ?? null,
     files: { identity: files.identity, writerKey: files.writerKey, kept },
@@ -137,7 +138,7 @@ function isKeyFileOf(file: Uint8Array, key: SigningKey): boolean {
 async function handOver(repository: Repository, root: Root, options: RotateOptions, seams: Seams) {
   const { log, state, mirror } = repository;
   const { importedKey, secret } = options;
-  const { record } = log.at(-1) ?? log[0];
+  const { record } = lastEntry(log);
   const committed = derivedKey(root, agentKey, log, (key) => sha256Hex(Buffer.from(key, 'hex')) === record.next);
   const generation = committed?.generation ?? firstUnused(root, repository);
   const key = importedKey ?? agentKey(root, generation);

@@ -1,3 +1,4 @@
+import { hex } from '../../../crypto/hash.ts';
 import { deviceId, didKey, fingerprint, parseAgentKey, sshPublicLine } from '../../../identity/agent-key.ts';
 import { readSecretFile } from '../../../identity/secret-file.ts';
 import { HoldfastCommand } from '../../base-command.ts';
@@ -28,7 +29,7 @@ export default class IdentityShow extends HoldfastCommand<typeof IdentityShow, S
     const { publicKey } = parseAgentKey(Buffer.from(await readSecretFile(agent.identity)).toString('utf8'));
     return {
       handle: agent.handle,
-      publicKey: Buffer.from(publicKey).toString('hex'),
+      publicKey: hex(publicKey),
       fingerprint: fingerprint(publicKey),
       ssh: sshPublicLine(publicKey, agent.handle),
       did: didKey(publicKey),
