@@ -55,6 +55,15 @@ export async function openMirror(
   }
 }
 
+/** The backend of that name. @throws `usage` */
+export function addressOf(backends: readonly BackendAddress[], name: string): BackendAddress {
+  const address = backends.find((backend) => backend.name === name);
+  if (address) return address;
+  throw new HoldfastError('usage', `no backend is called ${JSON.stringify(name)}`, {
+    hint: `Backends are: ${backends.map((backend) => backend.name).join(', ')}.`,
+  });
+}
+
 /** Names of two members that keep their objects in the same place. */
 function twinsIn(mirror: Mirror): [string, string] | undefined {
   const names = new Map<string, string>();
@@ -75,12 +84,12 @@ export function mishapWarnings(mirror: Mirror): Warning[] {
   }));
 }
 
-/** Backends that dropped out of the run. */
-export function failedBackendWarnings(mirror: Mirror): Warning[] {
+/** Backends that dropped out of the run; `incomplete`: without them it is. */
+export function failedBackendWarnings(mirror: Mirror, more: Pick<Warning, 'incomplete'> = {}): Warning[] {
   return mirror
     .states()
     .flatMap(({ name, state, error }) =>
-      error ? [{ code: `backend_${state}`, message: aboutBackend(name, error) }] : [],
+      error ? [{ code: `backend_${state}`, message: aboutBackend(name, error), ...more }] : [],
     );
 }
 

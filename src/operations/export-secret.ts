@@ -1,10 +1,16 @@
-/** `identity export` of what the words give: the words themselves (for a password manager), the restore key, a recovery key to give out. */
+/** `identity export`: the agent's key, or what the words give: themselves (for a password manager), the restore key, a recovery key to give out. */
 import type { Warning } from '../entry.ts';
 import { HoldfastError, isHoldfastError } from '../errors.ts';
 import { ageRecipientOf, type AgeKind } from '../crypto/age.ts';
 import { isPassphraseFile, openWithPassphrase, sealWithPassphrase, WORK_FACTOR } from '../crypto/age-passphrase.ts';
 import { sha256Hex } from '../crypto/hash.ts';
-import { fingerprint } from '../identity/agent-key.ts';
+import {
+  fingerprint,
+  formatAgentKey,
+  formatEncryptedOpenSsh,
+  type AgentKeyFormat,
+  type SigningKey,
+} from '../identity/agent-key.ts';
 import { formatRecoveryKey, recoveryKeyOfGeneration } from '../identity/recovery-key.ts';
 import { formatWordsFile, recoveryCommitmentOf, recoveryKey, restoreIdentity, type Root } from '../identity/root.ts';
 import { checkAbsent, writeSecretFile } from '../identity/secret-file.ts';
@@ -77,6 +83,29 @@ export async function exportSecret(options: ExportOptions, seams: Seams): Promis
     proved: repository !== undefined,
     warnings,
   };
+}
+
+export interface AgentKeyExportOptions {
+  /** The key of the agent's host, and the agent's name, for formats that have a comment. */
+  key: SigningKey;
+  handle: string;
+  format: AgentKeyFormat;
+  /** Encrypts what is exported: OpenSSH's own way, or as an age file. */
+  passphrase?: string | undefined;
+  /** The new file. */
+  output: string;
+}
+
+/** @throws `exists` */
+export async function exportAgentKey(options: AgentKeyExportOptions, { clock, random }: Seams): Promise<ExportResult> {
+  const { key, handle, format, passphrase, output } = options;
+  if (passphrase !== undefined && format === 'openssh') {
+    await writeSecretFile(output, Buffer.from(await formatEncryptedOpenSsh(key, handle, passphrase, random)));
+  } else {
+    const text = Buffer.from(formatAgentKey(key, format, handle, random, clock.now()));
+    await writeSecretFile(output, passphrase === undefined ? text : await sealWithPassphrase(text, passphrase, random));
+  }
+  return { format, file: output, object: null, backends: [], proved: true, warnings: [] };
 }
 
 async function textOf(

@@ -111,7 +111,7 @@ export function appended(mirror: Mirror, entry: KeyLogEntry, nowMs: number): App
   return {
     entry: logRow(entry, entry.inForceFromMs > nowMs ? 'pending' : 'current'),
     backends: mirror.live().map(({ name }) => name),
-    warnings: failedBackendWarnings(mirror).map((warning) => ({ ...warning, incomplete: true })),
+    warnings: failedBackendWarnings(mirror, { incomplete: true }),
   };
 }
 

@@ -151,7 +151,7 @@ export async function init(options: InitOptions, seams: Seams): Promise<InitResu
       recovery: fingerprint(recovery.publicKey),
       recipients: [restoreRecipient],
       backends: holders,
-      warnings: failedBackendWarnings(mirror).map((warning) => ({ ...warning, incomplete: true })),
+      warnings: failedBackendWarnings(mirror, { incomplete: true }),
       files: {
         config: files.config,
         identity: files.identity,

@@ -34,7 +34,7 @@ export async function verifyPaper(options: PaperVerifyOptions, seams: Seams): Pr
   await using mirror = await openMirror(options.backends, seams);
   const repository = await openForRestore(mirror, options.secret, options.expected, seams);
   const { agent } = repository.keys;
-  const warnings = failedBackendWarnings(mirror).map((warning): Warning => ({ ...warning, incomplete: true }));
+  const warnings = failedBackendWarnings(mirror, { incomplete: true });
   if (options.secret.kind === 'identities') {
     warnings.push({
       code: 'identity_not_proved',

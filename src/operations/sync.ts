@@ -4,7 +4,7 @@ import type { Mirror } from '../backend/mirror.ts';
 import type { Backend } from '../backend/backend.ts';
 import { openBackend } from '../backend/open.ts';
 import { level, openRepository, parseKey, type Access } from '../repository/repository.ts';
-import { openMirror, type BackendAddress } from './backends.ts';
+import { addressOf, openMirror, type BackendAddress } from './backends.ts';
 import { checkLogIsComplete, seen } from './continuity.ts';
 import { readLocalState, writeLocalState, type LocalFolders } from './local-state.ts';
 import { takeLock } from './lock.ts';
@@ -42,12 +42,7 @@ export interface SyncResult {
 export async function sync(options: SyncOptions, seams: Seams): Promise<SyncResult> {
   const started = seams.clock.monotonic();
   const { signal } = seams;
-  for (const name of options.refill) {
-    if (!options.backends.some((backend) => backend.name === name))
-      throw new HoldfastError('usage', `no backend is called ${JSON.stringify(name)}`, {
-        hint: `Backends are: ${options.backends.map((backend) => backend.name).join(', ')}.`,
-      });
-  }
+  for (const name of options.refill) addressOf(options.backends, name);
   using _lock = takeLock(options.folders.state, 'backup or sync');
   await using mirror = await openMirror(options.backends, seams);
   const repository = await openRepository(mirror, options.access, seams);
