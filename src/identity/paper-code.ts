@@ -16,7 +16,7 @@ import { SCANNER_PREFIX } from './words-text.ts';
  * `words`: the 24 words. `share`: one SLIP-39 share of the root. `age-key`: the identity that restores. `agent-key`: the agent's
  * key, encrypted to the restore recipients, as base64.
  */
-export const CODE_TYPES = ['words', 'share', 'age-key', 'agent-key'] as const;
+const CODE_TYPES = ['words', 'share', 'age-key', 'agent-key'] as const;
 export type CodeType = (typeof CODE_TYPES)[number];
 
 export interface PaperCode {

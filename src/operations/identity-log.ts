@@ -79,7 +79,7 @@ function stateOf(entry: KeyLogEntry, next: KeyLogEntry | undefined, now: KeyStat
   return next?.record.change === 'object' ? 'objected' : 'past';
 }
 
-export function logRow({ id, record, by, inForceFromMs }: KeyLogEntry, state: LogRow['state']): LogRow {
+function logRow({ id, record, by, inForceFromMs }: KeyLogEntry, state: LogRow['state']): LogRow {
   const { seq, previous, created, agent } = record;
   return {
     seq,

@@ -242,7 +242,7 @@ export function compareLogs(a: KeyLog, b: KeyLog): number {
 }
 
 /** True for what the agent may object to for a time. */
-export function isContestable(entry: KeyLogEntry): boolean {
+function isContestable(entry: KeyLogEntry): boolean {
   return entry.by === 'recovery' && entry.inForceFromMs > Date.parse(entry.record.created);
 }
 

@@ -1,5 +1,5 @@
 /** Two backends: one of them down, behind, new, emptied. */
-import { mkdirSync, mkdtempSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, renameSync, rmSync, symlinkSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
@@ -21,22 +21,13 @@ import {
   expectLevel,
   storeOf,
   expectSameTree,
-  makeAgent,
+  smallAgents,
   putBack,
-  type AgentOptions,
   type TestAgent,
 } from './support.ts';
 
-const noise = seededRandom('backends');
-const make = (options: AgentOptions = {}) =>
-  makeAgent({
-    fill: (state) => {
-      mkdirSync(join(state, 'folder'));
-      for (const path of ['one', 'folder/two']) writeFileSync(join(state, path), noise.bytes(2000));
-    },
-    ...options,
-  });
-const change = (agent: TestAgent, name: string) => writeFileSync(join(agent.state, name), noise.bytes(2000));
+const { make, change } = smallAgents(seededRandom('backends'));
+
 async function expectRestores(agent: TestAgent, names: readonly string[] = ['a', 'b']): Promise<void> {
   for (const name of names) {
     const target = mkdtempSync(join(agent.folder, 'out-'));
