@@ -58,6 +58,15 @@ export interface RepositoryProblem {
 /** Snapshot objects by key, and the backends that list each. */
 export type ListedSnapshots = Map<string, { id: SnapshotId; backends: string[] }>;
 
+/** Takes in a key that a backend lists, unless it is no snapshot's. */
+export function addListed(found: ListedSnapshots, key: string, backend: string): void {
+  const parsed = parseKey(key);
+  if (parsed?.kind !== 'snapshot') return;
+  const entry = found.get(key);
+  if (entry) entry.backends.push(backend);
+  else found.set(key, { id: parsed.id, backends: [backend] });
+}
+
 export class Repository {
   readonly mirror: Mirror;
   readonly record: RepositoryRecord;
@@ -104,17 +113,11 @@ export class Repository {
 
   /** Which snapshot objects there are, by key, and the backends that list each. Nothing is read. */
   async listSnapshots(signal?: AbortSignal): Promise<ListedSnapshots> {
-    const found = new Map<string, { id: SnapshotId; backends: string[] }>();
+    const found: ListedSnapshots = new Map();
     await Promise.all(
       this.mirror.live().map(async ({ name, backend }) => {
         try {
-          for await (const { key } of backend.list('snapshots/', { signal })) {
-            const parsed = parseKey(key);
-            if (parsed?.kind !== 'snapshot') continue;
-            const entry = found.get(key);
-            if (entry) entry.backends.push(name);
-            else found.set(key, { id: parsed.id, backends: [name] });
-          }
+          for await (const { key } of backend.list('snapshots/', { signal })) addListed(found, key, name);
         } catch (error) {
           if (!isSurvivable(error)) throw error;
           this.mirror.fail(name, error);
