@@ -57,6 +57,11 @@ export function isHoldfastError(error: unknown, ...codes: ErrorCode[]): error is
   return error instanceof HoldfastError && (codes.length === 0 || codes.includes(error.code));
 }
 
+/** True for what went wrong with one thing of several, without which the others go on: neither an interruption nor a defect. */
+export function isSurvivable(error: unknown): error is HoldfastError {
+  return error instanceof HoldfastError && error.code !== 'interrupted' && error.code !== 'bug';
+}
+
 /** The `code` of a Node system error (`ENOENT`, …), or undefined. */
 export function systemErrorCode(error: unknown): string | undefined {
   if (!(error instanceof Error) || !('code' in error)) return undefined;

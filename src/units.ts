@@ -10,7 +10,7 @@ type Where = 'usage' | 'config_invalid';
 const SECOND_MS = 1000;
 const MINUTE_MS = 60 * SECOND_MS;
 const HOUR_MS = 60 * MINUTE_MS;
-const DAY_MS = 24 * HOUR_MS;
+export const DAY_MS = 24 * HOUR_MS;
 /** From large to small: the order in which parts may follow each other. */
 const DURATION_UNITS = [
   ['w', 7 * DAY_MS],

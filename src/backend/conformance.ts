@@ -3,7 +3,7 @@
  * the longer suite of the tests. All keys lie below one folder of their own, and are taken away at the end.
  */
 import type { Clock, Random } from '../clock.ts';
-import { HoldfastError, isHoldfastError, messageOf } from '../errors.ts';
+import { HoldfastError, isHoldfastError, isSurvivable, messageOf } from '../errors.ts';
 import type { Backend } from './backend.ts';
 
 export interface ConformanceCheck {
@@ -151,7 +151,7 @@ export async function checkConformance(
       false,
     );
     const latencies = await measure(backend, prefix, key, { clock, random, signal }).catch((error: unknown) => {
-      if (!isHoldfastError(error) || error.code === 'interrupted' || error.code === 'bug') throw error;
+      if (!isSurvivable(error)) throw error;
       return null; // what fails has been told
     });
     return { checks, latencies, left: await cleanUp(backend, keys) };

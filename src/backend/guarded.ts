@@ -19,7 +19,7 @@
  * backend inside begins no new reading of the array once its signal is aborted.
  */
 import type { Clock, Random } from '../clock.ts';
-import { HoldfastError, isHoldfastError, messageOf, throwIfAborted } from '../errors.ts';
+import { HoldfastError, isHoldfastError, isSurvivable, messageOf, throwIfAborted } from '../errors.ts';
 import { withDeadline } from '../policy/deadline.ts';
 import {
   admit,
@@ -161,7 +161,7 @@ function guardOf({ name, clock, random, breaker = memoryStore() }: GuardOptions)
     } catch (error) {
       if (isTransient(error)) report(holder, 'failure', messageOf(error));
       // What is refused for good was answered, and costs nothing; an end of our own making says nothing.
-      else report(holder, isHoldfastError(error) && !isOurs(error) ? 'success' : 'abandoned');
+      else report(holder, isSurvivable(error) ? 'success' : 'abandoned');
       throw error;
     }
   }
@@ -353,10 +353,6 @@ function restartable(backend: Backend, prefix: string, seen: Set<string>) {
       current?.objects.return?.().catch(() => undefined);
     },
   };
-}
-
-function isOurs(error: HoldfastError): boolean {
-  return error.code === 'interrupted' || error.code === 'bug';
 }
 
 function transferMs(bytes: number): number {

@@ -12,7 +12,7 @@
  * another member, and then none is told 'created'.
  */
 import type { Clock } from '../clock.ts';
-import { assert, HoldfastError, isHoldfastError, messageOf, throwIfAborted } from '../errors.ts';
+import { assert, HoldfastError, isHoldfastError, isSurvivable, messageOf, throwIfAborted } from '../errors.ts';
 import {
   checkKey,
   checkObject,
@@ -406,7 +406,7 @@ function either(signal: AbortSignal | undefined, stop: AbortSignal): AbortSignal
 
 /** An error that concerns one member only. Anything else (cancelled, a defect) is thrown on. */
 function survivable(error: unknown): HoldfastError {
-  if (!isHoldfastError(error) || error.code === 'interrupted' || error.code === 'bug') throw error;
+  if (!isSurvivable(error)) throw error;
   return error;
 }
 

@@ -4,7 +4,7 @@ import type { Clock, Random } from '../clock.ts';
 import { HoldfastError } from '../errors.ts';
 import type { BreakerStore } from '../policy/breaker.ts';
 import { rateLimit, type RateLimit } from '../policy/rate-limit.ts';
-import { parseDuration, parseSize } from '../units.ts';
+import { DAY_MS, parseDuration, parseSize } from '../units.ts';
 import type { Backend } from './backend.ts';
 import { createDirectory, openDirectory } from './directory.ts';
 import { openGuarded, type GuardOptions } from './guarded.ts';
@@ -141,7 +141,6 @@ function s3Of(url: string, refuse: Refuse): S3Location {
   };
 }
 
-const DAY_MS = 24 * 60 * 60 * 1000;
 const SFTP_PORT = 22;
 
 /** @throws `config_invalid` */

@@ -2,11 +2,11 @@
 import { homedir } from 'node:os';
 import { isAbsolute, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { sha256Hex } from '../crypto/hash.ts';
+import { hex, sha256Hex } from '../crypto/hash.ts';
 import { HoldfastError } from '../errors.ts';
 import { isEncryptedAgentKey, openAgentKey, parseAgentKey, type SigningKey } from '../identity/agent-key.ts';
 import type { RecoverySource } from '../identity/recovery-text.ts';
-import { readSecretFile } from '../identity/secret-file.ts';
+import { readSecretFileIfAny, readSecretText } from '../identity/secret-file.ts';
 import { parseWriterKey, type WriterKey } from '../identity/writer-key.ts';
 import type { ExpectedRepository, RestoreSecret } from '../operations/access.ts';
 import type { AgentChangeOptions, LogOptions } from '../operations/identity-log.ts';
@@ -18,6 +18,7 @@ import {
   readRestoreSecret,
   type PassphraseFlagValues,
   type RestoreSecretFlagValues,
+  type SecretTerminal,
 } from './secrets.ts';
 
 type Environment = Readonly<Record<string, string | undefined>>;
@@ -52,7 +53,7 @@ export async function readHostKeys(
   agent: NonNullable<Config['agent']>,
 ): Promise<{ writerKey: WriterKey; signer: SigningKey; access: Access }> {
   const writerKey = await readWriterKey(agent);
-  const signer = parseAgentKey(await readText(agent.identity));
+  const signer = await readSigner(agent);
   if (!Buffer.from(signer.publicKey).equals(writerKey.agentPublicKey)) {
     throw new HoldfastError(
       'wrong_key',
@@ -65,21 +66,42 @@ export async function readHostKeys(
   return { writerKey, signer, access: accessOf(writerKey) };
 }
 
+/** The agent's key on this host. */
+export async function readSigner(agent: NonNullable<Config['agent']>): Promise<SigningKey> {
+  return parseAgentKey(await readSecretText(agent.identity));
+}
+
 /** A private key file in any form that is accepted, with its passphrase where it needs one. */
 export async function readAgentKey(
   path: string,
   flags: PassphraseFlagValues,
   signal: AbortSignal,
 ): Promise<{ key: SigningKey; wasEncrypted: boolean }> {
-  const text = await readText(path);
+  const text = await readSecretText(path);
   if (!isEncryptedAgentKey(text)) return { key: parseAgentKey(text), wasEncrypted: false };
-  const terminal = { stdin: process.stdin, stderr: process.stderr, signal };
-  const passphrase = await readPassphrase(flags, process.env, terminal, { what: path, confirm: false });
+  const passphrase = await askPassphrase(flags, signal, { what: path, confirm: false });
   return { key: await openAgentKey(text, passphrase), wasEncrypted: true };
 }
 
+/** `readPassphrase` in the environment and on the terminal of this process. */
+export function askPassphrase(
+  flags: PassphraseFlagValues,
+  signal: AbortSignal,
+  about: { what: string; confirm: boolean },
+): Promise<string> {
+  return readPassphrase(flags, process.env, terminal(signal), about);
+}
+
+const terminal = (signal: AbortSignal): SecretTerminal => ({ stdin: process.stdin, stderr: process.stderr, signal });
+
 export async function readWriterKey(agent: NonNullable<Config['agent']>): Promise<WriterKey> {
-  return parseWriterKey(await readText(agent.writerKey));
+  return parseWriterKey(await readSecretText(agent.writerKey));
+}
+
+/** The same, or undefined when it is not there. */
+export async function readWriterKeyIfAny(agent: NonNullable<Config['agent']>): Promise<WriterKey | undefined> {
+  const file = await readSecretFileIfAny(agent.writerKey);
+  return file && parseWriterKey(Buffer.from(file).toString('utf8'));
 }
 
 /** What a writer key opens. */
@@ -87,7 +109,7 @@ export function accessOf(writerKey: WriterKey): Access {
   return {
     kind: 'writer',
     repository: writerKey.repositoryId,
-    agent: Buffer.from(writerKey.agentPublicKey).toString('hex'),
+    agent: hex(writerKey.agentPublicKey),
     chunkIdKey: writerKey.chunkIdKey,
     identity: writerKey.ageIdentity,
   };
@@ -96,13 +118,8 @@ export function accessOf(writerKey: WriterKey): Access {
 /** Which repository and agent the config means, as far as this host knows: from the writer key file, when it is there. */
 export async function expectedRepository(config: Config): Promise<ExpectedRepository | undefined> {
   if (!config.agent) return undefined;
-  try {
-    const { repositoryId, agentPublicKey } = await readWriterKey(config.agent);
-    return { repository: repositoryId, agent: Buffer.from(agentPublicKey).toString('hex') };
-  } catch (error) {
-    if (error instanceof HoldfastError && error.code === 'missing_key') return undefined;
-    throw error;
-  }
+  const writerKey = await readWriterKeyIfAny(config.agent);
+  return writerKey && { repository: writerKey.repositoryId, agent: hex(writerKey.agentPublicKey) };
 }
 
 /** For what the agent does alone, with the key of this host. */
@@ -130,7 +147,7 @@ export async function restoreSecret(
   signal: AbortSignal,
   env: Environment = process.env,
 ): Promise<RestoreSecret & { source: RecoverySource | 'vault' }> {
-  const given = await readRestoreSecret(flags, env, { stdin: process.stdin, stderr: process.stderr, signal });
+  const given = await readRestoreSecret(flags, env, terminal(signal));
   if (given.kind === 'identities') return { ...given, source: 'age-key' };
   const { parseRecoveryText } = await import('../identity/recovery-text.ts');
   const secret = parseRecoveryText(given.texts);
@@ -141,8 +158,4 @@ export async function restoreSecret(
 export function ownPlaces(config: Pick<Config, 'agent' | 'backends'>): string[] {
   const folders = (config.backends ?? []).flatMap(({ url }) => (url.startsWith('file:') ? [fileURLToPath(url)] : []));
   return [...(config.agent ? [config.agent.identity, config.agent.writerKey] : []), ...folders];
-}
-
-async function readText(path: string): Promise<string> {
-  return Buffer.from(await readSecretFile(path)).toString('utf8');
 }

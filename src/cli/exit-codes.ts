@@ -53,6 +53,11 @@ export const EXIT_CODE_OF: Readonly<Record<ErrorCode, ExitCode>> = {
   bug: EXIT.failed,
 };
 
+/** Of what tells by warnings that something lacks. */
+export function warningsExitCode({ warnings }: { warnings: readonly unknown[] }): ExitCode {
+  return warnings.length > 0 ? EXIT.incomplete : EXIT.done;
+}
+
 /** Of a restore or recovery: 13 when something could not be had from any backend, 3 when the target could not hold something. */
 export function restoreExitCode(result: { lost: readonly string[]; complete: boolean }): ExitCode {
   if (result.lost.length > 0) return EXIT.damage;

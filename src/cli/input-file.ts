@@ -3,6 +3,7 @@ import { createReadStream } from 'node:fs';
 import { addAbortSignal } from 'node:stream';
 import { HoldfastError, systemErrorCode } from '../errors.ts';
 
+/** Where a file is asked for, and this is given, stdin is read. */
 export const STDIN = '-';
 const PIECE_BYTES = 1024 * 1024;
 const TEXT_MAX_BYTES = 64 * 1024;

@@ -9,7 +9,9 @@ import { addAbortSignal, Writable, type Readable } from 'node:stream';
 import { parseAgeIdentityFile } from '../crypto/age.ts';
 import { isPassphraseFile, openWithPassphrase } from '../crypto/age-passphrase.ts';
 import { HoldfastError, isHoldfastError, systemErrorCode } from '../errors.ts';
+import { parsePem } from '../identity/pem.ts';
 import { checkIsName, readSecretFile, SECRET_FILE_MAX_BYTES } from '../identity/secret-file.ts';
+import { STDIN } from './input-file.ts';
 
 /** The flag of commands that need a passphrase. */
 export const passphraseFlags = {
@@ -62,10 +64,6 @@ export interface SecretTerminal {
 }
 
 type Environment = Readonly<Record<string, string | undefined>>;
-
-/** Where a file is asked for, and this is given, stdin is read. */
-const STDIN = '-';
-const ARMOR = /^\s*-----BEGIN AGE ENCRYPTED FILE-----\s([A-Za-z0-9+/=\s]*)-----END AGE ENCRYPTED FILE-----\s*$/;
 
 /** Whether the flags name a secret that restores; without one, commands that need it ask for it. */
 export function namesRestoreSecret(flags: RestoreSecretFlagValues): boolean {
@@ -203,9 +201,8 @@ async function readSealedFile(path: string): Promise<Uint8Array> {
 
 /** An age file in its text form (`age -a`) as bytes; others as they are. */
 function withoutArmor(file: Uint8Array): Uint8Array {
-  const text = Buffer.from(file.buffer, file.byteOffset, file.length).toString('latin1');
-  const body = ARMOR.exec(text)?.[1];
-  return body === undefined ? file : Buffer.from(body, 'base64');
+  const pem = parsePem(Buffer.from(file.buffer, file.byteOffset, file.length).toString('latin1'));
+  return pem?.label === 'AGE ENCRYPTED FILE' ? pem.bytes : file;
 }
 
 /** Its standard error goes through, so that it can ask; what it prints is never repeated. */

@@ -1,11 +1,23 @@
-/** What SSH calls a public key by. */
+/** What SSH calls a public key by, and the data types (RFC 4251, section 5) that it is made of. */
 import { sha256 } from './hash.ts';
 
-const TYPE = Buffer.from('ssh-ed25519');
+export const SSH_ED25519 = 'ssh-ed25519';
 
-/** An ed25519 public key (32 bytes) as it goes over the wire (RFC 8709): its type and itself, each with its length before it. */
+export function uint32(value: number): Buffer {
+  const bytes = Buffer.alloc(4);
+  bytes.writeUInt32BE(value);
+  return bytes;
+}
+
+/** Text counts as its UTF-8 bytes. */
+export function sshString(content: Uint8Array | string): Buffer {
+  const bytes = Buffer.from(content);
+  return Buffer.concat([uint32(bytes.length), bytes]);
+}
+
+/** An ed25519 public key (32 bytes) as it goes over the wire (RFC 8709): its type and itself. */
 export function sshPublicBlob(publicKey: Uint8Array): Buffer {
-  return Buffer.concat([TYPE, publicKey].map(withLength));
+  return Buffer.concat([sshString(SSH_ED25519), sshString(publicKey)]);
 }
 
 /** `SHA256:` and 43 characters, as `ssh-keygen -l` prints the key; of its bytes or 64 hexadecimal digits. */
@@ -14,10 +26,4 @@ export function sshFingerprint(publicKey: Uint8Array | string): string {
   return `SHA256:${Buffer.from(sha256(sshPublicBlob(bytes)))
     .toString('base64')
     .replace(/=+$/, '')}`;
-}
-
-function withLength(bytes: Uint8Array): Buffer {
-  const length = Buffer.alloc(4);
-  length.writeUInt32BE(bytes.length);
-  return Buffer.concat([length, bytes]);
 }

@@ -10,7 +10,7 @@ import { sha256Hex } from '../crypto/hash.ts';
 import { sign, verify as verifySignature } from '../crypto/ed25519.ts';
 import { parseAgentKey } from '../identity/agent-key.ts';
 import { parseWordsText } from '../identity/root.ts';
-import { readSecretFile } from '../identity/secret-file.ts';
+import { readSecretText } from '../identity/secret-file.ts';
 import { parseWriterKey } from '../identity/writer-key.ts';
 import { backup, type BackupResult } from '../operations/backup.ts';
 import { init } from '../operations/init.ts';
@@ -122,8 +122,8 @@ async function run(
     backup(
       {
         backends,
-        writerKey: parseWriterKey(await readText(files.writerKey)),
-        signer: parseAgentKey(await readText(files.identity)),
+        writerKey: parseWriterKey(await readSecretText(files.writerKey)),
+        signer: parseAgentKey(await readSecretText(files.identity)),
         state: { root: state, exclude: [], keepOut: [] },
         require: backends.length,
         tags: [],
@@ -168,7 +168,7 @@ async function run(
       recover(
         {
           backends: backends.slice(1),
-          secret: { kind: 'root', root: parseWordsText(await readText(paper)) },
+          secret: { kind: 'root', root: parseWordsText(await readSecretText(paper)) },
           snapshot: 'latest',
           target: join(newHome, 'state'),
           files: newFiles,
@@ -213,14 +213,10 @@ async function run(
   };
 }
 
-async function readText(path: string): Promise<string> {
-  return Buffer.from(await readSecretFile(path)).toString('utf8');
-}
-
 /** A fresh challenge, signed with the key file and verified with the public key that was known before. */
 async function provesIdentity(identityFile: string, publicKeyHex: string, seams: Seams): Promise<boolean> {
   const challenge = seams.random.bytes(32);
-  const key = parseAgentKey(await readText(identityFile));
+  const key = parseAgentKey(await readSecretText(identityFile));
   return verifySignature(sign(challenge, key.seed), challenge, Buffer.from(publicKeyHex, 'hex'));
 }
 

@@ -10,12 +10,13 @@
  */
 import { sha256Hex } from '../crypto/hash.ts';
 import { assert, HoldfastError } from '../errors.ts';
+import { SCANNER_PREFIX } from './words-text.ts';
 
 /**
  * `words`: the 24 words. `share`: one SLIP-39 share of the root. `age-key`: the identity that restores. `agent-key`: the agent's
  * key, encrypted to the restore recipients, as base64.
  */
-export const CODE_TYPES = ['words', 'share', 'age-key', 'agent-key'] as const;
+const CODE_TYPES = ['words', 'share', 'age-key', 'agent-key'] as const;
 export type CodeType = (typeof CODE_TYPES)[number];
 
 export interface PaperCode {
@@ -28,8 +29,6 @@ export interface PaperCode {
 const PARTS_MAX = 64;
 const HASH_DIGITS = 8;
 const TAG = /^# holdfast\/(\d+) ([a-z-]+) (\d{1,2})\/(\d{1,2}) ([0-9a-f]{8}) ([0-9a-f]{8})$/;
-/** What zbarimg and the like print before the content of a code. */
-const SCANNER_PREFIX = /^\s*QR-Code:/i;
 
 /** The texts of the QR codes for a body (without white space around it), in parts of at most `partChars` characters. */
 export function formatCode({ type, body }: PaperCode, partChars: number): string[] {

@@ -74,7 +74,7 @@ export async function paperOf(root: Root, facts: PaperFacts, random: Random): Pr
     sample: false,
     agent: {
       publicKey: agentPublicKey,
-      fingerprint: fingerprint(Buffer.from(agentPublicKey, 'hex')),
+      fingerprint: fingerprint(agentPublicKey),
       origin,
       generation: origin === 'derived' ? generationOf(root, agentPublicKey) : 0,
     },
@@ -98,7 +98,7 @@ export function sampleOf(
     sample: true,
     agent: {
       publicKey: agentPublicKey,
-      fingerprint: fingerprint(Buffer.from(agentPublicKey, 'hex')),
+      fingerprint: fingerprint(agentPublicKey),
       origin,
       generation,
     },

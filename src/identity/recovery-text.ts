@@ -9,7 +9,7 @@ import { WORDS } from '../crypto/words.ts';
 import { assert, HoldfastError, isHoldfastError } from '../errors.ts';
 import { parseCodes, type PaperCode } from './paper-code.ts';
 import { parseWordsText, restoreIdentity, rootFromShares, type Root } from './root.ts';
-import { tokensOf } from './words-text.ts';
+import { LETTERS_ENOUGH, tokensOf } from './words-text.ts';
 
 /** What the secret was read from. */
 export type RecoverySource = 'words' | 'shares' | 'age-key';
@@ -30,7 +30,6 @@ const SCANNER_NOISE =
 const SECRET_CODE = /^\s*(QR-Code:)?\s*# holdfast\/\d+ (words|share|age-key) /im;
 const AGE_KEY = /^\s*AGE-SECRET-KEY-/i;
 const AGE_FILE = /^\s*(age-encryption\.org\/|-----BEGIN AGE ENCRYPTED FILE)/;
-const LETTERS_ENOUGH = 4;
 /** Midway between the words of a phrase and those of a share: more are a share, be it with a word too few or too many. */
 const PHRASE_AT_MOST = Math.floor((WORDS + SHARE_WORDS) / 2);
 

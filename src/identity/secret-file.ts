@@ -88,10 +88,7 @@ export async function replaceSecretFile(path: string, bytes: Uint8Array, keepAs?
 
 /** A copy, unless there is nothing to keep or an earlier attempt has kept it. */
 async function keep(path: string, keepAs: string): Promise<void> {
-  const old = await readSecretFile(path).catch((error: unknown) => {
-    if (isHoldfastError(error, 'missing_key')) return undefined;
-    throw error;
-  });
+  const old = await readSecretFileIfAny(path);
   if (old === undefined) return;
   try {
     await writeSecretFile(keepAs, old);
@@ -127,6 +124,21 @@ export async function readSecretFile(path: string): Promise<Uint8Array> {
     }
     throw cannot('read', path, error);
   }
+}
+
+/** The same, or undefined when it is not there. */
+export async function readSecretFileIfAny(path: string): Promise<Uint8Array | undefined> {
+  try {
+    return await readSecretFile(path);
+  } catch (error) {
+    if (isHoldfastError(error, 'missing_key')) return undefined;
+    throw error;
+  }
+}
+
+/** The same as text. */
+export async function readSecretText(path: string): Promise<string> {
+  return Buffer.from(await readSecretFile(path)).toString('utf8');
 }
 
 const WORDS_IN_A_NAME = 12;

@@ -1,22 +1,9 @@
-/** SSH's data types (RFC 4251, section 5) and the public key blob of ed25519 keys (RFC 8709). */
+/** Reading SSH's data types (RFC 4251, section 5) and the public key blob of ed25519 keys (RFC 8709). */
 import { PUBLIC_KEY_BYTES } from '../crypto/ed25519.ts';
+import { SSH_ED25519 } from '../crypto/ssh.ts';
 import { escapeForDisplay } from '../raw-path.ts';
 
-export { sshPublicBlob } from '../crypto/ssh.ts';
-
-export const SSH_ED25519 = 'ssh-ed25519';
-
-export function uint32(value: number): Buffer {
-  const bytes = Buffer.alloc(4);
-  bytes.writeUInt32BE(value);
-  return bytes;
-}
-
-/** Text counts as its UTF-8 bytes. */
-export function sshString(content: Uint8Array | string): Buffer {
-  const bytes = Buffer.from(content);
-  return Buffer.concat([uint32(bytes.length), bytes]);
-}
+export { SSH_ED25519, sshPublicBlob, sshString, uint32 } from '../crypto/ssh.ts';
 
 /** The 32-byte key in a public key blob. `fail` makes the error. */
 export function parseSshPublicBlob(blob: Buffer, fail: (problem: string) => Error): Uint8Array {

@@ -13,8 +13,8 @@ export const SCANNER_PREFIX = /^\s*QR-Code:/i;
 const CHECK = /^=?(\d{4})$/;
 /** A word's number, standing alone or before its word: `7.`, `7:`, `7)` or `7`. */
 const NUMBERED = /^(\d{1,3})[.:)]?(.*)$/s;
-/** So many letters tell every word of the list from the others. */
-const LETTERS_ENOUGH = 4;
+/** So many letters tell every word of the list from the others, also of that of SLIP-39. */
+export const LETTERS_ENOUGH = 4;
 
 const BY_BEGINNING: ReadonlyMap<string, string> = new Map(
   wordsBeginning('').map((word) => [word.slice(0, LETTERS_ENOUGH), word]),

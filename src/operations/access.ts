@@ -78,7 +78,7 @@ export async function agentKeyOf(
   if (hex(key.publicKey) === publicKey) return key;
   throw new HoldfastError(
     'forged',
-    `the recovered key ${fingerprint(key.publicKey)} is not the agent's key ${fingerprint(Buffer.from(publicKey, 'hex'))}`,
+    `the recovered key ${fingerprint(key.publicKey)} is not the agent's key ${fingerprint(publicKey)}`,
     {
       hint: 'Nothing was written. Try another backend with --from.',
     },

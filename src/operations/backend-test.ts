@@ -1,8 +1,8 @@
 /** `backend test`: the storage contract, tried on a backend of the config. */
-import { HoldfastError } from '../errors.ts';
 import { checkConformance, type ConformanceCheck, type Latencies } from '../backend/conformance.ts';
 import { openBackend } from '../backend/open.ts';
-import type { BackendAddress } from './backends.ts';
+import { hex } from '../crypto/hash.ts';
+import { addressOf, type BackendAddress } from './backends.ts';
 import { secondsSince, type Seams } from './seams.ts';
 
 export interface BackendTestResult {
@@ -24,14 +24,8 @@ export async function testBackend(
 ): Promise<BackendTestResult> {
   const started = seams.clock.monotonic();
   const { clock, random, signal } = seams;
-  const address = backends.find((backend) => backend.name === name);
-  if (!address) {
-    throw new HoldfastError('usage', `no backend is called ${JSON.stringify(name)}`, {
-      hint: `Backends are: ${backends.map((backend) => backend.name).join(', ')}.`,
-    });
-  }
-  await using backend = await (seams.openBackend ?? openBackend)(address, { clock, random });
-  const prefix = `backend-test/${Buffer.from(random.bytes(6)).toString('hex')}`;
+  await using backend = await (seams.openBackend ?? openBackend)(addressOf(backends, name), { clock, random });
+  const prefix = `backend-test/${hex(random.bytes(6))}`;
   const { checks, latencies, left } = await checkConformance(backend, prefix, { clock, random, signal });
   const capabilities = (await backend.capabilities?.()) ?? {};
   return {

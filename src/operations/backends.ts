@@ -1,5 +1,5 @@
 /** Opening the configured backends as one mirror, and telling afterwards how each fared. */
-import { HoldfastError } from '../errors.ts';
+import { HoldfastError, isHoldfastError } from '../errors.ts';
 import type { Warning } from '../entry.ts';
 import { isLeftAlone } from '../backend/guarded.ts';
 import { Mirror, type Member } from '../backend/mirror.ts';
@@ -27,30 +27,43 @@ export async function openMirror(
       hint: 'Name at least one under `backends:`.',
     });
   const { clock, random } = seams;
-  const openAll = (insist: boolean): Promise<Member[]> =>
-    Promise.all(
+  const openAll = (insist: boolean) =>
+    Promise.allSettled(
       addresses.map(async ({ name, url }): Promise<Member> => {
         try {
           const how = { clock, random, create: options.create ?? false, insist };
           return { name, backend: await (seams.openBackend ?? openBackend)({ name, url }, how) };
         } catch (error) {
-          if (!(error instanceof HoldfastError) || error.code !== 'backend_unavailable') throw error;
+          if (!isHoldfastError(error, 'backend_unavailable')) throw error;
           return { name, error };
         }
       }),
     );
-  let members = await openAll(false);
-  if (
-    members.every((member) => 'error' in member) &&
-    members.some((member) => 'error' in member && isLeftAlone(member.error))
-  )
-    members = await openAll(true);
+  const errorOf = (end: PromiseSettledResult<Member>) =>
+    end.status === 'fulfilled' && 'error' in end.value ? end.value.error : undefined;
+  let ends = await openAll(false);
+  if (ends.every(errorOf) && ends.some((end) => isLeftAlone(errorOf(end)))) ends = await openAll(true);
+  const members = ends.flatMap((end) => (end.status === 'fulfilled' ? [end.value] : []));
   const mirror = new Mirror(members, seams.clock);
-  const twins = twinsIn(mirror);
-  if (!twins) return mirror;
-  await mirror[Symbol.asyncDispose]();
-  throw new HoldfastError('config_invalid', `backends ${twins.join(' and ')} are one and the same place`, {
-    hint: 'A copy that lies where the other lies is none: give one of them another place, or take it out of the config.',
+  try {
+    for (const end of ends) if (end.status === 'rejected') throw end.reason;
+    const twins = twinsIn(mirror);
+    if (!twins) return mirror;
+    throw new HoldfastError('config_invalid', `backends ${twins.join(' and ')} are one and the same place`, {
+      hint: 'A copy that lies where the other lies is none: give one of them another place, or take it out of the config.',
+    });
+  } catch (error) {
+    await mirror[Symbol.asyncDispose]();
+    throw error;
+  }
+}
+
+/** The backend of that name. @throws `usage` */
+export function addressOf(backends: readonly BackendAddress[], name: string): BackendAddress {
+  const address = backends.find((backend) => backend.name === name);
+  if (address) return address;
+  throw new HoldfastError('usage', `no backend is called ${JSON.stringify(name)}`, {
+    hint: `Backends are: ${backends.map((backend) => backend.name).join(', ')}.`,
   });
 }
 
@@ -74,12 +87,12 @@ export function mishapWarnings(mirror: Mirror): Warning[] {
   }));
 }
 
-/** Backends that dropped out of the run. */
-export function failedBackendWarnings(mirror: Mirror): Warning[] {
+/** Backends that dropped out of the run; `incomplete`: without them it is. */
+export function failedBackendWarnings(mirror: Mirror, more: Pick<Warning, 'incomplete'> = {}): Warning[] {
   return mirror
     .states()
     .flatMap(({ name, state, error }) =>
-      error ? [{ code: `backend_${state}`, message: withHint(aboutBackend(name, error), error) }] : [],
+      error ? [{ code: `backend_${state}`, message: withHint(aboutBackend(name, error), error), ...more }] : [],
     );
 }
 

@@ -2,6 +2,7 @@
 import type { Warning } from '../entry.ts';
 import { HoldfastError } from '../errors.ts';
 import type { Mirror } from '../backend/mirror.ts';
+import { hex } from '../crypto/hash.ts';
 import type { SigningKey } from '../identity/agent-key.ts';
 import type { WriterKey } from '../identity/writer-key.ts';
 import {
@@ -73,7 +74,7 @@ export async function backup(options: BackupOptions, seams: Seams): Promise<Back
     {
       kind: 'writer',
       repository: writerKey.repositoryId,
-      agent: Buffer.from(options.signer.publicKey).toString('hex'),
+      agent: hex(options.signer.publicKey),
       chunkIdKey: writerKey.chunkIdKey,
       identity: writerKey.ageIdentity,
     },

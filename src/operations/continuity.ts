@@ -4,6 +4,7 @@ import { HoldfastError } from '../errors.ts';
 import type { Mirror } from '../backend/mirror.ts';
 import {
   describePending,
+  lastEntry,
   type KeyLog,
   type ListedSnapshots,
   type Repository,
@@ -73,7 +74,7 @@ export const MARKER = 'holdfast-restored.json';
 
 /** What a host remembers of a log: its newest entry. */
 export function seen(log: KeyLog): SeenEntry {
-  const { id, record, weight } = log.at(-1) ?? log[0];
+  const { id, record, weight } = lastEntry(log);
   return { seq: record.seq, id, weight };
 }
 

@@ -6,6 +6,7 @@ import { fingerprint, formatOpenSsh } from '../identity/agent-key.ts';
 import type { RecoveryKey } from '../identity/recovery-key.ts';
 import { checkAbsent, writeSecretFile } from '../identity/secret-file.ts';
 import {
+  lastEntry,
   openIdentityLog,
   planKeyChange,
   sealIdentity,
@@ -43,7 +44,7 @@ export async function emergency(options: EmergencyOptions, seams: Seams): Promis
   if (action.kind === 'relays') checkRelays(action.relays);
   await using mirror = await openMirror(options.backends, seams);
   const { repository, log } = await openIdentityLog(mirror, { repository: recoveryKey.repositoryId }, seams);
-  const { record } = log.at(-1) ?? log[0];
+  const { record } = lastEntry(log);
   if (record.recovery !== hex(recoveryKey.key.publicKey)) {
     throw new HoldfastError('wrong_key', 'this recovery key is not, or no longer, the recovery authority', {
       hint: 'Each recovery key serves once. A new one comes from the recovery words: holdfast identity export --format recovery.',

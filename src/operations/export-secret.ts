@@ -1,14 +1,20 @@
-/** `identity export` of what the words give: the words themselves (for a password manager), the restore key, a recovery key to give out. */
+/** `identity export`: the agent's key, or what the words give: themselves (for a password manager), the restore key, a recovery key to give out. */
 import type { Warning } from '../entry.ts';
 import { HoldfastError, isHoldfastError } from '../errors.ts';
 import { ageRecipientOf, type AgeKind } from '../crypto/age.ts';
 import { isPassphraseFile, openWithPassphrase, sealWithPassphrase, WORK_FACTOR } from '../crypto/age-passphrase.ts';
 import { sha256Hex } from '../crypto/hash.ts';
-import { fingerprint } from '../identity/agent-key.ts';
+import {
+  fingerprint,
+  formatAgentKey,
+  formatEncryptedOpenSsh,
+  type AgentKeyFormat,
+  type SigningKey,
+} from '../identity/agent-key.ts';
 import { formatRecoveryKey, recoveryKeyOfGeneration } from '../identity/recovery-key.ts';
 import { formatWordsFile, recoveryCommitmentOf, recoveryKey, restoreIdentity, type Root } from '../identity/root.ts';
 import { checkAbsent, writeSecretFile } from '../identity/secret-file.ts';
-import { parseKey, putVault, type Repository } from '../repository/repository.ts';
+import { lastEntry, parseKey, putVault, type Repository } from '../repository/repository.ts';
 import { derivedKey, openForRestore, requireRoot, type ExpectedRepository, type RestoreSecret } from './access.ts';
 import { failedBackendWarnings, openMirror, type BackendAddress } from './backends.ts';
 import type { Seams } from './seams.ts';
@@ -79,6 +85,29 @@ export async function exportSecret(options: ExportOptions, seams: Seams): Promis
   };
 }
 
+export interface AgentKeyExportOptions {
+  /** The key of the agent's host, and the agent's name, for formats that have a comment. */
+  key: SigningKey;
+  handle: string;
+  format: AgentKeyFormat;
+  /** Encrypts what is exported: OpenSSH's own way, or as an age file. */
+  passphrase?: string | undefined;
+  /** The new file. */
+  output: string;
+}
+
+/** @throws `exists` */
+export async function exportAgentKey(options: AgentKeyExportOptions, { clock, random }: Seams): Promise<ExportResult> {
+  const { key, handle, format, passphrase, output } = options;
+  if (passphrase !== undefined && format === 'openssh') {
+    await writeSecretFile(output, Buffer.from(await formatEncryptedOpenSsh(key, handle, passphrase, random)));
+  } else {
+    const text = Buffer.from(formatAgentKey(key, format, handle, random, clock.now()));
+    await writeSecretFile(output, passphrase === undefined ? text : await sealWithPassphrase(text, passphrase, random));
+  }
+  return { format, file: output, object: null, backends: [], proved: true, warnings: [] };
+}
+
 async function textOf(
   format: ExportOptions['format'],
   root: Root,
@@ -90,7 +119,7 @@ async function textOf(
       const recovery = `recovery key: ${fingerprint(recoveryKey(root, 0).publicKey)}`;
       if (!repository) return formatWordsFile(root, recovery);
       const { handle, publicKey } = repository.keys.agent;
-      const agent = `agent key: ${fingerprint(Buffer.from(publicKey, 'hex'))}`;
+      const agent = `agent key: ${fingerprint(publicKey)}`;
       return formatWordsFile(root, `agent: ${handle}`, agent, recovery, `repository: ${repository.id}`);
     }
     case 'age': {
@@ -100,7 +129,7 @@ async function textOf(
     }
     case 'recovery': {
       if (!repository) throw new HoldfastError('bug', 'a recovery key without a repository');
-      const { record } = repository.log.at(-1) ?? repository.log[0];
+      const { record } = lastEntry(repository.log);
       const authority = derivedKey(root, recoveryKey, repository.log, (key) => key === record.recovery);
       if (!authority || record.nextRecovery !== recoveryCommitmentOf(root, authority.generation + 1)) {
         throw new HoldfastError('usage', 'this repository has no recovery key that could be given out', {

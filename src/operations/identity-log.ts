@@ -79,7 +79,7 @@ function stateOf(entry: KeyLogEntry, next: KeyLogEntry | undefined, now: KeyStat
   return next?.record.change === 'object' ? 'objected' : 'past';
 }
 
-export function logRow({ id, record, by, inForceFromMs }: KeyLogEntry, state: LogRow['state']): LogRow {
+function logRow({ id, record, by, inForceFromMs }: KeyLogEntry, state: LogRow['state']): LogRow {
   const { seq, previous, created, agent } = record;
   return {
     seq,
@@ -91,11 +91,11 @@ export function logRow({ id, record, by, inForceFromMs }: KeyLogEntry, state: Lo
     inForceFrom: timestamp(inForceFromMs),
     state,
     agent: {
-      fingerprint: fingerprint(Buffer.from(agent.publicKey, 'hex')),
+      fingerprint: fingerprint(agent.publicKey),
       publicKey: agent.publicKey,
       origin: agent.origin,
     },
-    recovery: fingerprint(Buffer.from(record.recovery, 'hex')),
+    recovery: fingerprint(record.recovery),
     relays: record.relays ?? [],
   };
 }
@@ -111,7 +111,7 @@ export function appended(mirror: Mirror, entry: KeyLogEntry, nowMs: number): App
   return {
     entry: logRow(entry, entry.inForceFromMs > nowMs ? 'pending' : 'current'),
     backends: mirror.live().map(({ name }) => name),
-    warnings: failedBackendWarnings(mirror).map((warning) => ({ ...warning, incomplete: true })),
+    warnings: failedBackendWarnings(mirror, { incomplete: true }),
   };
 }
 

@@ -3,6 +3,7 @@ import { rm, stat } from 'node:fs/promises';
 import type { Warning } from '../entry.ts';
 import { HoldfastError } from '../errors.ts';
 import { ageRecipientOf, newAgeIdentity, type AgeKind } from '../crypto/age.ts';
+import { hex } from '../crypto/hash.ts';
 import { wordsOf } from '../crypto/words.ts';
 import type { Mirror } from '../backend/mirror.ts';
 import { fingerprint, formatOpenSsh, type SigningKey } from '../identity/agent-key.ts';
@@ -85,7 +86,7 @@ export async function init(options: InitOptions, seams: Seams): Promise<InitResu
   const restoreRecipient = await ageRecipientOf(restoreIdentity(root, options.kind));
   const writerIdentity = await newAgeIdentity(random);
   const keyFile = Buffer.from(formatOpenSsh(agent, options.handle, random));
-  const id = Buffer.from(random.bytes(16)).toString('hex');
+  const id = hex(random.bytes(16));
   const chunkIdKey = random.bytes(32);
   const made: string[] = [];
   const write = async (path: string, text: Uint8Array) => {
@@ -98,7 +99,7 @@ export async function init(options: InitOptions, seams: Seams): Promise<InitResu
     if (paper) {
       const facts = {
         handle: options.handle,
-        agentPublicKey: Buffer.from(agent.publicKey).toString('hex'),
+        agentPublicKey: hex(agent.publicKey),
         origin: options.importedKey ? ('imported' as const) : ('derived' as const),
         repository: id,
         backends: options.backends,
@@ -143,14 +144,14 @@ export async function init(options: InitOptions, seams: Seams): Promise<InitResu
       repository: id,
       agent: {
         handle: options.handle,
-        publicKey: Buffer.from(agent.publicKey).toString('hex'),
+        publicKey: hex(agent.publicKey),
         fingerprint: fingerprint(agent.publicKey),
         origin: options.importedKey ? 'imported' : 'derived',
       },
       recovery: fingerprint(recovery.publicKey),
       recipients: [restoreRecipient],
       backends: holders,
-      warnings: failedBackendWarnings(mirror).map((warning) => ({ ...warning, incomplete: true })),
+      warnings: failedBackendWarnings(mirror, { incomplete: true }),
       files: {
         config: files.config,
         identity: files.identity,

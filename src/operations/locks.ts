@@ -1,11 +1,11 @@
 /** Keeping locked objects locked: what is still referenced must not become deletable because it is old. */
-import { isHoldfastError, type HoldfastError } from '../errors.ts';
+import { isSurvivable, type HoldfastError } from '../errors.ts';
 import { drain } from '../drain.ts';
 import { parseKey, type Repository } from '../repository/repository.ts';
+import { DAY_MS } from '../units.ts';
 import { readLocalState, writeLocalState, type LocalFolders } from './local-state.ts';
 import type { Seams } from './seams.ts';
 
-const DAY_MS = 24 * 60 * 60 * 1000;
 /** Requests under way at once: one for each object. */
 const LANES = 16;
 
@@ -39,7 +39,7 @@ export async function extendLocks(repository: Repository, folders: LocalFolders,
       await drain(keys, LANES, (key) =>
         lock.extend(key, { signal }).catch((error: unknown) => {
           // What is refused for one object is no reason to leave the others.
-          if (!isHoldfastError(error) || error.retryable || ['interrupted', 'bug'].includes(error.code)) throw error;
+          if (!isSurvivable(error) || error.retryable) throw error;
           refused ??= error;
         }),
       );
@@ -47,7 +47,7 @@ export async function extendLocks(repository: Repository, folders: LocalFolders,
       extended.set(name, count);
       writeLocalState(folders, { locked: { ...memory?.locked, [place]: nowMs } });
     } catch (error) {
-      if (!isHoldfastError(error) || error.code === 'interrupted' || error.code === 'bug') throw error;
+      if (!isSurvivable(error)) throw error;
       failed.set(name, error);
     }
   }

@@ -34,7 +34,7 @@ export async function verifyPaper(options: PaperVerifyOptions, seams: Seams): Pr
   await using mirror = await openMirror(options.backends, seams);
   const repository = await openForRestore(mirror, options.secret, options.expected, seams);
   const { agent } = repository.keys;
-  const warnings = failedBackendWarnings(mirror).map((warning): Warning => ({ ...warning, incomplete: true }));
+  const warnings = failedBackendWarnings(mirror, { incomplete: true });
   if (options.secret.kind === 'identities') {
     warnings.push({
       code: 'identity_not_proved',
@@ -51,8 +51,8 @@ export async function verifyPaper(options: PaperVerifyOptions, seams: Seams): Pr
   }
   return {
     ok: true,
-    fingerprint: fingerprint(Buffer.from(repository.record.recovery, 'hex')),
-    agent: { handle: agent.handle, fingerprint: fingerprint(Buffer.from(agent.publicKey, 'hex')) },
+    fingerprint: fingerprint(repository.record.recovery),
+    agent: { handle: agent.handle, fingerprint: fingerprint(agent.publicKey) },
     repository: repository.id,
     backends: mirror.live().map(({ name }) => name),
     warnings,
@@ -67,7 +67,7 @@ async function wrappedKeyOf(wrapped: Uint8Array, repository: Repository): Promis
   });
   const publicKey = hex(parseAgentKey(Buffer.from(file).toString('utf8')).publicKey);
   if (repository.log.some(({ record }) => record.agent.publicKey === publicKey)) return publicKey;
-  throw otherKey(`the agent key on the paper (${fingerprint(Buffer.from(publicKey, 'hex'))}) is not of this agent`);
+  throw otherKey(`the agent key on the paper (${fingerprint(publicKey)}) is not of this agent`);
 }
 
 function otherKey(problem: string): HoldfastError {

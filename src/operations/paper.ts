@@ -141,7 +141,7 @@ async function sampleDocument(
     handle: agent.handle,
     agentPublicKey: agent.publicKey,
     origin: agent.origin,
-    recovery: fingerprint(Buffer.from(repository.record.recovery, 'hex')),
+    recovery: fingerprint(repository.record.recovery),
     kind: recipients.restore.some((recipient) => recipient.startsWith('age1pq1')) ? 'hybrid' : 'x25519',
   });
 }

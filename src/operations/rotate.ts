@@ -11,9 +11,10 @@ import {
 } from '../identity/agent-key.ts';
 import { recoveryKeyOfGeneration } from '../identity/recovery-key.ts';
 import { agentKey, recoveryCommitmentOf, recoveryKey, type Root } from '../identity/root.ts';
-import { checkFolder, readSecretFile, replaceSecretFile } from '../identity/secret-file.ts';
+import { checkFolder, readSecretFileIfAny, replaceSecretFile } from '../identity/secret-file.ts';
 import { formatWriterKey, type WriterKey } from '../identity/writer-key.ts';
 import {
+  lastEntry,
   planKeyChange,
   sealIdentity,
   storeKeyChange,
@@ -74,10 +75,7 @@ export async function rotateIdentity(options: RotateOptions, seams: Seams): Prom
   const current = wasInterrupted ? await agentKeyOf(repository, options.secret, seams.signal) : undefined;
 
   // What could be in the way of the files is found before anything is changed.
-  const there = await readSecretFile(files.identity).catch((error: unknown) => {
-    if (isHoldfastError(error, 'missing_key')) return undefined;
-    throw error;
-  });
+  const there = await readSecretFileIfAny(files.identity);
   const isToBeKept = there !== undefined && !(current && isKeyFileOf(there, current));
   const kept = isToBeKept ? `${files.identity}.replaced-${repository.log.length - (current ? 1 : 0)}` : null;
   await checkFolder(files.identity);
@@ -99,7 +97,7 @@ export async function rotateIdentity(options: RotateOptions, seams: Seams): Prom
   return {
     handle: agent.handle,
     agent: { publicKey: agent.publicKey, fingerprint: fingerprint(key.publicKey), origin: agent.origin },
-    previous: { publicKey: previous, fingerprint: fingerprint(Buffer.from(previous, 'hex')) },
+    previous: { publicKey: previous, fingerprint: fingerprint(previous) },
     wasInterrupted,
     lastSnapshot: entry.record.lastSnapshot ?? null,
     files: { identity: files.identity, writerKey: files.writerKey, kept },
@@ -119,10 +117,7 @@ function isAlreadyDone({ keys, state }: Repository, known: string, importedKey: 
 
 /** Where the old key is kept, unless an earlier attempt has kept it. @throws `exists` */
 async function checkAbsentOrSame(path: string, file: Uint8Array): Promise<void> {
-  const there = await readSecretFile(path).catch((error: unknown) => {
-    if (isHoldfastError(error, 'missing_key')) return undefined;
-    throw error;
-  });
+  const there = await readSecretFileIfAny(path);
   if (there && !equalBytes(there, file))
     throw new HoldfastError('exists', `${path} is there already, and the old key would be kept under this name`, {
       hint: 'Nothing was changed. Move it away, and repeat.',
@@ -137,7 +132,7 @@ function isKeyFileOf(file: Uint8Array, key: SigningKey): boolean {
 async function handOver(repository: Repository, root: Root, options: RotateOptions, seams: Seams) {
   const { log, state, mirror } = repository;
   const { importedKey, secret } = options;
-  const { record } = log.at(-1) ?? log[0];
+  const { record } = lastEntry(log);
   const committed = derivedKey(root, agentKey, log, (key) => sha256Hex(Buffer.from(key, 'hex')) === record.next);
   const generation = committed?.generation ?? firstUnused(root, repository);
   const key = importedKey ?? agentKey(root, generation);

@@ -1,5 +1,5 @@
 /** `sync`: brings every backend level with the others, and fills one that is new. The source is not read. */
-import { HoldfastError, isHoldfastError } from '../errors.ts';
+import { HoldfastError, isSurvivable } from '../errors.ts';
 import type { Mirror } from '../backend/mirror.ts';
 import type { Backend } from '../backend/backend.ts';
 import { openBackend } from '../backend/open.ts';
@@ -13,7 +13,7 @@ import {
   type LevelResult,
   type Repository,
 } from '../repository/repository.ts';
-import { openMirror, type BackendAddress } from './backends.ts';
+import { addressOf, openMirror, type BackendAddress } from './backends.ts';
 import { checkLogIsComplete, seen } from './continuity.ts';
 import { readLocalState, writeLocalState, type LocalFolders } from './local-state.ts';
 import { takeLock } from './lock.ts';
@@ -53,12 +53,7 @@ export interface SyncResult {
 export async function sync(options: SyncOptions, seams: Seams): Promise<SyncResult> {
   const started = seams.clock.monotonic();
   const { signal } = seams;
-  for (const name of options.refill) {
-    if (!options.backends.some((backend) => backend.name === name))
-      throw new HoldfastError('usage', `no backend is called ${JSON.stringify(name)}`, {
-        hint: `Backends are: ${options.backends.map((backend) => backend.name).join(', ')}.`,
-      });
-  }
+  for (const name of options.refill) addressOf(options.backends, name);
   using _lock = takeLock(options.folders.state, 'backup or sync');
   await using mirror = await openMirror(options.backends, seams);
   const repository = await openRepository(mirror, options.access, seams);
@@ -67,6 +62,11 @@ export async function sync(options: SyncOptions, seams: Seams): Promise<SyncResu
 
   const remembered = readLocalState(options.folders);
   const fresh: { name: string; backend: Backend }[] = [];
+  await using _closing = {
+    async [Symbol.asyncDispose]() {
+      for (const { backend } of fresh) await backend[Symbol.asyncDispose]();
+    },
+  };
   const refused = new Map<string, HoldfastError>();
   for (const { name, error } of mirror.states()) {
     if (!error) continue;
@@ -78,28 +78,14 @@ export async function sync(options: SyncOptions, seams: Seams): Promise<SyncResu
       continue;
     }
     try {
-      const backend = await (seams.openBackend ?? openBackend)(address, {
-        clock: seams.clock,
-        random: seams.random,
-        create: true,
-      });
-      fresh.push({ name, backend });
-      for await (const { key } of backend.list('', { signal })) {
-        // What an interrupted fill left: packs, and what the others have too. Objects of another repository would mix with ours.
-        if (parseKey(key)?.kind === 'pack' || (await mirror.head(key, { signal }))) continue;
-        throw new HoldfastError('exists', `backend ${name} is not empty: it holds ${key}`, {
-          hint: 'Nothing was changed there. Choose a new or empty place.',
-        });
-      }
+      fresh.push({ name, backend: await openToFill(address, mirror, seams) });
     } catch (problem) {
-      if (!(problem instanceof HoldfastError) || problem.code === 'interrupted') throw problem;
+      if (!isSurvivable(problem)) throw problem;
       refused.set(name, problem);
-      if (fresh.at(-1)?.name === name) fresh.pop();
     }
   }
   const levelling = await level(repository, { fresh, signal });
   const healed = await healSkipped(repository, levelling.results, signal);
-  for (const { backend } of fresh) await backend[Symbol.asyncDispose]();
   const results = new Map(levelling.results.map((result) => [result.name, result]));
   const backends = options.backends.map(({ name }): Outcome => {
     const result = results.get(name);
@@ -155,11 +141,30 @@ async function healSkipped(
   return healed;
 }
 
+/** @throws `exists` for a place that holds something else */
+async function openToFill(address: BackendAddress, mirror: Mirror, seams: Seams): Promise<Backend> {
+  const { clock, random, signal } = seams;
+  const backend = await (seams.openBackend ?? openBackend)(address, { clock, random, create: true });
+  try {
+    for await (const { key } of backend.list('', { signal })) {
+      // What an interrupted fill left: packs, and what the others have too. Objects of another repository would mix with ours.
+      if (parseKey(key)?.kind === 'pack' || (await mirror.head(key, { signal }))) continue;
+      throw new HoldfastError('exists', `backend ${address.name} is not empty: it holds ${key}`, {
+        hint: 'Nothing was changed there. Choose a new or empty place.',
+      });
+    }
+    return backend;
+  } catch (error) {
+    await backend[Symbol.asyncDispose]();
+    throw error;
+  }
+}
+
 /** Unfinished uploads cost room and harm nothing: what is refused is left, for a rule of the bucket. */
 async function cleanUp(mirror: Mirror, signal: AbortSignal | undefined): Promise<void> {
   for (const { backend } of mirror.live()) {
     await backend.cleanUp?.({ signal }).catch((error: unknown) => {
-      if (!isHoldfastError(error) || error.code === 'interrupted' || error.code === 'bug') throw error;
+      if (!isSurvivable(error)) throw error;
     });
   }
 }

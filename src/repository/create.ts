@@ -3,7 +3,7 @@ import { HoldfastError } from '../errors.ts';
 import type { Clock, Random } from '../clock.ts';
 import type { Mirror } from '../backend/mirror.ts';
 import { sealAge } from '../crypto/age.ts';
-import { sha256Hex } from '../crypto/hash.ts';
+import { hex, sha256Hex } from '../crypto/hash.ts';
 import { DEFAULT_CHUNKER, type ChunkerParameters } from './chunker.ts';
 import {
   FORMAT_VERSION,
@@ -13,10 +13,10 @@ import {
   timestamp,
   type KeysRecord,
   type RepositoryRecord,
-  type SecretsRecord,
   type Signer,
 } from './format.ts';
-import { keysRecordKey, REPOSITORY_KEY, secretsKey, wrappedIdentityKey } from './object-name.ts';
+import { sealSecrets } from './key-changes.ts';
+import { keysRecordKey, REPOSITORY_KEY, wrappedIdentityKey } from './object-name.ts';
 
 export interface NewRepository {
   /** 32 hex digits, and 32 secret bytes: fresh ones. */
@@ -58,23 +58,18 @@ export async function createRepository(mirror: Mirror, options: NewRepository): 
     }
   }
   const created = timestamp(options.clock.now());
-  const publicKey = Buffer.from(agent.publicKey).toString('hex');
-  const recoveryKey = Buffer.from(recovery.publicKey).toString('hex');
+  const publicKey = hex(agent.publicKey);
+  const recoveryKey = hex(recovery.publicKey);
   const put = async (key: string, bytes: Uint8Array) => {
     await mirror.put(key, bytes, { ifAbsent: true, signal });
   };
 
-  const secrets: SecretsRecord = {
-    version: FORMAT_VERSION,
-    critical: [],
-    repository: id,
-    chunkIdKey: Buffer.from(chunkIdKey).toString('hex'),
-    writer: writer.identity,
-  };
-  const everyone = [...options.restoreRecipients, writer.recipient];
-  const sealedSecrets = (await sealAge(Buffer.from(JSON.stringify(secrets)), everyone, random)).bytes;
-  const secretsId = sha256Hex(sealedSecrets);
-  await put(secretsKey(secretsId), sealedSecrets);
+  const secrets = await sealSecrets(
+    { repository: id, chunkIdKey: hex(chunkIdKey), writer: writer.identity },
+    [...options.restoreRecipients, writer.recipient],
+    random,
+  );
+  await put(secrets.key, secrets.bytes);
 
   const wrapped = (await sealAge(options.agentKeyFile, options.restoreRecipients, random)).bytes;
   // The one object that may replace another: an `init` that died may have left the same key, wrapped to words that nobody has.
@@ -90,7 +85,7 @@ export async function createRepository(mirror: Mirror, options: NewRepository): 
     agent: { handle: options.handle, publicKey, origin: options.origin },
     recovery: recoveryKey,
     recipients: { restore: [...options.restoreRecipients], writer: [writer.recipient] },
-    secrets: secretsId,
+    secrets: secrets.id,
     identity: sha256Hex(wrapped),
     next: sha256Hex(options.next),
     nextRecovery: options.nextRecovery,

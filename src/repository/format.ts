@@ -39,7 +39,7 @@ export const repositorySchema = z.object({
 export type RepositoryRecord = z.infer<typeof repositorySchema>;
 
 /** What a key record after the first changes; see key-log.ts for who may change what. */
-export const KEY_CHANGES = ['rotate', 'revoke', 'relays', 'recipients', 'object'] as const;
+const KEY_CHANGES = ['rotate', 'revoke', 'relays', 'recipients', 'object'] as const;
 export type KeyChange = (typeof KEY_CHANGES)[number];
 
 /** Where the agent can be met; what a URL means is its own business. */

@@ -1,5 +1,5 @@
 /** Healing: an object that one backend gave damaged, or not at all, is stored there again from another that has it whole. */
-import { isHoldfastError, type HoldfastError } from '../errors.ts';
+import { isHoldfastError, isSurvivable, type HoldfastError } from '../errors.ts';
 import type { Mishap } from '../backend/mirror.ts';
 import { checkStored } from './level.ts';
 import { parseKey } from './object-name.ts';
@@ -39,7 +39,7 @@ export async function heal(
       await check(await backend.get(key, undefined, { signal }));
       result.healed.push({ backend: name, key });
     } catch (problem) {
-      if (!isHoldfastError(problem) || problem.code === 'interrupted' || problem.code === 'bug') throw problem;
+      if (!isSurvivable(problem)) throw problem;
       result.failed.push({ backend: name, key, error: problem });
     }
   }

@@ -2,7 +2,7 @@
 import type { Mirror } from '../backend/mirror.ts';
 import type { Clock, Random } from '../clock.ts';
 import { sealAge } from '../crypto/age.ts';
-import { sha256Hex } from '../crypto/hash.ts';
+import { hex, sha256Hex } from '../crypto/hash.ts';
 import { HoldfastError } from '../errors.ts';
 import {
   FORMAT_VERSION,
@@ -15,7 +15,7 @@ import {
   type SecretsRecord,
   type Signer,
 } from './format.ts';
-import { nextEntry, stateAt, type KeyLog, type KeyLogEntry } from './key-log.ts';
+import { lastEntry, nextEntry, stateAt, type KeyLog, type KeyLogEntry } from './key-log.ts';
 import { keysRecordKey, rewrappedIdentityKey, secretsKey, vaultKey } from './object-name.ts';
 
 /** What a new entry says otherwise than the one before it. */
@@ -66,7 +66,7 @@ export function planKeyChange(
   signers: readonly Signer[],
   clock: Clock,
 ): PlannedEntry {
-  const last = log.at(-1) ?? log[0];
+  const last = lastEntry(log);
   const nowMs = Math.max(clock.now(), Date.parse(last.record.created));
   const { pending, keys } = stateAt(log, nowMs);
   if (pending && change !== 'object') {
@@ -92,7 +92,7 @@ export function planKeyChange(
   const record = keysSchema.parse(Object.fromEntries(members.map((name) => [name, said[name]])));
   const bytes = signRecord(record, KEYS_TYPE, signers);
   const id = sha256Hex(bytes);
-  const keyIds = signers.map(({ publicKey }) => Buffer.from(publicKey).toString('hex'));
+  const keyIds = signers.map(({ publicKey }) => hex(publicKey));
   const entry = nextEntry(log, id, record, (key) => keyIds.includes(key), { nowMs, witnesses: [] });
   return { entry, object: { key: keysRecordKey(record.seq, id), id, bytes } };
 }
@@ -120,7 +120,7 @@ export async function sealIdentity(
   return { key: rewrappedIdentityKey(publicKeyHex, id), id, bytes };
 }
 
-/** The secrets, encrypted to other recipients than before. */
+/** The secrets, encrypted to these recipients. */
 export async function sealSecrets(
   secrets: Omit<SecretsRecord, 'version' | 'critical'>,
   recipients: readonly string[],

@@ -15,10 +15,10 @@
  */
 import { sha256Hex } from '../crypto/hash.ts';
 import { HoldfastError } from '../errors.ts';
+import { DAY_MS } from '../units.ts';
 import type { KeyChange, KeysRecord } from './format.ts';
 import { rewrappedIdentityKey, wrappedIdentityKey } from './object-name.ts';
 
-const DAY_MS = 24 * 60 * 60 * 1000;
 /** In which the agent may object to what the recovery authority alone has signed: three days. */
 export const CONTEST_MS = 3 * DAY_MS;
 /** How far a signer's clock may be ahead of the reader's. */
@@ -46,6 +46,9 @@ export interface KeyLogEntry {
 }
 
 export type KeyLog = readonly [KeyLogEntry, ...KeyLogEntry[]];
+
+/** The entry that was added last, in force or not. */
+export const lastEntry = (log: KeyLog): KeyLogEntry => log.at(-1) ?? log[0];
 
 /** A key of the agent and when its signatures count: from (inclusive) until (exclusive), wall clock, up to a snapshot's number. */
 export interface Generation {
@@ -118,7 +121,7 @@ export function nextEntry(
   signedBy: SignedBy,
   { nowMs, witnesses }: { nowMs: number; witnesses: readonly Witness[] },
 ): KeyLogEntry {
-  const last = log.at(-1) ?? log[0];
+  const last = lastEntry(log);
   const { seq, change } = record;
   if (record.repository !== last.record.repository || seq !== last.record.seq + 1 || record.previous !== last.id) {
     throw notOfTheChain(seq);
@@ -239,7 +242,7 @@ export function compareLogs(a: KeyLog, b: KeyLog): number {
 }
 
 /** True for what the agent may object to for a time. */
-export function isContestable(entry: KeyLogEntry): boolean {
+function isContestable(entry: KeyLogEntry): boolean {
   return entry.by === 'recovery' && entry.inForceFromMs > Date.parse(entry.record.created);
 }
 

@@ -1,6 +1,6 @@
 /** Opening a repository: what it is, who its agent and recipients are, and whether the caller's keys belong to it. */
 import type { Clock } from '../clock.ts';
-import { HoldfastError, isHoldfastError } from '../errors.ts';
+import { HoldfastError, isHoldfastError, isSurvivable } from '../errors.ts';
 import { openAge } from '../crypto/age.ts';
 import { sshFingerprint } from '../crypto/ssh.ts';
 import { Mirror } from '../backend/mirror.ts';
@@ -142,7 +142,7 @@ async function openRepositoryRecord(
         });
         return { good: { name, bytes, record: checkRepository(bytes, name, access) } };
       } catch (error) {
-        if (!(error instanceof HoldfastError) || error.code === 'interrupted' || error.code === 'bug') throw error;
+        if (!isSurvivable(error)) throw error;
         mirror.fail(name, error);
         return { error };
       }
@@ -195,7 +195,7 @@ async function chooseRecord(
       }
       return candidate;
     } catch (error) {
-      if (!isHoldfastError(error) || error.code === 'interrupted' || error.code === 'bug') throw error;
+      if (!isSurvivable(error)) throw error;
       failures.push(error);
     }
   }

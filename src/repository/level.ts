@@ -3,11 +3,12 @@
  * copying is the order of writing: keys, packs, indexes, snapshots.
  */
 import type { Clock } from '../clock.ts';
-import { HoldfastError, isHoldfastError } from '../errors.ts';
+import { HoldfastError, isHoldfastError, isSurvivable } from '../errors.ts';
 import type { Backend } from '../backend/backend.ts';
+import { drain } from '../drain.ts';
 import { PACKS_IN_FLIGHT } from '../limits.ts';
 import { checkContentName, packKey, parseKey, REPOSITORY_KEY, type ObjectName, type PackId } from './object-name.ts';
-import type { ListedSnapshots, Repository } from './open.ts';
+import { addListed, type ListedSnapshots, type Repository } from './open.ts';
 import type { PackIndex } from './pack-index.ts';
 
 export interface LevelResult {
@@ -83,7 +84,7 @@ export async function level(repository: Repository, options: LevelOptions = {}):
         try {
           await work(member);
         } catch (error) {
-          if (!isHoldfastError(error) || error.code === 'interrupted' || error.code === 'bug') throw error;
+          if (!isSurvivable(error)) throw error;
           member.result.error = error;
           mirror.fail(member.name, error);
         }
@@ -147,13 +148,7 @@ export async function level(repository: Repository, options: LevelOptions = {}):
 function snapshotsIn(members: readonly Member[]): ListedSnapshots {
   const found: ListedSnapshots = new Map();
   for (const { name, objects } of members) {
-    for (const key of objects.keys()) {
-      const parsed = parseKey(key);
-      if (parsed?.kind !== 'snapshot') continue;
-      const entry = found.get(key);
-      if (entry) entry.backends.push(name);
-      else found.set(key, { id: parsed.id, backends: [name] });
-    }
+    for (const key of objects.keys()) addListed(found, key, name);
   }
   return found;
 }
@@ -181,7 +176,7 @@ async function fill(
   for (const key of ofKind('keys', 'secrets', 'identity', 'vault'))
     if (!(await copyIfGood(repository, member, key, signal))) hasKeys = false;
   let hasAll = hasKeys;
-  await inParallel(sizes, PACKS_IN_FLIGHT, async ([id, storedBytes]) => {
+  await drain([...sizes], PACKS_IN_FLIGHT, async ([id, storedBytes]) => {
     const key = packKey(id);
     const size = member.objects.get(key);
     if (size === storedBytes) return;
@@ -208,18 +203,6 @@ async function fill(
   // Without its keys it cannot be opened, and is none.
   for (const key of ofKind('repository'))
     if (hasKeys) await store(member, key, await readGood(repository, key, signal), signal);
-}
-
-/** Does the work for each, `atOnce` at a time. After the first failure nothing more is begun; it is thrown when all that was begun has ended. */
-async function inParallel<T>(things: Iterable<T>, atOnce: number, work: (thing: T) => Promise<void>): Promise<void> {
-  const failures: unknown[] = [];
-  const rest = [...things].values();
-  const lane = async (): Promise<void> => {
-    for (let next = rest.next(); !next.done && failures.length === 0; next = rest.next())
-      await work(next.value).catch((error: unknown) => failures.push(error));
-  };
-  await Promise.all(Array.from({ length: atOnce }, lane));
-  if (failures.length > 0) throw failures[0];
 }
 
 /** Undefined when no backend has the object whole. */

@@ -1,5 +1,5 @@
 /** An opened repository: what is read through it is verified, and what is written follows the order that keeps every earlier snapshot safe. */
-import { HoldfastError, isHoldfastError } from '../errors.ts';
+import { HoldfastError, isHoldfastError, isSurvivable } from '../errors.ts';
 import type { Clock, Random } from '../clock.ts';
 import type { ChunkId, Entry } from '../entry.ts';
 import type { Mirror } from '../backend/mirror.ts';
@@ -58,6 +58,15 @@ export interface RepositoryProblem {
 /** Snapshot objects by key, and the backends that list each. */
 export type ListedSnapshots = Map<string, { id: SnapshotId; backends: string[] }>;
 
+/** Takes in a key that a backend lists, unless it is no snapshot's. */
+export function addListed(found: ListedSnapshots, key: string, backend: string): void {
+  const parsed = parseKey(key);
+  if (parsed?.kind !== 'snapshot') return;
+  const entry = found.get(key);
+  if (entry) entry.backends.push(backend);
+  else found.set(key, { id: parsed.id, backends: [backend] });
+}
+
 export class Repository {
   readonly mirror: Mirror;
   readonly record: RepositoryRecord;
@@ -104,19 +113,13 @@ export class Repository {
 
   /** Which snapshot objects there are, by key, and the backends that list each. Nothing is read. */
   async listSnapshots(signal?: AbortSignal): Promise<ListedSnapshots> {
-    const found = new Map<string, { id: SnapshotId; backends: string[] }>();
+    const found: ListedSnapshots = new Map();
     await Promise.all(
       this.mirror.live().map(async ({ name, backend }) => {
         try {
-          for await (const { key } of backend.list('snapshots/', { signal })) {
-            const parsed = parseKey(key);
-            if (parsed?.kind !== 'snapshot') continue;
-            const entry = found.get(key);
-            if (entry) entry.backends.push(name);
-            else found.set(key, { id: parsed.id, backends: [name] });
-          }
+          for await (const { key } of backend.list('snapshots/', { signal })) addListed(found, key, name);
         } catch (error) {
-          if (!(error instanceof HoldfastError) || error.code === 'interrupted') throw error;
+          if (!isSurvivable(error)) throw error;
           this.mirror.fail(name, error);
         }
       }),
@@ -152,7 +155,7 @@ export class Repository {
       try {
         snapshots.push({ ...(await this.readSnapshot(id, key, signal)), backends });
       } catch (error) {
-        if (!(error instanceof HoldfastError) || error.code === 'interrupted' || error.code === 'bug') throw error;
+        if (!isSurvivable(error)) throw error;
         problems.push({ key, error });
       }
     });
@@ -186,7 +189,7 @@ export class Repository {
         candidate.snapshot = await this.readSnapshot(candidate.id, candidate.key, signal);
         candidate.number = candidate.snapshot.record.seq;
       } catch (error) {
-        if (!(error instanceof HoldfastError) || error.code === 'interrupted' || error.code === 'bug') throw error;
+        if (!isSurvivable(error)) throw error;
         problems.push({ key: candidate.key, error });
       }
     };
@@ -285,7 +288,7 @@ export class Repository {
           packs.map(({ id }) => id),
         );
       } catch (error) {
-        if (!isHoldfastError(error) || error.code === 'interrupted' || error.code === 'bug') throw error;
+        if (!isSurvivable(error)) throw error;
         problems.push({ key, error });
       }
     });

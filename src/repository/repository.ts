@@ -16,7 +16,7 @@ export {
 } from './key-changes.ts';
 export { putGrants } from './grants.ts';
 export { heal, type Healed, type HealResult } from './heal.ts';
-export { CONTEST_MS, recoveryCommitment, type KeyLog, type KeyLogEntry, type KeyState } from './key-log.ts';
+export { CONTEST_MS, lastEntry, recoveryCommitment, type KeyLog, type KeyLogEntry, type KeyState } from './key-log.ts';
 export { HANDLE, timestamp, FORMAT_VERSION } from './format.ts';
 export { parseKey, REPOSITORY_KEY } from './object-name.ts';
 export type { KeyChange, KeysRecord, RepositoryRecord, Signer, SnapshotRecord } from './format.ts';

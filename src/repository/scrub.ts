@@ -1,5 +1,5 @@
 /** Verification: looking at every backend on its own, and saying what a damaged object means for snapshots and paths. */
-import { HoldfastError, isHoldfastError } from '../errors.ts';
+import { HoldfastError, isSurvivable } from '../errors.ts';
 import { openAge } from '../crypto/age.ts';
 import { drain } from '../drain.ts';
 import type { Backend } from '../backend/backend.ts';
@@ -185,7 +185,7 @@ class Scrub {
           );
         }
       } catch (error) {
-        if (!isHoldfastError(error) || error.code === 'interrupted' || error.code === 'bug') throw error;
+        if (!isSurvivable(error)) throw error;
         this.#damage(name, snapshot.key, `its manifest cannot be read: ${error.message}`, [snapshot.id]);
       }
     }
@@ -222,7 +222,7 @@ class Scrub {
           }
         }
       } catch (error) {
-        if (!isHoldfastError(error) || error.code === 'interrupted' || error.code === 'bug') throw error;
+        if (!isSurvivable(error)) throw error;
         // Without the restore key, or with the manifest lost, paths stay unknown.
       }
     }
@@ -249,7 +249,7 @@ class Scrub {
     try {
       await check();
     } catch (error) {
-      if (!isHoldfastError(error) || error.code === 'interrupted' || error.code === 'bug') throw error;
+      if (!isSurvivable(error)) throw error;
       if (error.code === 'backend_unavailable') this.unread.push({ backend, key, problem: error.message });
       else this.#damage(backend, key, error.message);
     }

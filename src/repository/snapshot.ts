@@ -1,5 +1,5 @@
 /** Snapshot records: signed by the agent, encrypted to those who may know that they exist. */
-import { HoldfastError, isHoldfastError } from '../errors.ts';
+import { HoldfastError, isSurvivable } from '../errors.ts';
 import type { Mirror } from '../backend/mirror.ts';
 import { openAge, sealAge } from '../crypto/age.ts';
 import { parseEnvelope, signedBy, signEnvelope } from '../crypto/dsse.ts';
@@ -96,7 +96,7 @@ export async function readWitnesses(
     try {
       witnesses.push(await mirror.read(key, open, { signal, quiet: true }));
     } catch (error) {
-      if (!isHoldfastError(error) || error.code === 'interrupted' || error.code === 'bug') throw error;
+      if (!isSurvivable(error)) throw error;
     }
   }
   return witnesses;

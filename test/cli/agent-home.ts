@@ -81,12 +81,12 @@ export function agentHome(folder: string, { env, seed, ended }: HomeOptions = {}
   };
 }
 
-/** `init` of ada, whose state is the folder `state`, with two backends, which lie where `disk` says. */
-export const initArgs = (disk: (name: string) => string): string[] => [
+/** `init` of ada, whose state is the folder `state`, with backends (two, unless they are named), which lie where `disk` says. */
+export const initArgs = (disk: (name: string) => string, names: readonly string[] = ['nas', 'usb']): string[] => [
   'init',
   '--handle',
   'ada',
   '--state',
   'state',
-  ...['nas', 'usb'].flatMap((name) => ['--backend', `${name}=file://${disk(name)}`]),
+  ...names.flatMap((name) => ['--backend', `${name}=file://${disk(name)}`]),
 ];

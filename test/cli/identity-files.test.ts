@@ -1,11 +1,9 @@
 /** Private key files as commands read and write them, recovery where something is in the way, and what help says of it all. */
 import { execFileSync, spawnSync } from 'node:child_process';
 import { chmodSync, cpSync, existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { beforeAll, describe, expect, it } from 'vitest';
 import { formatAgentKey, parseAgentKey } from '../../src/identity/agent-key.ts';
 import { lacks, seededRandom } from '../crypto/support.ts';
-import { removeFolder, temporaryFolder } from '../state/trees.ts';
-import type { AgentHome } from './agent-home.ts';
 import { contentsOf, makers, WORDS, type Agent } from './made-agent.ts';
 
 const random = seededRandom('identity files');
@@ -13,14 +11,7 @@ const ownKey = parseAgentKey(Buffer.from(random.bytes(32)).toString('hex'));
 const PASSPHRASE = 'glacier-2 trumpet Saffron anchor';
 const noSsh = lacks('ssh-keygen', '-?');
 
-let folder: string;
-let machine: () => AgentHome;
-let newAgent: () => Promise<Agent>;
-beforeAll(() => {
-  folder = temporaryFolder();
-  ({ machine, newAgent } = makers(folder));
-});
-afterAll(() => removeFolder(folder));
+const { folder, machine, newAgent } = makers();
 
 describe('identity import and export', () => {
   let agent: Agent;

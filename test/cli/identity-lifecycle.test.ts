@@ -2,13 +2,12 @@
 import { spawnSync } from 'node:child_process';
 import { chmodSync, existsSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { beforeAll, describe, expect, it } from 'vitest';
 import { ageRecipientOf } from '../../src/crypto/age.ts';
 import { wordsOf } from '../../src/crypto/words.ts';
 import { parseAgentKey } from '../../src/identity/agent-key.ts';
 import { newRoot, parseWordsText, recoveryKey, restoreIdentity } from '../../src/identity/root.ts';
 import { lacks, seededRandom } from '../crypto/support.ts';
-import { removeFolder, temporaryFolder } from '../state/trees.ts';
 import type { AgentHome } from './agent-home.ts';
 import { contentsOf, makers, WORDS, type Agent, type LogRow, type Shown } from './made-agent.ts';
 
@@ -25,14 +24,7 @@ interface Recipients {
   backends: string[];
 }
 
-let folder: string;
-let machine: () => AgentHome;
-let newAgent: () => Promise<Agent>;
-beforeAll(() => {
-  folder = temporaryFolder();
-  ({ machine, newAgent } = makers(folder));
-});
-afterAll(() => removeFolder(folder));
+const { folder, machine, newAgent } = makers();
 
 describe('identity rotate', () => {
   let agent: Agent;

@@ -13,6 +13,7 @@ import type { BackupResult } from '../../src/operations/backup.ts';
 import type { VerifyResult } from '../../src/operations/verify.ts';
 import { sha256, sha256Hex } from '../../src/crypto/hash.ts';
 import { contentDifference, inventory, removeFolder, temporaryFolder } from '../state/trees.ts';
+import { initArgs } from './agent-home.ts';
 import { DEV, run, type Ended } from './run.ts';
 
 const MiB = 2 ** 20;
@@ -57,17 +58,7 @@ beforeAll(async () => {
   home = temporaryFolder();
   mkdirSync(at('state', 'memory', 'empty'), { recursive: true });
   work('first');
-  const backends = BACKENDS.flatMap((name) => ['--backend', `${name}=file://${at(name)}`]);
-  const made = await holdfast([
-    'init',
-    '--handle',
-    'ada',
-    '--state',
-    'state',
-    ...backends,
-    '--words-file',
-    'words.txt',
-  ]);
+  const made = await holdfast([...initArgs(at, BACKENDS), '--words-file', 'words.txt']);
   expect(made).toMatchObject({ code: 0 });
 });
 afterAll(() => removeFolder(home));

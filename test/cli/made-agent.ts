@@ -1,6 +1,8 @@
 /** Agents that are set up and have made a backup, and machines on which nothing was ever done, for tests of the commands around keys. */
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { afterAll } from 'vitest';
+import { removeFolder, temporaryFolder } from '../state/trees.ts';
 import { agentHome, initArgs, type AgentHome } from './agent-home.ts';
 
 /** Of `identity show --json`. */
@@ -45,8 +47,10 @@ export interface Agent extends AgentHome {
 /** The words of every agent here. */
 export const WORDS = ['--words-file', 'words.txt'];
 
-/** Makes agents and machines below `folder`. */
-export function makers(folder: string) {
+/** Makes agents and machines below `folder`, which is removed when the tests of the file are done. */
+export function makers() {
+  const folder = temporaryFolder();
+  afterAll(() => removeFolder(folder));
   let made = 0;
   const machine = (): AgentHome => agentHome(join(folder, `machine-${made++}`));
   const newAgent = async (): Promise<Agent> => {
@@ -66,7 +70,7 @@ export function makers(folder: string) {
       log: () => home.json<Log>(0, 'identity', 'log'),
     };
   };
-  return { machine, newAgent };
+  return { folder, machine, newAgent };
 }
 
 /** Names and contents of every file below a folder, what holdfast remembers for itself aside: for "nothing was changed". */

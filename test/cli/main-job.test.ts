@@ -16,6 +16,7 @@ import {
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { removeFolder, temporaryFolder } from '../state/trees.ts';
+import { initArgs } from './agent-home.ts';
 import { DEV, run, type Ended } from './run.ts';
 
 let home: string;
@@ -25,6 +26,13 @@ const holdfast = (...args: string[]): Promise<Ended> => run(DEV, args, { cwd: ho
 const json = <T>(ended: Ended): T => JSON.parse(ended.stdout) as T;
 const url = (name: string) => `file://${at(name)}`;
 const WORDS = ['--words-file', 'words.txt'];
+
+const wordsIn = (name: string) =>
+  readFileSync(at(name), 'utf8')
+    .split('\n')
+    .filter((line) => line !== '' && !line.startsWith('#'))
+    .join(' ')
+    .split(' ');
 
 interface Failure {
   error: { code: string; message: string; hint: string };
@@ -49,54 +57,22 @@ beforeAll(async () => {
     at('state', 'log.jsonl'),
     Array.from({ length: 5000 }, (_, i) => `{"line":${i},"text":"something that happened"}\n`).join(''),
   );
-  const made = await holdfast(
-    'init',
-    '--handle',
-    'ada',
-    '--state',
-    'state',
-    '--backend',
-    `nas=${url('nas')}`,
-    '--backend',
-    `usb=${url('usb')}`,
-    ...WORDS,
-  );
+  const made = await holdfast(...initArgs(at), ...WORDS);
   expect(made).toMatchObject({ code: 0, stderr: '' });
 });
 afterAll(() => removeFolder(home));
 
 describe('the main job', () => {
   it('init shows no word and leaves only files that nobody else can read', async () => {
-    const words = readFileSync(at('words.txt'), 'utf8')
-      .split('\n')
-      .filter((line) => line !== '' && !line.startsWith('#'))
-      .join(' ')
-      .split(' ');
+    const words = wordsIn('words.txt');
     expect(words).toHaveLength(24);
     for (const name of ['words.txt', 'holdfast.yaml', 'holdfast.identity.key', 'holdfast.writer.key']) {
       expect(statSync(at(name)).mode & 0o777, name).toBe(0o600);
     }
-    const shown = await holdfast(
-      'init',
-      '--handle',
-      'ada',
-      '--state',
-      'state',
-      '--backend',
-      `x=${url('x')}`,
-      '--config',
-      'x.yaml',
-      '--words-file',
-      'x.txt',
-      '--json',
-    );
+    const shown = await holdfast(...initArgs(at, ['x']), '--config', 'x.yaml', '--words-file', 'x.txt', '--json');
     expect(shown.code).toBe(0);
     expect(Object.keys(json<object>(shown))).not.toContain('words');
-    const printed = readFileSync(at('x.txt'), 'utf8')
-      .split('\n')
-      .filter((line) => line !== '' && !line.startsWith('#'))
-      .join(' ')
-      .split(' ');
+    const printed = wordsIn('x.txt');
     // Words of the list that the result says whatever the phrase is: its members, and names of files.
     const ours = new Set(['agent', 'identity', 'key', 'state']);
     for (const word of printed)
@@ -215,11 +191,7 @@ describe('the main job', () => {
 
 describe('bad input gives one clear sentence, a hint and its exit code, and changes nothing', () => {
   it('words', async () => {
-    const words = readFileSync(at('words.txt'), 'utf8')
-      .split('\n')
-      .filter((line) => line !== '' && !line.startsWith('#'))
-      .join(' ')
-      .split(' ');
+    const words = wordsIn('words.txt');
     const file = (name: string, text: string) => (
       writeFileSync(at(name), text, { mode: 0o600 }),
       ['restore', '--target', 'never', '--words-file', name]

@@ -8,6 +8,7 @@ import { parseWordsText } from '../../src/identity/root.ts';
 import { lacks } from '../crypto/support.ts';
 import { drawnText, scan, zbarimg } from '../identity/paper-scan.ts';
 import { removeFolder, temporaryFolder } from '../state/trees.ts';
+import { initArgs } from './agent-home.ts';
 import { DEV, run, type Ended } from './run.ts';
 
 const noScanner = lacks('pdftoppm', '-v') || lacks('zbarimg', '--version');
@@ -20,18 +21,7 @@ const holdfast = (...args: string[]): Promise<Ended> =>
 beforeAll(async () => {
   home = temporaryFolder();
   mkdirSync(at('state'));
-  const backend = `nas=file://${at('nas')}`;
-  const made = await holdfast(
-    'init',
-    '--handle',
-    'ada',
-    '--state',
-    'state',
-    '--backend',
-    backend,
-    '--words-file',
-    'words.txt',
-  );
+  const made = await holdfast(...initArgs(at, ['nas']), '--words-file', 'words.txt');
   expect(made.stderr).toBe('');
   words = wordsOf(parseWordsText(readFileSync(at('words.txt'), 'utf8')));
 });

@@ -1,5 +1,5 @@
 /** Two backends: one of them down, behind, new, emptied. */
-import { mkdirSync, mkdtempSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, renameSync, rmSync, symlinkSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
@@ -7,11 +7,14 @@ import { openGuarded } from '../../src/backend/guarded.ts';
 import type { BreakerState } from '../../src/policy/breaker.ts';
 import type { Seams } from '../../src/operations/seams.ts';
 import { systemClock, systemRandom } from '../../src/clock.ts';
+import { HoldfastError } from '../../src/errors.ts';
 import { noProgress } from '../../src/progress.ts';
 import { openMirror } from '../../src/operations/backends.ts';
+import { listSnapshots } from '../../src/operations/look.ts';
+import { sync } from '../../src/operations/sync.ts';
 import { verify } from '../../src/operations/verify.ts';
 import { failure, seededRandom } from '../crypto/support.ts';
-import { FaultyBackend } from '../faulty-backend.ts';
+import { FaultyBackend, type Fault } from '../faulty-backend.ts';
 import { contentDifference, removeFolder } from '../state/trees.ts';
 import {
   contentOf,
@@ -20,22 +23,13 @@ import {
   expectLevel,
   storeOf,
   expectSameTree,
-  makeAgent,
+  smallAgents,
   putBack,
-  type AgentOptions,
   type TestAgent,
 } from './support.ts';
 
-const noise = seededRandom('backends');
-const make = (options: AgentOptions = {}) =>
-  makeAgent({
-    fill: (state) => {
-      mkdirSync(join(state, 'folder'));
-      for (const path of ['one', 'folder/two']) writeFileSync(join(state, path), noise.bytes(2000));
-    },
-    ...options,
-  });
-const change = (agent: TestAgent, name: string) => writeFileSync(join(agent.state, name), noise.bytes(2000));
+const { make, change } = smallAgents(seededRandom('backends'));
+
 async function expectRestores(agent: TestAgent, names: readonly string[] = ['a', 'b']): Promise<void> {
   for (const name of names) {
     const target = mkdtempSync(join(agent.folder, 'out-'));
@@ -338,6 +332,31 @@ describe('sync', () => {
     expect([...(await contentOf(other)).keys()]).toEqual(['notes']);
   });
 
+  const cut: Fault = { effect: 'fail', on: 'put', error: new HoldfastError('interrupted', 'stop') };
+  test.each<[string, object, (Fault | undefined)?, Uint8Array?]>([
+    ['filled', { complete: true }],
+    ['refused', { complete: false }, undefined, Buffer.from('something else')],
+    ['being filled when the run is cut off', { code: 'interrupted' }, cut],
+  ])('closes a new backend that is %s', async (_, outcome, fault, there) => {
+    await using agent = await make();
+    await agent.backup();
+    const store = emptyStore('c');
+    if (fault) store.plan(fault);
+    if (there) await store.inner.put('something', there);
+    let open = 0;
+    store[Symbol.asyncDispose] = () => Promise.resolve(void open--);
+    const openBackend: Seams['openBackend'] = (address) => {
+      if (address.name !== 'c') return Promise.resolve(storeOf(agent, address.name));
+      open++;
+      return Promise.resolve(store);
+    };
+    const backends = [...agent.addresses, { name: 'c', url: 'file:///c' }];
+    const options = { backends, access: agent.access.writer, folders: agent.folders, refill: [] };
+    const end = await sync(options, agent.seams({ openBackend })).catch((error: unknown) => error);
+    expect(end).toMatchObject(outcome);
+    expect(open).toBe(0);
+  });
+
   test('does not fill a backend that held the repository and is empty now, unless told to', async () => {
     await using agent = await make();
     await agent.backup();
@@ -415,6 +434,40 @@ describe('a backup beside a verification', () => {
       expect(await agent.verify(level)).toMatchObject({ damaged: [] });
     },
   );
+});
+
+describe('a defect of holdfast is no failure of the backend at which it showed', () => {
+  const defect = { effect: 'fail', on: 'list', error: new HoldfastError('bug', 'a defect') } as const;
+
+  test('while snapshots are listed', async () => {
+    await using agent = await make();
+    await agent.backup();
+    storeOf(agent, 'a').plan({ ...defect, key: 'snapshots/' });
+    const look = listSnapshots({ backends: agent.addresses, access: agent.access.writer }, agent.seams());
+    await failure(() => look, 'bug');
+  });
+
+  test('while a new backend is filled', async () => {
+    await using agent = await make();
+    await agent.backup();
+    agent.stores.set('c', emptyStore('c').plan(defect));
+    const addresses = [...agent.addresses, { name: 'c', url: 'file:///c' }];
+    await failure(() => agent.sync([], addresses), 'bug');
+  });
+});
+
+test('backends are closed again when another cannot be used at all', async () => {
+  const store = emptyStore('a');
+  let closed = 0;
+  store[Symbol.asyncDispose] = () => Promise.resolve(void closed++);
+  const openBackend: Seams['openBackend'] = async ({ name }) => {
+    if (name === 'a') return store;
+    throw new HoldfastError('config_invalid', 'no such place');
+  };
+  const seams = { clock: systemClock, random: systemRandom, progress: noProgress, openBackend };
+  const addresses = ['a', 'b'].map((name) => ({ name, url: `file:///${name}` }));
+  await failure(() => openMirror(addresses, seams), 'config_invalid');
+  expect(closed).toBe(1);
 });
 
 describe('one folder under two names', () => {

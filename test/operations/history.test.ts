@@ -1,32 +1,14 @@
 /** Which snapshot was the last: storage that was rolled back, copies under other names, a cache that is wrong. */
-import { cpSync, mkdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { listSnapshots } from '../../src/operations/look.ts';
 import { seededRandom } from '../crypto/support.ts';
 import { removeFolder } from '../state/trees.ts';
-import {
-  contentOf,
-  contentsOf,
-  expectLevel,
-  storeOf,
-  expectSameTree,
-  makeAgent,
-  putBack,
-  type AgentOptions,
-  type TestAgent,
-} from './support.ts';
+import { contentOf, contentsOf, expectLevel, storeOf, expectSameTree, smallAgents, putBack } from './support.ts';
 
-const noise = seededRandom('backends');
-const make = (options: AgentOptions = {}) =>
-  makeAgent({
-    fill: (state) => {
-      mkdirSync(join(state, 'folder'));
-      for (const path of ['one', 'folder/two']) writeFileSync(join(state, path), noise.bytes(2000));
-    },
-    ...options,
-  });
-const change = (agent: TestAgent, name: string) => writeFileSync(join(agent.state, name), noise.bytes(2000));
+const { make, change } = smallAgents(seededRandom('backends'));
+
 describe('storage that was rolled back', () => {
   test('is noticed, loudly, and the numbers go on', async () => {
     await using agent = await make({ storage: 'folders' });

@@ -1,5 +1,5 @@
 /** Storage that means harm: what it may not bring about. */
-import { existsSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs';
+import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeEach, describe, expect, test } from 'vitest';
 import { sealAge } from '../../src/crypto/age.ts';
@@ -7,19 +7,24 @@ import { newRoot } from '../../src/identity/root.ts';
 import { REPOSITORY_TYPE, signRecord } from '../../src/repository/format.ts';
 import { REPOSITORY_KEY } from '../../src/repository/repository.ts';
 import { failure, seededRandom } from '../crypto/support.ts';
-import { contentsOf, leavingBackends, expectSameTree, makeAgent, putBack, storeOf, type TestAgent } from './support.ts';
+import {
+  contentsOf,
+  leavingBackends,
+  expectSameTree,
+  makeAgent,
+  smallAgents,
+  newCase,
+  putBack,
+  storeOf,
+  type TestAgent,
+} from './support.ts';
 
 const random = seededRandom('hostile');
-const agent = await makeAgent({
-  seed: 'hostile',
-  fill: (state) => {
-    mkdirSync(join(state, 'folder'));
-    for (const path of ['one', 'folder/two']) writeFileSync(join(state, path), random.bytes(3000));
-  },
-});
+const { make, change } = smallAgents(random, 3000);
+const agent = await make({ seed: 'hostile' });
 afterAll(() => agent[Symbol.asyncDispose]());
 const first = await agent.backup();
-writeFileSync(join(agent.state, 'three'), random.bytes(3000));
+change(agent, 'three');
 const second = await agent.backup();
 const pristine = await contentsOf(agent);
 const stranger = await makeAgent({ seed: 'stranger of the hostile' });
@@ -27,14 +32,10 @@ afterAll(() => stranger[Symbol.asyncDispose]());
 await stranger.backup();
 const strange = await contentsOf(stranger);
 
-let number = 0;
 let parent: string;
 let target: string;
 beforeEach(async () => {
-  await putBack(agent, pristine);
-  parent = join(agent.folder, `case-${number++}`);
-  target = join(parent, 'target');
-  mkdirSync(parent);
+  ({ parent, target } = await newCase(agent, pristine));
 });
 
 const store = (name: string) => storeOf(agent, name).inner;

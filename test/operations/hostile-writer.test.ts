@@ -1,5 +1,5 @@
 /** A writer that means harm, with all keys of the host: what it may not bring about. */
-import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeEach, describe, expect, test } from 'vitest';
 import { ageRecipientOf, openAge } from '../../src/crypto/age.ts';
@@ -18,34 +18,25 @@ import {
   contentsOf,
   expectSameTree,
   leavingBackends,
-  makeAgent,
+  smallAgents,
   packKeysOf,
-  putBack,
+  newCase,
   storeOf,
   type TestAgent,
 } from './support.ts';
 
 const random = seededRandom('hostile');
-const agent = await makeAgent({
-  seed: 'hostile',
-  fill: (state) => {
-    mkdirSync(join(state, 'folder'));
-    for (const path of ['one', 'folder/two']) writeFileSync(join(state, path), random.bytes(3000));
-  },
-});
+const { make, change } = smallAgents(random, 3000);
+const agent = await make({ seed: 'hostile' });
 afterAll(() => agent[Symbol.asyncDispose]());
 const first = await agent.backup();
-writeFileSync(join(agent.state, 'three'), random.bytes(3000));
+change(agent, 'three');
 await agent.backup();
 const pristine = await contentsOf(agent);
-let number = 0;
 let parent: string;
 let target: string;
 beforeEach(async () => {
-  await putBack(agent, pristine);
-  parent = join(agent.folder, `case-${number++}`);
-  target = join(parent, 'target');
-  mkdirSync(parent);
+  ({ parent, target } = await newCase(agent, pristine));
 });
 
 const store = (name: string) => storeOf(agent, name).inner;

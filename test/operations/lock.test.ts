@@ -1,23 +1,16 @@
 /** Two runs at once on one host. */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdirSync, symlinkSync, writeFileSync } from 'node:fs';
+import { symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, test } from 'vitest';
 import { takeLock } from '../../src/operations/lock.ts';
 import { failure, seededRandom } from '../crypto/support.ts';
-import { makeAgent, type AgentOptions } from './support.ts';
+import { smallAgents } from './support.ts';
 
-const noise = seededRandom('lock');
-const make = (options: AgentOptions = {}) =>
-  makeAgent({
-    fill: (state) => {
-      mkdirSync(join(state, 'folder'));
-      for (const path of ['one', 'folder/two']) writeFileSync(join(state, path), noise.bytes(2000));
-    },
-    ...options,
-  });
+const { make } = smallAgents(seededRandom('lock'));
+
 describe('one run at a time', () => {
   test('a backup and a sync are refused while another runs', async () => {
     await using agent = await make();

@@ -1,5 +1,4 @@
 /** A backend that is slower than the others delays only itself: they have the snapshot first, and it is brought level in the same run. */
-import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test, vi } from 'vitest';
 import { systemClock } from '../../src/clock.ts';
@@ -10,15 +9,7 @@ import type * as Limits from '../../src/limits.ts';
 import { failure, seededRandom } from '../crypto/support.ts';
 import { FakeClock } from '../fake-clock.ts';
 import { FaultyBackend, type Fault } from '../faulty-backend.ts';
-import {
-  contentOf,
-  expectLevel,
-  expectSameTree,
-  makeAgent,
-  storeOf,
-  type AgentOptions,
-  type TestAgent,
-} from './support.ts';
+import { contentOf, expectLevel, expectSameTree, smallAgents, storeOf, type TestAgent } from './support.ts';
 
 // Small packs, and an index after every second one.
 vi.mock('../../src/limits.ts', async (original) => ({
@@ -27,16 +18,7 @@ vi.mock('../../src/limits.ts', async (original) => ({
   INDEX_FLUSH_PACKS: 2,
 }));
 
-const noise = seededRandom('slow backend');
-const make = (options: AgentOptions = {}) =>
-  makeAgent({
-    fill: (state) => {
-      mkdirSync(join(state, 'folder'));
-      for (const path of ['one', 'folder/two']) writeFileSync(join(state, path), noise.bytes(500_000));
-    },
-    ...options,
-  });
-const change = (agent: TestAgent, name: string) => writeFileSync(join(agent.state, name), noise.bytes(500_000));
+const { make, change } = smallAgents(seededRandom('slow backend'), 500_000);
 const newClock = () => new FakeClock(systemClock.now() + 3_600_000);
 
 /** Time goes by only while a backend is stalled and somebody looks at the clock: what it took from the run is then what the clock says. */

@@ -1,11 +1,11 @@
 /** An agent with its state, keys and repository in a temporary folder, on backends in memory or in folders. */
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect } from 'vitest';
 import type { Backend } from '../../src/backend/backend.ts';
 import { createMemory } from '../../src/backend/memory.ts';
 import { openBackend } from '../../src/backend/open.ts';
-import { systemClock, type Clock } from '../../src/clock.ts';
+import { systemClock, type Clock, type Random } from '../../src/clock.ts';
 import { HoldfastError } from '../../src/errors.ts';
 import { parseAgentKey, type SigningKey } from '../../src/identity/agent-key.ts';
 import { parseWordsText, restoreIdentity, type Root } from '../../src/identity/root.ts';
@@ -204,6 +204,26 @@ export async function makeAgent(options: AgentOptions = {}): Promise<TestAgent> 
     },
     [Symbol.asyncDispose]: async () => removeFolder(folder),
   };
+}
+
+/** Makes agents with a state of two small files, and adds more such files to it. */
+export function smallAgents(random: Random, bytes = 2000) {
+  const change = ({ state }: { state: string }, name: string) => writeFileSync(join(state, name), random.bytes(bytes));
+  const fill = (state: string) => {
+    mkdirSync(join(state, 'folder'));
+    for (const name of ['one', 'folder/two']) change({ state }, name);
+  };
+  return { make: (options: AgentOptions = {}) => makeAgent({ fill, ...options }), change };
+}
+
+/** The backends of the agent in memory as they were, and a folder for one test, in which `target` is not there yet. */
+export async function newCase(
+  agent: TestAgent,
+  before: Iterable<[string, ReadonlyMap<string, Uint8Array>]>,
+): Promise<{ parent: string; target: string }> {
+  await putBack(agent, before);
+  const parent = mkdtempSync(join(agent.folder, 'case-'));
+  return { parent, target: join(parent, 'target') };
 }
 
 export function emptyStore(name: string): FaultyBackend {

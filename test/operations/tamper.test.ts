@@ -7,7 +7,7 @@ import type { RestoreResult } from '../../src/operations/restore.ts';
 import { parseKey, type ScrubLevel } from '../../src/repository/repository.ts';
 import { seededRandom } from '../crypto/support.ts';
 import { inventory } from '../state/trees.ts';
-import { contentsOf, expectSameContent, expectSameTree, makeAgent, packKeysOf, putBack } from './support.ts';
+import { contentsOf, expectSameContent, expectSameTree, makeAgent, packKeysOf, newCase } from './support.ts';
 
 const noise = seededRandom('tamper');
 const OLD = ['old', 'folder/older', 'folder/oldest'];
@@ -140,14 +140,10 @@ async function apply(key: string, bytes: Uint8Array | undefined, names: readonly
   }
 }
 
-let number = 0;
 let parent: string;
 let target: string;
 beforeEach(async () => {
-  await putBack(agent, pristine);
-  parent = join(agent.folder, `case-${number++}`);
-  target = join(parent, 'target');
-  mkdirSync(parent);
+  ({ parent, target } = await newCase(agent, pristine));
 });
 
 /** Does something that must leave the backends and everything beside the target alone. */

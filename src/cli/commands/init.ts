@@ -7,7 +7,7 @@ import { checkDistinct, parseBackendFlag } from '../backend-flags.ts';
 import { HoldfastCommand } from '../base-command.ts';
 import { defaultKeyPaths, newConfigPath, renderConfig } from '../config.ts';
 import { localFolders, readAgentKey } from '../context.ts';
-import { EXIT } from '../exit-codes.ts';
+import { warningsExitCode } from '../exit-codes.ts';
 import { facts, lines, warningLines, wordGrid } from '../render.ts';
 import { passphraseFlags } from '../secrets.ts';
 
@@ -94,8 +94,8 @@ export default class Init extends HoldfastCommand<typeof Init, InitResult> {
     );
   }
 
-  protected override exitCode({ warnings }: InitResult) {
-    return warnings.length > 0 ? EXIT.incomplete : EXIT.done;
+  protected override exitCode(result: InitResult) {
+    return warningsExitCode(result);
   }
 
   protected override text({ agent, recovery, backends, files, words, warnings }: InitResult): string {

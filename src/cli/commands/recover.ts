@@ -2,7 +2,7 @@ import * as Flags from '@oclif/core/flags';
 import { basename, resolve } from 'node:path';
 import { HoldfastError } from '../../errors.ts';
 import { parseRecoveryKey } from '../../identity/recovery-key.ts';
-import { readSecretFile } from '../../identity/secret-file.ts';
+import { readSecretText } from '../../identity/secret-file.ts';
 import type { RestoreSecret } from '../../operations/access.ts';
 import type { BackendAddress } from '../../operations/backends.ts';
 import type { EmergencyResult } from '../../operations/emergency.ts';
@@ -11,10 +11,10 @@ import { formatSize } from '../../units.ts';
 import { parseFromFlag } from '../backend-flags.ts';
 import { HoldfastCommand } from '../base-command.ts';
 import { defaultKeyPaths, newConfigPath, recoveredConfig } from '../config.ts';
-import { localFolders, restoreSecret } from '../context.ts';
-import { EXIT, restoreExitCode } from '../exit-codes.ts';
+import { askPassphrase, localFolders, restoreSecret } from '../context.ts';
+import { restoreExitCode, warningsExitCode } from '../exit-codes.ts';
 import { count, facts, lines, warningLines } from '../render.ts';
-import { readPassphrase, restoreSecretFlags } from '../secrets.ts';
+import { restoreSecretFlags } from '../secrets.ts';
 
 type Recovered = RecoverResult | EmergencyResult;
 
@@ -109,9 +109,8 @@ With --emergency a recovery key that was given out beforehand adds to the identi
   async #secret(backends: readonly BackendAddress[]): Promise<RestoreSecret> {
     if (!this.flags['stored-vault']) return restoreSecret(this.flags, this.signal);
     const { openStoredVault } = await import('../../operations/export-secret.ts');
-    const terminal = { stdin: process.stdin, stderr: process.stderr, signal: this.signal };
-    const what = 'the vault on the backends';
-    const passphrase = await readPassphrase(this.flags, process.env, terminal, { what, confirm: false });
+    const about = { what: 'the vault on the backends', confirm: false };
+    const passphrase = await askPassphrase(this.flags, this.signal, about);
     const { parseRecoveryText } = await import('../../identity/recovery-text.ts');
     return parseRecoveryText([await openStoredVault(backends, passphrase, this.seams)]);
   }
@@ -119,7 +118,7 @@ With --emergency a recovery key that was given out beforehand adds to the identi
   async #emergency(backends: readonly BackendAddress[], identityFile: string): Promise<EmergencyResult> {
     const { relay, revoke, 'recovery-key': file = '' } = this.flags;
     const { emergency } = await import('../../operations/emergency.ts');
-    const recoveryKey = parseRecoveryKey(Buffer.from(await readSecretFile(file)).toString('utf8'));
+    const recoveryKey = parseRecoveryKey(await readSecretText(file));
     const action = revoke
       ? ({ kind: 'revoke' } as const)
       : relay
@@ -129,8 +128,7 @@ With --emergency a recovery key that was given out beforehand adds to the identi
   }
 
   protected override exitCode(result: Recovered) {
-    if ('lost' in result) return restoreExitCode(result);
-    return result.warnings.length > 0 ? EXIT.incomplete : EXIT.done;
+    return 'lost' in result ? restoreExitCode(result) : warningsExitCode(result);
   }
 
   protected override text(result: Recovered): string {

@@ -1,22 +1,15 @@
 import * as Flags from '@oclif/core/flags';
 import { resolve } from 'node:path';
 import { HoldfastError } from '../../../errors.ts';
-import {
-  AGENT_KEY_FORMATS,
-  formatAgentKey,
-  formatEncryptedOpenSsh,
-  parseAgentKey,
-  type AgentKeyFormat,
-} from '../../../identity/agent-key.ts';
-import { readSecretFile, writeSecretFile } from '../../../identity/secret-file.ts';
-import { exportSecret, type ExportResult } from '../../../operations/export-secret.ts';
+import { AGENT_KEY_FORMATS, type AgentKeyFormat } from '../../../identity/agent-key.ts';
+import { exportAgentKey, exportSecret, type ExportResult } from '../../../operations/export-secret.ts';
 import { checkApart } from '../../apart.ts';
 import { HoldfastCommand } from '../../base-command.ts';
 import { requireSections } from '../../config.ts';
-import { expectedRepository, restoreSecret } from '../../context.ts';
+import { askPassphrase, expectedRepository, readSigner, restoreSecret } from '../../context.ts';
 import { EXIT } from '../../exit-codes.ts';
 import { lines, warningLines } from '../../render.ts';
-import { readPassphrase, restoreSecretFlags } from '../../secrets.ts';
+import { restoreSecretFlags } from '../../secrets.ts';
 
 export default class IdentityExport extends HoldfastCommand<typeof IdentityExport, ExportResult> {
   static override summary = "Write the agent's key, or what the recovery words give, to a new file (mode 0600).";
@@ -80,26 +73,15 @@ With --passphrase the file is encrypted: openssh as ssh-keygen does it, all othe
 
   async #agentKey(format: AgentKeyFormat, output: string): Promise<ExportResult> {
     const { agent } = requireSections(await this.loadConfig(), 'agent');
-    const key = parseAgentKey(Buffer.from(await readSecretFile(agent.identity)).toString('utf8'));
-    const { handle } = agent;
-    let bytes: Uint8Array = Buffer.from(formatAgentKey(key, format, handle, this.random, this.clock.now()));
-    if (this.flags.passphrase) {
-      const passphrase = await this.#passphrase(output, false);
-      if (format === 'openssh') bytes = Buffer.from(await formatEncryptedOpenSsh(key, handle, passphrase, this.random));
-      else {
-        const { sealWithPassphrase } = await import('../../../crypto/age-passphrase.ts');
-        bytes = await sealWithPassphrase(bytes, passphrase, this.random);
-      }
-    }
-    await writeSecretFile(output, bytes);
-    return { format, file: output, object: null, backends: [], proved: true, warnings: [] };
+    const key = await readSigner(agent);
+    const passphrase = this.flags.passphrase ? await this.#passphrase(output, false) : undefined;
+    return exportAgentKey({ format, key, handle: agent.handle, passphrase, output }, this.seams);
   }
 
   async #passphrase(output: string | undefined, toBackends: boolean): Promise<string> {
     const { checkPassphrase, MIN_GUESSES_LOG10 } = await import('../../../identity/passphrase.ts');
-    const terminal = { stdin: process.stdin, stderr: process.stderr, signal: this.signal };
-    const what = output ?? 'the vault on the backends';
-    const passphrase = await readPassphrase(this.flags, process.env, terminal, { what, confirm: true });
+    const about = { what: output ?? 'the vault on the backends', confirm: true };
+    const passphrase = await askPassphrase(this.flags, this.signal, about);
     const { kept, onStorage } = MIN_GUESSES_LOG10;
     await checkPassphrase(passphrase, { minGuessesLog10: toBackends ? onStorage : kept });
     return passphrase;

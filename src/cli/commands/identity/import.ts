@@ -3,7 +3,7 @@ import { resolve } from 'node:path';
 import { rotateIdentity, type RotateResult } from '../../../operations/rotate.ts';
 import { HoldfastCommand } from '../../base-command.ts';
 import { readAgentKey } from '../../context.ts';
-import { EXIT } from '../../exit-codes.ts';
+import { warningsExitCode } from '../../exit-codes.ts';
 import { rotationOptions, rotationText } from '../../rotation.ts';
 import { restoreSecretFlags } from '../../secrets.ts';
 
@@ -22,8 +22,8 @@ export default class IdentityImport extends HoldfastCommand<typeof IdentityImpor
     return rotateIdentity({ ...options, importedKey: key }, this.seams);
   }
 
-  protected override exitCode({ warnings }: RotateResult) {
-    return warnings.length > 0 ? EXIT.incomplete : EXIT.done;
+  protected override exitCode(result: RotateResult) {
+    return warningsExitCode(result);
   }
 
   protected override text(result: RotateResult): string {

@@ -2,7 +2,7 @@ import { identityLog, type IdentityLog } from '../../../operations/identity-log.
 import { HoldfastCommand } from '../../base-command.ts';
 import { requireSections } from '../../config.ts';
 import { logOptions } from '../../context.ts';
-import { EXIT } from '../../exit-codes.ts';
+import { warningsExitCode } from '../../exit-codes.ts';
 import { lines, table, warningLines } from '../../render.ts';
 
 export default class IdentityLogCommand extends HoldfastCommand<typeof IdentityLogCommand, IdentityLog> {
@@ -13,8 +13,8 @@ export default class IdentityLogCommand extends HoldfastCommand<typeof IdentityL
     return identityLog(await logOptions(config), this.seams);
   }
 
-  protected override exitCode({ warnings }: IdentityLog) {
-    return warnings.length > 0 ? EXIT.incomplete : EXIT.done;
+  protected override exitCode(result: IdentityLog) {
+    return warningsExitCode(result);
   }
 
   protected override text({ entries, relays, isRevoked, warnings }: IdentityLog): string {

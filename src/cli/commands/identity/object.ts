@@ -2,7 +2,7 @@ import { objectToRecovery, type Appended } from '../../../operations/identity-lo
 import { HoldfastCommand } from '../../base-command.ts';
 import { agentChange } from '../../context.ts';
 import { requireSections } from '../../config.ts';
-import { EXIT } from '../../exit-codes.ts';
+import { warningsExitCode } from '../../exit-codes.ts';
 import { lines, warningLines } from '../../render.ts';
 
 export default class IdentityObject extends HoldfastCommand<typeof IdentityObject, Appended> {
@@ -17,8 +17,8 @@ export default class IdentityObject extends HoldfastCommand<typeof IdentityObjec
     );
   }
 
-  protected override exitCode({ warnings }: Appended) {
-    return warnings.length > 0 ? EXIT.incomplete : EXIT.done;
+  protected override exitCode(result: Appended) {
+    return warningsExitCode(result);
   }
 
   protected override text({ entry, backends, warnings }: Appended): string {

@@ -6,7 +6,7 @@ import type { Warning } from '../../../entry.ts';
 import { HoldfastCommand } from '../../base-command.ts';
 import { requireSections } from '../../config.ts';
 import { agentChange, logOptions } from '../../context.ts';
-import { EXIT } from '../../exit-codes.ts';
+import { warningsExitCode } from '../../exit-codes.ts';
 import { lines, warningLines } from '../../render.ts';
 
 interface Relays {
@@ -38,8 +38,8 @@ export default class IdentityRelays extends HoldfastCommand<typeof IdentityRelay
     return { relays: entry.relays, warnings };
   }
 
-  protected override exitCode({ warnings }: Relays) {
-    return warnings.length > 0 ? EXIT.incomplete : EXIT.done;
+  protected override exitCode(result: Relays) {
+    return warningsExitCode(result);
   }
 
   protected override text({ relays, warnings }: Relays): string {

@@ -1,7 +1,7 @@
 import * as Flags from '@oclif/core/flags';
 import { rotateIdentity, type RotateResult } from '../../../operations/rotate.ts';
 import { HoldfastCommand } from '../../base-command.ts';
-import { EXIT } from '../../exit-codes.ts';
+import { warningsExitCode } from '../../exit-codes.ts';
 import { restoreSecretFlags } from '../../secrets.ts';
 import { rotationOptions, rotationText } from '../../rotation.ts';
 
@@ -24,8 +24,8 @@ export default class IdentityRotate extends HoldfastCommand<typeof IdentityRotat
     return rotateIdentity({ ...options, lastSnapshot: selector === 'latest' ? undefined : selector }, this.seams);
   }
 
-  protected override exitCode({ warnings }: RotateResult) {
-    return warnings.length > 0 ? EXIT.incomplete : EXIT.done;
+  protected override exitCode(result: RotateResult) {
+    return warningsExitCode(result);
   }
 
   protected override text(result: RotateResult): string {

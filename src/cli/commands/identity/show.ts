@@ -1,7 +1,8 @@
-import { deviceId, didKey, fingerprint, parseAgentKey, sshPublicLine } from '../../../identity/agent-key.ts';
-import { readSecretFile } from '../../../identity/secret-file.ts';
+import { hex } from '../../../crypto/hash.ts';
+import { deviceId, didKey, fingerprint, sshPublicLine } from '../../../identity/agent-key.ts';
 import { HoldfastCommand } from '../../base-command.ts';
 import { requireSections } from '../../config.ts';
+import { readSigner } from '../../context.ts';
 import { facts } from '../../render.ts';
 
 interface Shown {
@@ -25,10 +26,10 @@ export default class IdentityShow extends HoldfastCommand<typeof IdentityShow, S
 
   protected override async work(): Promise<Shown> {
     const { agent } = requireSections(await this.loadConfig(), 'agent');
-    const { publicKey } = parseAgentKey(Buffer.from(await readSecretFile(agent.identity)).toString('utf8'));
+    const { publicKey } = await readSigner(agent);
     return {
       handle: agent.handle,
-      publicKey: Buffer.from(publicKey).toString('hex'),
+      publicKey: hex(publicKey),
       fingerprint: fingerprint(publicKey),
       ssh: sshPublicLine(publicKey, agent.handle),
       did: didKey(publicKey),

@@ -3,11 +3,11 @@ import * as Flags from '@oclif/core/flags';
 import { writeFile } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import { HoldfastError, systemErrorCode } from '../../../errors.ts';
-import { fingerprint, parseAgentKey } from '../../../identity/agent-key.ts';
-import { readSecretFile } from '../../../identity/secret-file.ts';
+import { fingerprint } from '../../../identity/agent-key.ts';
 import { signSsh } from '../../../identity/ssh-signature.ts';
 import { HoldfastCommand } from '../../base-command.ts';
 import { requireSections } from '../../config.ts';
+import { readSigner } from '../../context.ts';
 import { readPieces, STDIN } from '../../input-file.ts';
 import { lines } from '../../render.ts';
 
@@ -43,7 +43,7 @@ export default class IdentitySign extends HoldfastCommand<typeof IdentitySign, S
 
   protected override async work(): Promise<Signed> {
     const { agent } = requireSections(await this.loadConfig(), 'agent');
-    const key = parseAgentKey(Buffer.from(await readSecretFile(agent.identity)).toString('utf8'));
+    const key = await readSigner(agent);
     const { namespace } = this.flags;
     const signature = await signSsh(key, namespace, readPieces(this.args.file, this.signal));
     const file = this.flags.output ?? (this.args.file === STDIN ? undefined : `${this.args.file}.sig`);

@@ -1,11 +1,11 @@
 import * as Args from '@oclif/core/args';
 import * as Flags from '@oclif/core/flags';
 import { resolve } from 'node:path';
-import { fingerprint, looksLikePublicKey, parseAgentKey, parsePublicKey } from '../../../identity/agent-key.ts';
-import { readSecretFile } from '../../../identity/secret-file.ts';
+import { fingerprint, looksLikePublicKey, parsePublicKey } from '../../../identity/agent-key.ts';
 import { verifySsh } from '../../../identity/ssh-signature.ts';
 import { HoldfastCommand } from '../../base-command.ts';
 import { requireSections } from '../../config.ts';
+import { readSigner } from '../../context.ts';
 import { readPieces, readShortText } from '../../input-file.ts';
 import { facts } from '../../render.ts';
 
@@ -49,7 +49,7 @@ export default class IdentityVerify extends HoldfastCommand<typeof IdentityVerif
     const { key } = this.flags;
     if (key === undefined) {
       const { agent } = requireSections(await this.loadConfig(), 'agent');
-      return parseAgentKey(Buffer.from(await readSecretFile(agent.identity)).toString('utf8')).publicKey;
+      return (await readSigner(agent)).publicKey;
     }
     return parsePublicKey(
       looksLikePublicKey(key) ? key : await readShortText(resolve(key), 'a public key', this.signal),

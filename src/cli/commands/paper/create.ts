@@ -1,6 +1,5 @@
 import * as Flags from '@oclif/core/flags';
 import { resolve } from 'node:path';
-import { isHoldfastError } from '../../../errors.ts';
 import { parseShareScheme } from '../../../identity/paper.ts';
 import { requireRoot } from '../../../operations/access.ts';
 import { checkAbsent } from '../../../identity/secret-file.ts';
@@ -8,7 +7,7 @@ import { createPaper, type CreatePaperOptions, type PaperResult } from '../../..
 import { checkApart } from '../../apart.ts';
 import { HoldfastCommand } from '../../base-command.ts';
 import { requireSections, type Config } from '../../config.ts';
-import { accessOf, expectedRepository, readWriterKey, restoreSecret } from '../../context.ts';
+import { accessOf, expectedRepository, readWriterKeyIfAny, restoreSecret } from '../../context.ts';
 import { count, facts, lines } from '../../render.ts';
 import { restoreSecretFlags } from '../../secrets.ts';
 
@@ -68,10 +67,7 @@ export default class PaperCreate extends HoldfastCommand<typeof PaperCreate, Cre
   }
 
   async #sample({ agent }: Config & Required<Pick<Config, 'agent'>>): Promise<CreatePaperOptions['from']> {
-    const writerKey = await readWriterKey(agent).catch((error: unknown) => {
-      if (isHoldfastError(error, 'missing_key')) return undefined;
-      throw error;
-    });
+    const writerKey = await readWriterKeyIfAny(agent);
     return { kind: 'sample', handle: agent.handle, access: writerKey && accessOf(writerKey) };
   }
 

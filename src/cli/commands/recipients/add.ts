@@ -1,6 +1,6 @@
 import { addRecipient, type RecipientsResult } from '../../../operations/recipients.ts';
 import { HoldfastCommand } from '../../base-command.ts';
-import { EXIT } from '../../exit-codes.ts';
+import { EXIT, warningsExitCode } from '../../exit-codes.ts';
 import { recipientArgs, recipientsOptions, recipientsTable } from '../../recipients.ts';
 import { lines, warningLines } from '../../render.ts';
 import { restoreSecretFlags } from '../../secrets.ts';
@@ -17,8 +17,8 @@ export default class RecipientsAdd extends HoldfastCommand<typeof RecipientsAdd,
     return addRecipient(await recipientsOptions(config, this.args.recipient, this.flags, this.signal), this.seams);
   }
 
-  protected override exitCode({ warnings, unread }: RecipientsResult) {
-    return warnings.length > 0 || unread > 0 ? EXIT.incomplete : EXIT.done;
+  protected override exitCode(result: RecipientsResult) {
+    return result.unread > 0 ? EXIT.incomplete : warningsExitCode(result);
   }
 
   protected override text({ recipients, unread, warnings }: RecipientsResult): string {
