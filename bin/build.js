@@ -34,7 +34,11 @@ writeJson('oclif.manifest.json', plugin.manifest);
  * modules takes as long as the rest of a short command.
  */
 async function bundleProgram() {
-  const program = { main: 'dist/cli/main.js', commands: 'dist/cli/commands/index.js' };
+  const program = {
+    main: 'dist/cli/main.js',
+    commands: 'dist/cli/commands/index.js',
+    'sqlite-thread': 'dist/state/sqlite-thread.js', // a thread starts with a file of its own
+  };
   // koffi is a native addon, and ssh2 looks for parts of its own that may be. pdfkit reads the metrics of its fonts from files beside its own. oclif asks for the other two, if they are there,
   // to run plugins written in TypeScript.
   const external = [/^node:/, 'koffi', 'pdfkit', 'ssh2', 'typescript', 'ts-node'];

@@ -17,6 +17,7 @@ import { RESTORE_MARKER } from '../state/tree-path.ts';
 import { openTarget, type FileRef, type TreeWriter } from '../state/write-tree.ts';
 import { openForRestore, type ExpectedRepository, type RestoreSecret } from './access.ts';
 import { failedBackendWarnings, mishapWarnings, openMirror, type BackendAddress } from './backends.ts';
+import { checkDatabases, staleSiblings } from './check-databases.ts';
 import { secondsSince, type Seams } from './seams.ts';
 
 export interface RestoreOptions {
@@ -81,6 +82,11 @@ export async function restoreFrom(
   await using target = await openTarget(options.target);
   const lost = await execute(plan, reader, target, seams);
   warnings.push(...(await target.finish()));
+  const whole = plan.files.filter((file) => !file.lost).map(({ entry }) => entry);
+  if (whole.some(({ sqlite }) => sqlite)) {
+    progress({ type: 'phase', name: 'checking databases' });
+    warnings.push(...(await checkDatabases(options.target, whole, signal)));
+  }
   for (const path of lost)
     warnings.push({
       code: 'lost',
@@ -208,6 +214,7 @@ function tryLocate(reader: ChunkReader, id: ChunkId) {
 /** @returns the paths whose data could not be had. */
 async function execute(plan: Plan, reader: ChunkReader, target: TreeWriter, seams: Seams): Promise<string[]> {
   for (const folder of plan.folders) target.addFolder(folder);
+  for (const path of staleSiblings(plan.files.map(({ entry }) => entry))) target.removeStale(path);
   for (const symlink of plan.symlinks) target.addSymlink(symlink);
   for (const file of plan.files) if (!file.lost && file.missing === 0) target.writeFile(file.entry, []);
 

@@ -1,7 +1,8 @@
 /** Going through the tree of a backup: what has changed is read and stored, and each entry gets its line in the manifest. */
 import type { ChunkId, FileEntry, Warning } from '../entry.ts';
 import { FILE_MAX_CHUNKS, READ_BUFFER_BYTES } from '../limits.ts';
-import { rawForDisplay } from '../raw-path.ts';
+import { HoldfastError } from '../errors.ts';
+import { rawForDisplay, type RawPath } from '../raw-path.ts';
 import {
   ChunkStream,
   chunksInLine,
@@ -12,9 +13,12 @@ import {
   type SnapshotWriter,
 } from '../repository/repository.ts';
 import { readFile, type ReadResult } from '../state/read-file.ts';
+import { isSqlite } from '../state/sqlite.ts';
 import { scan, type ScannedFile, type ScanItem, type ScanProblem } from '../state/scan.ts';
 import { MARKER } from './continuity.ts';
 import { ManifestCache, ManifestCacheWriter, stampOf, type CachedLine, type LocalFolders } from './local-state.ts';
+import { DatabaseSaver } from './save-database.ts';
+import { Logs, type LogWatch } from './save-log.ts';
 import type { Seams } from './seams.ts';
 
 /** What of a backup's options concerns the tree. */
@@ -28,6 +32,8 @@ export interface StateOptions {
   exclude: readonly string[];
   /** Files and folders that are never taken: keys, backends. */
   keepOut: readonly string[];
+  /** Logs that are only ever appended to, as patterns of `exclude`. Default: `*.jsonl`. */
+  appendOnly?: readonly string[] | undefined;
 }
 
 type ScannedItem = Exclude<ScanItem, ScanProblem>;
@@ -43,6 +49,8 @@ export class TreeSaver {
   readonly #writer: SnapshotWriter;
   readonly #warnings: Warning[];
   readonly #cacheOut: ManifestCacheWriter;
+  readonly #databases: DatabaseSaver;
+  readonly #logs: Logs;
   readonly #buffer = Buffer.allocUnsafeSlow(READ_BUFFER_BYTES);
 
   constructor(options: SaveOptions, seams: Seams, repository: Repository, writer: SnapshotWriter, warnings: Warning[]) {
@@ -51,12 +59,16 @@ export class TreeSaver {
     this.#repository = repository;
     this.#writer = writer;
     this.#warnings = warnings;
-    this.#cacheOut = new ManifestCacheWriter(options.folders, seams.clock.now());
+    const now = seams.clock.now();
+    this.#cacheOut = new ManifestCacheWriter(options.folders, now);
+    this.#databases = new DatabaseSaver(options.state.root, options.folders, warnings, seams.signal);
+    this.#logs = new Logs({ patterns: options.state.appendOnly, now, idOf: repository.idOf, writer });
   }
 
   /** Stores the tree and its manifest; what was before is compared with the cache of `parent`. */
   async save(parent: { id: SnapshotId } | undefined): Promise<{ chunks: ChunkId[]; bytes: number; entries: number }> {
     const { state, folders } = this.#options;
+    await using _databases = this.#databases;
     using cache = parent && ManifestCache.open(folders, parent.id);
     const manifest = new ManifestStream(this.#repository, this.#writer);
     for (const item of scan(state.root, {
@@ -68,15 +80,16 @@ export class TreeSaver {
         this.#warnings.push(item.warning);
         continue;
       }
+      if (item.kind === 'file' && this.#databases.isPartOfOne(item.path)) continue;
       const before = cache?.at(item.path);
       const stamp = stampOf(item);
-      const isKnown = before?.stamp === stamp && item.ctimeNs < (cache?.trustedBeforeNs ?? 0n);
-      const line =
-        (isKnown ? this.#untouched(item, before.line) : undefined) ??
-        (await this.#lineOf(item, before, parent !== undefined && (!cache || cache.isDamaged)));
+      const isKnown = before && isStamped(before, stamp) && item.ctimeNs < (cache?.trustedBeforeNs ?? 0n);
+      const known = isKnown ? this.#untouched(item, before, before.stamp.slice(stamp.length), cache) : undefined;
+      this.#stampTail = '';
+      const line = known ?? (await this.#lineOf(item, before, parent !== undefined && (!cache || cache.isDamaged)));
       if (line === undefined) continue;
       manifest.add(line);
-      this.#cacheOut.add(line, stamp);
+      this.#cacheOut.add(line, known === undefined ? stamp + this.#stampTail : (before?.stamp ?? stamp));
       const full = this.#writer.ready();
       if (full) await full;
     }
@@ -94,17 +107,38 @@ export class TreeSaver {
     this.#cacheOut.discard();
   }
 
-  /** The line of a file whose size, times and inode are as at the last snapshot, when every chunk is still known to the repository. */
-  #untouched(item: ScannedItem, before: string): string | undefined {
+  /**
+   * The line of a file whose size, times and inode are as at the last snapshot, when every chunk is still known to the repository.
+   * @param tail of its stamp; see `#stampTail`
+   */
+  #untouched(
+    item: ScannedItem,
+    { line: before }: CachedLine,
+    tail: string,
+    cache: ManifestCache | undefined,
+  ): string | undefined {
     if (item.kind !== 'file') return undefined; // as cheap to make anew
-    const head = fileLineHead(item);
+    let file = item;
+    if (tail !== '') {
+      if (!this.#isCaptureUntouched(item, tail, cache?.trustedBeforeNs ?? 0n)) return undefined;
+      file = { ...item, size: Number(/"size":(\d+),"chunks":/.exec(before)?.[1]) };
+    }
+    const head = fileLineHead(file);
     const chunks = before.startsWith(head) ? chunksInLine(before, head) : undefined;
     let size = 0;
     for (const id of chunks ?? []) size += this.#writer.lengthOf(id) ?? Number.NaN;
-    if (!chunks || size !== item.size) return undefined;
+    if (!chunks || size !== file.size) return undefined;
+    if (tail.startsWith(DATABASE)) this.#databases.has(item.path);
     this.files.unmodified++;
-    this.#counted(item);
+    this.#counted(file);
     return before;
+  }
+
+  /** Of a file that is not stored as it lies there. */
+  #isCaptureUntouched(item: ScannedFile, tail: string, trustedBeforeNs: bigint): boolean {
+    if (tail === `${PART_LINE}${item.size}`) return !this.#logs.isFinished(item);
+    const { text, newestNs } = this.#databases.stampOf(item.path);
+    return tail === `${DATABASE}${item.size}:${text}` && newestNs < trustedBeforeNs;
   }
 
   /** @param blind that nothing is known about what was there before. */
@@ -119,7 +153,7 @@ export class TreeSaver {
         this.counts.symlinks++;
         return entryLine({ ...common, type: 'symlink', target: item.target });
       case 'file': {
-        const entry = await this.#save(item);
+        const entry = await this.#save(item, before);
         if (!entry) return undefined;
         const line = entryLine(entry);
         this.#compare(line, before, blind);
@@ -136,6 +170,8 @@ export class TreeSaver {
   }
 
   #lastFileWasNew = false;
+  /** What the cache's stamp of a file has besides when another size is stored than the file has: that size, and what else must be as it was. */
+  #stampTail = '';
 
   /** Without a cache what was there before is unknown: then a file counts as unmodified when all its chunks were known. */
   #compare(line: string, before: CachedLine | undefined, blind: boolean): void {
@@ -144,9 +180,14 @@ export class TreeSaver {
     else this.files.new++;
   }
 
-  async #save(item: ScannedFile): Promise<FileEntry | undefined> {
-    let result = await this.#read(item);
-    if (result.read.outcome === 'changed') result = await this.#read(item);
+  async #save(item: ScannedFile, before: CachedLine | undefined): Promise<FileEntry | undefined> {
+    let log = this.#logs.watch(item.path, before);
+    let result = await this.#read(item, { log });
+    if (result?.read.outcome === 'changed') {
+      log &&= this.#logs.watch(item.path, before);
+      result = await this.#read(item, { log });
+    }
+    if (!result) return this.#saveDatabase(item);
     const path = rawForDisplay(item.path);
     const { read, chunks } = result;
     switch (read.outcome) {
@@ -177,28 +218,63 @@ export class TreeSaver {
         });
         return undefined;
     }
-    if (chunks.length > FILE_MAX_CHUNKS) {
-      this.#warnings.push({
-        code: 'too_large',
-        path,
-        message: `${path} is larger than one file can be; it is not in the snapshot`,
-        incomplete: true,
-      });
-      return undefined;
-    }
+    if (this.#isTooLarge(path, chunks)) return undefined;
     const { mode, mtimeNs, uid, gid, size } = read.file;
+    if (log && read.outcome === 'ok') {
+      const fileBytes = size + (read.partLineBytes ?? 0);
+      if (fileBytes !== size) this.#stampTail = `${PART_LINE}${fileBytes}`;
+      const warning = log.warning(size, fileBytes);
+      if (warning) this.#warnings.push(warning);
+    }
     return { path: item.path, type: 'file', mode, mtimeNs, uid, gid, size, chunks };
   }
 
-  async #read(item: ScannedFile): Promise<{ read: ReadResult; chunks: ChunkId[] }> {
+  async #saveDatabase(item: ScannedFile): Promise<FileEntry | undefined> {
+    const captured = await this.#databases.capture(item);
+    if (!captured) return undefined;
+    const { folder, copy, sqlite, stamp } = captured;
+    const result = await this.#read({ path: copy, size: Number.NaN }, { copyIn: folder });
+    if (result?.read.outcome !== 'ok') {
+      throw new HoldfastError('io', `the copy of a database in ${folder} was touched by somebody else`, {
+        hint: 'Leave the cache folder to holdfast alone, and run the backup again.',
+      });
+    }
+    if (this.#isTooLarge(rawForDisplay(item.path), result.chunks)) return undefined;
+    this.#stampTail = stamp === undefined ? LOOK_AGAIN : `${DATABASE}${item.size}:${stamp}`;
+    const { path, mode, mtimeNs, uid, gid } = item;
+    return { path, type: 'file', mode, mtimeNs, uid, gid, size: result.read.file.size, chunks: result.chunks, sqlite };
+  }
+
+  #isTooLarge(path: string, chunks: readonly ChunkId[]): boolean {
+    if (chunks.length <= FILE_MAX_CHUNKS) return false;
+    this.#warnings.push({
+      code: 'too_large',
+      path,
+      message: `${path} is larger than one file can be; it is not in the snapshot`,
+      incomplete: true,
+    });
+    return true;
+  }
+
+  /** Undefined when it is a database, and no copy of one: then nothing of it is stored. */
+  async #read(
+    { path, size }: { path: RawPath; size: number },
+    { log, copyIn }: { log?: LogWatch | undefined; copyIn?: string },
+  ): Promise<{ read: ReadResult; chunks: ChunkId[] } | undefined> {
     const chunks: ChunkId[] = [];
     this.#lastFileWasNew = false;
     const stream = new ChunkStream(this.#repository.cut, this.#repository.record.chunker, (bytes) => {
       const before = this.#writer.totals.addedBytes;
-      chunks.push(this.#writer.add(bytes, 'data'));
+      const id = this.#writer.add(bytes, 'data');
+      chunks.push(id);
+      log?.chunk(id, bytes);
       if (this.#writer.totals.addedBytes !== before) this.#lastFileWasNew = true;
     });
-    const pieces = readFile(this.#options.state.root, item.path, { buffer: this.#buffer, signal: this.#seams.signal });
+    const pieces = readFile(copyIn ?? this.#options.state.root, path, {
+      buffer: this.#buffer,
+      signal: this.#seams.signal,
+      logAtMs: log && this.#logs.now,
+    });
     let seen = 0;
     for (;;) {
       const step = pieces.next();
@@ -206,12 +282,26 @@ export class TreeSaver {
         stream.end();
         return { read: step.value, chunks };
       }
+      if (seen === 0 && copyIn === undefined && isSqlite(step.value)) {
+        pieces.return({ outcome: 'vanished', reason: 'is a database' }); // closes the file
+        return undefined;
+      }
       seen += step.value.length;
       this.readBytes += step.value.length;
-      stream.push(step.value, seen === item.size);
+      stream.push(step.value, seen === size);
       await this.#writer.ready();
     }
   }
+}
+
+/** Beginnings of `#stampTail`. */
+const PART_LINE = ':log:';
+const DATABASE = ':database:';
+/** Nothing that is ever found so. */
+const LOOK_AGAIN = ':again';
+
+function isStamped({ stamp }: CachedLine, as: string): boolean {
+  return stamp === as || stamp.startsWith(`${as}:`);
 }
 
 /** The manifest on its way into chunks. */

@@ -4,13 +4,17 @@ import { resolve } from 'node:path';
 import { systemErrorCode, throwIfAborted } from '../errors.ts';
 import { READ_BUFFER_BYTES } from '../limits.ts';
 import { rawFromText, type RawPath } from '../raw-path.ts';
+import { isFinished, wholeLinesBytes } from './log-end.ts';
 import { describe, type ScannedFile } from './scan.ts';
 import { isGone, isSystemError, reasonOf } from './system-error.ts';
 import { inTree } from './tree-path.ts';
 
 export type ReadResult =
-  /** The pieces are the file, and `file` is what it was like when it was opened (it may be newer than the scan's view). */
-  | { outcome: 'ok'; file: ScannedFile }
+  /**
+   * The pieces are the file, and `file` is what it was like when it was opened (it may be newer than the scan's view). Of a log, `file.size` is how many
+   * bytes were read, and `partLineBytes` how many were left out.
+   */
+  | { outcome: 'ok'; file: ScannedFile; partLineBytes?: number }
   /**
    * The file was written, cut, renamed or otherwise touched while it was read: the pieces may mix old and new. `file.size` is how many
    * bytes were read, and its times are those from before the reading, so that a later scan sees a difference and reads again.
@@ -25,6 +29,8 @@ export interface ReadOptions {
   /** Where pieces are read into, and so their largest size; one for many files saves making it anew. By default up to 4 MiB are made. */
   buffer?: Uint8Array;
   signal?: AbortSignal | undefined;
+  /** It is a log that is only ever appended to, read by this clock (milliseconds): a last line that may not be whole yet is left out, and it may grow. */
+  logAtMs?: number | undefined;
 }
 
 /**
@@ -53,7 +59,11 @@ export function* readFile(
     fd = open(inTree(rawFromText(resolve(root)), path));
     const before = fstatSync(fd, { bigint: true });
     if (!before.isFile()) return { outcome: 'vanished', reason: 'is no regular file any more' };
-    const file = describe(path, before) as ScannedFile;
+    let file = describe(path, before) as ScannedFile;
+    const { logAtMs } = options;
+    if (logAtMs !== undefined && !isFinished(file.mtimeNs, logAtMs))
+      file = { ...file, size: wholeLinesBytes(fd, file.size) };
+    const partLineBytes = Number(before.size) - file.size;
     const buffer = options.buffer ?? Buffer.allocUnsafeSlow(Math.min(file.size, READ_BUFFER_BYTES));
     let size = 0;
     while (size < file.size) {
@@ -64,9 +74,10 @@ export function* readFile(
       yield buffer.subarray(0, length);
     }
     const change =
-      difference(before, fstatSync(fd, { bigint: true })) ?? (size < file.size ? 'became shorter' : undefined);
+      difference(before, fstatSync(fd, { bigint: true }), logAtMs !== undefined) ??
+      (size < file.size ? 'became shorter' : undefined);
     return change === undefined
-      ? { outcome: 'ok', file }
+      ? { outcome: 'ok', file, partLineBytes }
       : { outcome: 'changed', file: { ...file, size }, reason: `${change} while it was read` };
   } catch (error) {
     if (!isSystemError(error)) throw error;
@@ -92,7 +103,8 @@ function open(path: string | Buffer): number {
   }
 }
 
-function difference(before: BigIntStats, after: BigIntStats): string | undefined {
+function difference(before: BigIntStats, after: BigIntStats, mayGrow: boolean): string | undefined {
+  if (mayGrow && after.size > before.size) return undefined;
   if (after.size !== before.size) return after.size > before.size ? 'grew' : 'became shorter';
   if (after.mtimeNs !== before.mtimeNs) return 'was written to';
   if (after.ctimeNs !== before.ctimeNs) return 'was touched';

@@ -84,7 +84,7 @@ export interface ScanSummary {
 export function* scan(root: string, options: ScanOptions = {}): Generator<ScanItem, ScanSummary, void> {
   throwIfAborted(options.signal);
   const tree = openRoot(root, options.keepOut ?? []);
-  const isExcluded = excluder(options.exclude ?? []);
+  const isExcluded = matcher(options.exclude ?? []);
   let excluded = 0;
 
   yield describe(ROOT, tree.stats);
@@ -287,7 +287,8 @@ function readTarget(base: RawPath, path: RawPath): RawPath | 'gone' | Error {
 /** `ignore` remembers its answer for every path it ever saw; a fresh one now and then keeps memory bounded. */
 const EXCLUDER_MEMORY_PATHS = 1000;
 
-function excluder(patterns: readonly string[]): (path: RawPath, isFolder: boolean) => boolean {
+/** Whether a path is one that patterns of `ScanOptions.exclude` name. */
+export function matcher(patterns: readonly string[]): (path: RawPath, isFolder: boolean) => boolean {
   if (patterns.length === 0) return () => false;
   const fresh = () => ignore({ ignorecase: false }).add(patterns);
   let rules = fresh();

@@ -192,6 +192,20 @@ export class TreeWriter implements AsyncDisposable {
     if (wanted) this.#symlinks.set(path, symlink);
   }
 
+  /** Removes a file that lay there before, and is none of this restore. */
+  removeStale(path: RawPath): void {
+    const parent = parentOf(path);
+    if (this.#folders.has(path) || (parent !== ROOT && !this.#folders.get(parent))) return;
+    this.#writing(path, () => {
+      try {
+        unlinkSync(this.#at(path));
+      } catch (error) {
+        // Nothing is there, or a folder, which is none of SQLite's.
+        if (!['ENOENT', 'ENAMETOOLONG', 'EISDIR'].includes(systemErrorCode(error) ?? '')) throw error;
+      }
+    });
+  }
+
   /** Makes the file, empty. One that this file system cannot hold is reported by `finish`, and writes to it do nothing. */
   createFile(file: FileToWrite): FileRef {
     const ref = { file };

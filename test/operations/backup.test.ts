@@ -250,7 +250,7 @@ describe('the counts of a backup', () => {
     ],
     [
       'of another form',
-      (path) => writeFileSync(path, readFileSync(path, 'utf8').replace('holdfast-cache 1', 'holdfast-cache 2')),
+      (path) => writeFileSync(path, readFileSync(path, 'utf8').replace('holdfast-cache 2', 'holdfast-cache 3')),
     ],
     [
       'a folder',

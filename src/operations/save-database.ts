@@ -1,0 +1,89 @@
+/** Databases in a backup: each is captured with SQLite's means, and stands in the snapshot as one file without those beside it. */
+import { lstatSync, type BigIntStats } from 'node:fs';
+import { join, resolve } from 'node:path';
+import type { FileEntry, Warning } from '../entry.ts';
+import { rawForDisplay, rawFromText, type RawPath } from '../raw-path.ts';
+import type { ScannedFile } from '../state/scan.ts';
+import { Sqlite, SQLITE_SIBLINGS } from '../state/sqlite.ts';
+import { inTree, absoluteIn } from '../state/tree-path.ts';
+import type { LocalFolders } from './local-state.ts';
+
+export interface CapturedDatabase {
+  /** Where the copy lies until the next is captured. */
+  folder: string;
+  copy: RawPath;
+  sqlite: NonNullable<FileEntry['sqlite']>;
+  /** What tells that nothing beside the database was touched, see `stampOf`; undefined when the next run must look again. */
+  stamp: string | undefined;
+}
+
+export class DatabaseSaver implements AsyncDisposable {
+  readonly #root: RawPath;
+  readonly #sqlite: Sqlite;
+  readonly #warnings: Warning[];
+  readonly #captured = new Set<RawPath>();
+
+  constructor(root: string, folders: LocalFolders, warnings: Warning[], signal: AbortSignal | undefined) {
+    this.#root = rawFromText(resolve(root));
+    this.#sqlite = new Sqlite(join(folders.cache, 'database'), signal);
+    this.#warnings = warnings;
+  }
+
+  /** Resolves to undefined when it cannot be had, which is told: a copy of the file as it lies there might be worth nothing. */
+  async capture(item: ScannedFile): Promise<CapturedDatabase | undefined> {
+    const stamp = this.stampOf(item.path);
+    const captured = await this.#sqlite.capture(absoluteIn(this.#root, item.path));
+    const path = rawForDisplay(item.path);
+    const tell = (code: string, message: string) => this.#warnings.push({ code, path, message, incomplete: true });
+    if ('failure' in captured) {
+      tell(
+        'sqlite_not_captured',
+        `the database ${path} could not be captured: ${captured.failure}; it is not in the snapshot`,
+      );
+      return undefined;
+    }
+    this.has(item.path);
+    const { folder, copy, rows, damage } = captured;
+    if (damage !== undefined) tell('sqlite_damaged', `the database ${path} is saved, and is damaged: ${damage}`);
+    return { folder, copy, sqlite: { rows }, stamp: damage === undefined ? stamp.text : undefined };
+  }
+
+  /** The snapshot has the database at `path`. */
+  has(path: RawPath): void {
+    this.#captured.add(path);
+  }
+
+  /** True for what lies beside a database in the snapshot and is part of it. */
+  isPartOfOne(path: RawPath): boolean {
+    return SQLITE_SIBLINGS.some(
+      (suffix) => path.endsWith(suffix) && this.#captured.has(path.slice(0, -suffix.length) as RawPath),
+    );
+  }
+
+  /**
+   * What changes with every commit beside the database itself. (`-shm` changes with every reader. The time of change as well, when root is the
+   * reader: SQLite then sets the owner of the log anew.)
+   */
+  stampOf(path: RawPath): { text: string; newestNs: bigint } {
+    let newestNs = 0n;
+    const texts = ['-wal', '-journal'].map((suffix) => {
+      const stats = this.#look((path + suffix) as RawPath);
+      if (!stats) return '';
+      if (stats.mtimeNs > newestNs) newestNs = stats.mtimeNs;
+      return [stats.size, stats.mtimeNs, stats.ino].join('.');
+    });
+    return { text: texts.join(), newestNs };
+  }
+
+  #look(path: RawPath): BigIntStats | undefined {
+    try {
+      return lstatSync(inTree(this.#root, path), { bigint: true, throwIfNoEntry: false });
+    } catch {
+      return undefined; // such a name is too long to be there
+    }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#sqlite[Symbol.asyncDispose]();
+  }
+}

@@ -1,0 +1,123 @@
+/**
+ * SQLite databases: a file under a writer is copied with its own means, so that the copy is one state of it (https://www.sqlite.org/backup.html).
+ * Its pages keep their places: where one row has changed, nearly all chunks are known.
+ */
+import { mkdirSync, rmSync } from 'node:fs';
+import { extname, join, resolve } from 'node:path';
+import { Worker } from 'node:worker_threads';
+import { HoldfastError, messageOf, throwIfAborted } from '../errors.ts';
+import { escapeForDisplay, rawFromText, type RawPath } from '../raw-path.ts';
+
+/** What lies beside a database, and belongs to it. */
+export const SQLITE_SIBLINGS = ['-wal', '-journal', '-shm'] as const;
+
+const HEADER = Buffer.from('SQLite format 3\0', 'latin1');
+
+/** @param head the first bytes of a file. An encrypted database is no database here. */
+export function isSqlite(head: Uint8Array): boolean {
+  return head.length >= HEADER.length && HEADER.equals(head.subarray(0, HEADER.length));
+}
+
+/** What a database holds. */
+export interface Contents {
+  /** Number of rows of each table that has rows of its own; of 200 tables at most. */
+  rows: Record<string, number>;
+  /** The first thing that SQLite's integrity check says; undefined when all is well. For display. */
+  damage: string | undefined;
+}
+
+/** To the thread. Paths are raw, and absolute. */
+export interface Request {
+  path: string;
+  /** Where to copy it to; without, `path` itself is checked. */
+  copy: string | undefined;
+}
+
+export type Answer = { contents: Contents } | { failure: string };
+
+/**
+ * Captures and checks databases, one at a time, in a thread that is started when there is the first.
+ *
+ * The folder for copies is emptied at once, for a run that was killed may have left one, and removed on disposal.
+ */
+export class Sqlite implements AsyncDisposable {
+  readonly #folder: string | undefined;
+  readonly #signal: AbortSignal | undefined;
+  #thread: Worker | undefined;
+
+  /** @param folder of nobody else; not needed for checks. */
+  constructor(folder: string | undefined, signal?: AbortSignal) {
+    this.#folder = folder;
+    this.#signal = signal;
+    this.#removeFolder();
+  }
+
+  /**
+   * A copy of the database at an absolute path, as it is at one moment, complete in one file: at `copy` in `folder`, until the next is made. The database
+   * is opened for reading only. Where another process has it open in WAL mode, SQLite notes its reader in `-shm`; only a database that comes to be
+   * opened by others in the midst of it may get an empty `-wal` and a `-shm` by it.
+   *
+   * `failure`, for display, when it cannot be had: locked for long, no database, no space, …
+   * @throws HoldfastError `interrupted`
+   */
+  async capture(path: RawPath): Promise<(Contents & { folder: string; copy: RawPath }) | { failure: string }> {
+    const folder = resolve(this.#folder ?? '');
+    const copy = rawFromText('copy');
+    this.#removeFolder();
+    try {
+      mkdirSync(folder, { recursive: true, mode: 0o700 });
+    } catch {
+      return { failure: 'the cache folder, where its copy would be made, cannot be written' };
+    }
+    const answer = await this.#ask({ path, copy: rawFromText(join(folder, copy)) });
+    return 'contents' in answer ? { ...answer.contents, folder, copy } : answer;
+  }
+
+  /**
+   * What a database at an absolute path holds to which nobody writes. It may only have been read, also by its times, but for that of access.
+   * @throws HoldfastError `interrupted`
+   */
+  async check(path: RawPath): Promise<Contents | { failure: string }> {
+    const answer = await this.#ask({ path, copy: undefined });
+    return 'contents' in answer ? answer.contents : answer;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#thread?.terminate();
+    this.#removeFolder();
+  }
+
+  #removeFolder(): void {
+    if (this.#folder === undefined) return;
+    try {
+      rmSync(this.#folder, { recursive: true, force: true });
+    } catch {
+      // then no copy can be made in it either, which is told
+    }
+  }
+
+  async #ask(request: Request): Promise<Answer> {
+    throwIfAborted(this.#signal);
+    // Beside this file, and like it TypeScript or what became of it.
+    const program = new URL(`./sqlite-thread${extname(import.meta.url)}`, import.meta.url);
+    const thread = (this.#thread ??= new Worker(program, { resourceLimits: { maxOldGenerationSizeMb: 64 } }));
+    const { promise, resolve: settle, reject } = Promise.withResolvers<Answer>();
+    const stop = () => reject(new HoldfastError('interrupted', 'interrupted', { cause: this.#signal?.reason }));
+    const end = (why: unknown) => {
+      this.#thread = undefined;
+      settle({ failure: `the thread that reads databases ended: ${messageOf(why)}` });
+    };
+    this.#signal?.addEventListener('abort', stop, { once: true });
+    thread.once('message', settle).once('error', end).once('exit', end);
+    try {
+      thread.postMessage(request);
+      const answer = await promise;
+      return 'failure' in answer ? { failure: shortened(answer.failure) } : answer;
+    } finally {
+      this.#signal?.removeEventListener('abort', stop);
+      thread.off('message', settle).off('error', end).off('exit', end);
+    }
+  }
+}
+
+const shortened = (text: string): string => escapeForDisplay(text.slice(0, 200));

@@ -1,0 +1,226 @@
+/** Databases through whole backups and restores. */
+import { spawn } from 'node:child_process';
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
+import { join } from 'node:path';
+import { DatabaseSync } from 'node:sqlite';
+import { fileURLToPath } from 'node:url';
+import { expect, test } from 'vitest';
+import type { FileEntry } from '../../src/entry.ts';
+import type { RawPath } from '../../src/raw-path.ts';
+import { checkDatabases, staleSiblings } from '../../src/operations/check-databases.ts';
+import { openTarget } from '../../src/state/write-tree.ts';
+import { inventory } from '../state/trees.ts';
+import { makeAgent, type TestAgent } from './support.ts';
+
+/** A database in WAL mode that stays open, so that its latest commits are in `-wal` alone. */
+function openLive(path: string): DatabaseSync {
+  const database = new DatabaseSync(path);
+  database.exec('PRAGMA journal_mode=wal; CREATE TABLE t(n, filling); INSERT INTO t VALUES (1, 0)');
+  return database;
+}
+
+const rowsIn = (path: string) => {
+  const database = new DatabaseSync(`file://${path}?immutable=1`, { readOnly: true });
+  const [row] = database.prepare('SELECT count(*) AS n FROM t').all();
+  database.close();
+  return row?.['n'];
+};
+
+async function entriesOf(agent: TestAgent): Promise<Map<string, FileEntry>> {
+  await using repository = await agent.open();
+  const { index } = await repository.loadIndex();
+  const entries = new Map<string, FileEntry>();
+  const snapshot = await repository.findSnapshot('latest');
+  for await (const entry of repository.entries(snapshot, repository.reader(index)))
+    if (entry.type === 'file') entries.set(entry.path, entry);
+  return entries;
+}
+
+test('a live database stands in the snapshot as one file, with its rows counted and without what lies beside it', async () => {
+  await using agent = await makeAgent();
+  using live = openLive(join(agent.state, 'memory.db'));
+  writeFileSync(join(agent.state, 'memory.db-notes'), 'is none of its own');
+  mkdirSync(join(agent.state, 'memory.db-x'));
+  writeFileSync(join(agent.state, 'other-wal'), 'lies beside no database');
+  chmodSync(join(agent.state, 'memory.db'), 0o640);
+  live.exec('INSERT INTO t VALUES (2, 0)');
+  const times = statSync(join(agent.state, 'memory.db'), { bigint: true });
+  expect(readdirSync(agent.state)).toContain('memory.db-wal');
+
+  expect(await agent.backup()).toMatchObject({ complete: true, warnings: [], files: { total: 3 } });
+  const entries = await entriesOf(agent);
+  expect([...entries.keys()]).toEqual(['memory.db', 'memory.db-notes', 'other-wal']);
+  expect(entries.get('memory.db')).toMatchObject({ mode: 0o640, mtimeNs: times.mtimeNs, sqlite: { rows: { t: 2 } } });
+  expect(readdirSync(agent.folders.cache).filter((name) => !/^(manifest-|snapshots)/.test(name))).toEqual([]);
+
+  const target = join(agent.folder, 'out');
+  expect(await agent.restore(target)).toMatchObject({ complete: true, warnings: [], files: 3 });
+  expect(readdirSync(target)).toEqual(['memory.db', 'memory.db-notes', 'memory.db-x', 'other-wal']);
+  expect(rowsIn(join(target, 'memory.db'))).toBe(2);
+  const restored = statSync(join(target, 'memory.db'), { bigint: true });
+  expect({ mode: restored.mode, mtimeNs: restored.mtimeNs }).toEqual({ mode: times.mode, mtimeNs: times.mtimeNs });
+});
+
+test('a database is opened again when it or its log has changed, and only then', async () => {
+  await using agent = await makeAgent({ fill: (state) => writeFileSync(join(state, 'plain'), 'x') });
+  using live = openLive(join(agent.state, 'live.db'));
+  const other = openLive(join(agent.state, 'closed.db'));
+  other.close();
+  await agent.backup();
+  const unchanged = await agent.backup();
+  expect(unchanged).toMatchObject({ complete: true, bytes: { read: 0, added: 0 }, files: { total: 3, unmodified: 3 } });
+  expect((await entriesOf(agent)).has('live.db-wal')).toBe(false);
+
+  live.exec('INSERT INTO t VALUES (2, 0)');
+  expect(await agent.backup()).toMatchObject({ complete: true, files: { changed: 1, unmodified: 2 } });
+  expect((await entriesOf(agent)).get('live.db')?.sqlite).toEqual({ rows: { t: 2 } });
+});
+
+test('of a database in which one row has changed, less than one hundredth is stored anew', async () => {
+  await using agent = await makeAgent({ backends: ['a'] });
+  using live = openLive(join(agent.state, 'db'));
+  live.exec(`WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c WHERE x < 100000)
+    INSERT INTO t SELECT x, printf('%0400d', x) FROM c; CREATE INDEX i ON t(n)`);
+  const first = await agent.backup();
+  live.exec(`UPDATE t SET filling = 'another' WHERE n = 50000`);
+  const second = await agent.backup();
+  expect(first.bytes.added).toBeGreaterThan(40_000_000);
+  expect(second.bytes.added).toBeGreaterThan(0);
+  expect(second.bytes.added / first.bytes.added).toBeLessThan(0.01);
+});
+
+test.each(['wal', 'delete'])('whole backups under a writer (%s) hold what was committed to a moment', async (mode) => {
+  await using agent = await makeAgent({ backends: ['a'] });
+  const program = fileURLToPath(new URL('../state/sqlite-writer.ts', import.meta.url));
+  const writer = spawn(process.execPath, [program, join(agent.state, 'db'), mode], {
+    stdio: ['pipe', 'pipe', 'inherit'],
+  });
+  const ended = new Promise((done) => writer.once('exit', done));
+  try {
+    await new Promise((done) => writer.stdout.once('data', done));
+    for (let i = 0; i < 2; i++) {
+      expect(await agent.backup()).toMatchObject({ complete: true, warnings: [] });
+      const target = join(agent.folder, `out-${i}`);
+      expect(await agent.restore(target)).toMatchObject({ complete: true, warnings: [] });
+      using copy = new DatabaseSync(join(target, 'db'));
+      expect(copy.prepare('SELECT count(*) - max(n) AS one FROM one').get()).toEqual({ one: 0 });
+      expect(
+        copy.prepare('SELECT (SELECT max(n) FROM one) - max(n) AS two, count(*) - max(n) AS all_ FROM two').get(),
+      ).toEqual({ two: 0, all_: 0 });
+    }
+  } finally {
+    writer.stdin.end();
+    await ended;
+  }
+});
+
+test('a database that cannot be captured makes the backup incomplete, each time, and is never copied as it lies there', async () => {
+  await using agent = await makeAgent({
+    fill: (state) => {
+      writeFileSync(join(state, 'torn.db'), Buffer.concat([Buffer.from('SQLite format 3\0'), Buffer.alloc(4080, 7)]));
+      writeFileSync(join(state, 'encrypted.db'), Buffer.alloc(4096, 9));
+      writeFileSync(join(state, 'empty.db'), '');
+    },
+  });
+  for (let run = 0; run < 2; run++) {
+    const result = await agent.backup();
+    expect(result).toMatchObject({ complete: false, files: { total: 2 } });
+    expect(result.warnings).toMatchObject([{ code: 'sqlite_not_captured', path: 'torn.db', incomplete: true }]);
+    expect([...(await entriesOf(agent)).keys()]).toEqual(['empty.db', 'encrypted.db']);
+  }
+});
+
+test('a damaged database is saved, said at each backup, and said again when it comes back', async () => {
+  await using agent = await makeAgent();
+  const live = openLive(join(agent.state, 'db'));
+  live.exec('CREATE INDEX i ON t(n); PRAGMA journal_mode=delete');
+  live.close();
+  const bytes = readFileSync(join(agent.state, 'db'));
+  writeFileSync(join(agent.state, 'db'), bytes.fill(0x55, 4096, 5000));
+  for (let run = 0; run < 2; run++) {
+    const result = await agent.backup();
+    expect(result).toMatchObject({ complete: false, files: { total: 1 } });
+    expect(result.warnings).toMatchObject([{ code: 'sqlite_damaged', path: 'db', incomplete: true }]);
+  }
+  const target = join(agent.folder, 'out');
+  const result = await agent.restore(target);
+  expect(result).toMatchObject({ complete: false, files: 1 });
+  expect(result.warnings).toMatchObject([{ code: 'sqlite_damaged', path: 'db' }]);
+  expect(inventory(target)).toEqual(inventory(agent.state));
+  expect(readFileSync(join(target, 'db')).subarray(4096).equals(bytes.subarray(4096))).toBe(true);
+});
+
+test('without its rows a restored database is no success', async () => {
+  await using agent = await makeAgent();
+  openLive(join(agent.state, 'db')).close();
+  const entry = {
+    path: 'db' as RawPath,
+    mtimeNs: 1_000_000_000n,
+    sqlite: { rows: { t: 1, gone: 3 } },
+  } as unknown as FileEntry;
+  expect(await checkDatabases(agent.state, [entry], undefined)).toMatchObject([
+    {
+      code: 'sqlite_damaged',
+      path: 'db',
+      incomplete: true,
+      message: expect.stringContaining('"gone" has no rows, and had 3'),
+    },
+  ]);
+  entry.sqlite = { rows: { t: 2 } };
+  expect(await checkDatabases(agent.state, [entry], undefined)).toHaveLength(1);
+  entry.sqlite = { rows: { t: 1 } };
+  expect(await checkDatabases(agent.state, [entry], undefined)).toEqual([]);
+  expect(readdirSync(agent.state)).toEqual(['db']);
+});
+
+test('what lies beside a restored database from before is removed, and nothing else', async () => {
+  await using agent = await makeAgent();
+  const file = (path: string, sqlite?: object) => ({ path, sqlite }) as unknown as FileEntry;
+  expect(staleSiblings([file('a'), file('a-wal'), file('d/b', {}), file('d/b-journal')])).toEqual([
+    'd/b-wal',
+    'd/b-shm',
+  ]);
+  const common = { mode: 0o755, mtimeNs: 0n, uid: 0, gid: 0 };
+  const path = join(agent.folder, 'out');
+  await using target = await openTarget(path);
+  target.addFolder({ ...common, path: 'd' as RawPath });
+  target.addFolder({ ...common, path: 'd/b-journal' as RawPath });
+  for (const name of ['b-wal', 'c-wal']) writeFileSync(join(path, 'd', name), 'from before');
+  symlinkSync(agent.state, join(path, 'd', 'b-shm'));
+  for (const suffix of ['-wal', '-shm', '-journal', '-wal']) target.removeStale(`d/b${suffix}` as RawPath);
+  target.removeStale(`${'n'.repeat(255)}-wal` as RawPath);
+  expect(readdirSync(join(path, 'd'))).toEqual(['b-journal', 'c-wal']);
+  expect(existsSync(agent.state)).toBe(true);
+});
+
+test('a cancelled backup leaves no copy of a database, and what a killed one left goes with the next', async () => {
+  await using agent = await makeAgent();
+  openLive(join(agent.state, 'db')).close();
+  const copies = join(agent.folders.cache, 'database');
+  const stop = new AbortController();
+  const { signal } = stop;
+  let seen: string[] = [];
+  const progress = () => {
+    seen = existsSync(copies) ? readdirSync(copies) : [];
+    if (seen.includes('copy')) stop.abort();
+  };
+  await expect(agent.backup({}, { signal, progress })).rejects.toMatchObject({ code: 'interrupted' });
+  expect(seen).toEqual(['copy']);
+  expect(existsSync(copies)).toBe(false);
+
+  mkdirSync(copies, { recursive: true });
+  writeFileSync(join(copies, 'copy'), 'of a killed run');
+  rmSync(join(agent.state, 'db'));
+  await agent.backup();
+  expect(existsSync(copies)).toBe(false);
+});
