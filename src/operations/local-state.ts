@@ -150,7 +150,8 @@ export function stampOf({ ctimeNs, ino }: { ctimeNs: bigint; ino: bigint }): str
   return `${ctimeNs}\t${ino}`;
 }
 
-const CACHE_HEAD = /^holdfast-cache 1 (\d+)$/;
+/** 2: lines have what the file system knows of an entry besides. The cache of an earlier version is not trusted. */
+const CACHE_HEAD = /^holdfast-cache 2 (\d+)$/;
 const CACHE_END = 'end';
 const CACHE_PIECE_BYTES = 256 * 1024;
 /** Longer than the tick of any kernel's file times, with room for a clock that was set back a little. */
@@ -259,7 +260,7 @@ export class ManifestCacheWriter {
     } catch {
       // no cache then
     }
-    this.#write(`holdfast-cache 1 ${BigInt(Math.trunc(startedMs)) * 1_000_000n - CLOCK_TICK_NS}\n`);
+    this.#write(`holdfast-cache 2 ${BigInt(Math.trunc(startedMs)) * 1_000_000n - CLOCK_TICK_NS}\n`);
   }
 
   add(line: string, stamp: string): void {
