@@ -1,5 +1,6 @@
-/** Files of a walk that have several names, so that each is read under the first of them only. */
+/** Files that have several names: a backup reads each under the first of them only, a restore makes the others names of it again. */
 import type { FileEntry } from '../entry.ts';
+import { comparePaths, type RawPath } from '../raw-path.ts';
 import { entryLine, parseEntryLine } from '../repository/repository.ts';
 import type { ScannedFile } from '../state/scan.ts';
 
@@ -40,3 +41,36 @@ export function firstNameLine(line: string): string {
   const { hardlink, ...first } = parseEntryLine(line) as FileEntry;
   return hardlink === undefined ? line : entryLine(first);
 }
+
+/** Of files with several names, the first of those that are restored. */
+export class FirstNames<T extends { readonly entry: FileEntry }> {
+  /** By the first name that the manifest gives; only where that one is not restored. */
+  readonly #instead = new Map<RawPath, T>();
+
+  add(file: T): void {
+    const { hardlink } = file.entry;
+    if (hardlink !== undefined) this.#instead.set(hardlink, file);
+  }
+
+  /** @param files in the order of the manifest. Undefined for a first name, and when it is not the same file as it claims to be. */
+  of({ hardlink, size, chunks }: FileEntry, files: readonly T[]): T | undefined {
+    if (hardlink === undefined) return undefined;
+    const found = search(files, hardlink) ?? this.#instead.get(hardlink);
+    const isSame = found?.entry.size === size && found.entry.chunks.join() === chunks.join();
+    return isSame ? found : undefined;
+  }
+}
+
+function search<T extends { readonly entry: FileEntry }>(files: readonly T[], path: RawPath): T | undefined {
+  let [low, high] = [0, files.length];
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    const file = files[middle] as T;
+    const order = comparePaths(file.entry.path, path);
+    if (order === 0) return file;
+    if (order < 0) low = middle + 1;
+    else high = middle;
+  }
+  return undefined;
+}
+
