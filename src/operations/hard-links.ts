@@ -73,4 +73,3 @@ function search<T extends { readonly entry: FileEntry }>(files: readonly T[], pa
   }
   return undefined;
 }
-

@@ -145,12 +145,17 @@ export function setXattrs(place: number | RawPath, xattrs: NonNullable<Attribute
     .map(([name]) => name);
 }
 
-/** What is made in a folder takes its default ACL over; a restore must not, as the snapshot says what each entry had. */
-export function dropDefaultAcl(folder: RawPath): void {
-  try {
-    linux()?.removeXattr(cString(folder), 'system.posix_acl_default');
-  } catch {
-    // there is none
+/**
+ * What is made in a folder takes its default ACL over; a restore must not, as the snapshot says what each entry had.
+ * @param own also those that the folder itself was given when it was made.
+ */
+export function dropInheritedAcls(folder: RawPath, { own }: { own: boolean }): void {
+  for (const name of own ? ['default', 'access'] : ['default']) {
+    try {
+      linux()?.removeXattr(cString(folder), `system.posix_acl_${name}`);
+    } catch {
+      // there is none
+    }
   }
 }
 

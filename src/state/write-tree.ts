@@ -35,7 +35,7 @@ import type { Device, FileEntry, SymlinkEntry, Warning } from '../entry.ts';
 import { HoldfastError, assert, systemErrorCode } from '../errors.ts';
 import { PATH_MAX_BYTES } from '../limits.ts';
 import { ROOT, parentOf, rawForDisplay, rawFromText, rawToFs, type RawPath } from '../raw-path.ts';
-import { dropDefaultAcl, makeSpecial, setFlags, setXattrs } from './attributes.ts';
+import { dropInheritedAcls, makeSpecial, setFlags, setXattrs } from './attributes.ts';
 import { exactTimes, type TimeSetter } from './exact-times.ts';
 import { libc } from './libc.ts';
 import { Losses, type Metadata } from './losses.ts';
@@ -93,7 +93,7 @@ export async function openTarget(folder: string, options: TargetOptions = {}): P
     const base = realpathSync.native(path, 'latin1') as RawPath;
     const before = statOf(base);
     placeMarker(base);
-    dropDefaultAcl(base);
+    dropInheritedAcls(base, { own: existing === undefined });
     if (existing !== undefined) leniently(() => chmodSync(rawToFs(base), 0o700));
     return new TreeWriter(base, before, options.times ?? exactTimes());
   } catch (error) {
