@@ -129,7 +129,7 @@ tail -n 1 "$tmp/candidates" >"$tmp/chosen"
 read -r seq time id files bytes <"$tmp/chosen"
 record=$tmp/$id.json
 [ "$(sha256sum <"$record")" = "$id  -" ] || die "snapshot $id is another one than its name says; choose another with --snapshot (see --list)"
-jq -e '.version == 1 and .critical == []' "$record" >/dev/null ||
+jq -e '.version == 1 and (.critical - ["special-files"]) == []' "$record" >/dev/null ||
   die "snapshot $id is of another format version than 1, or needs what this script lacks: use a newer one"
 say "Snapshot number $seq of $time, id $id: $files files, $bytes bytes."
 
@@ -267,11 +267,14 @@ entries='
   | if (.mode | test("\\A[0-7]{4}\\z")) and (.mtime | test("\\A-?[0-9]+[.][0-9]{9}\\z")) and (.uid | whole) and (.gid | whole)
     then . else wrong("mode, time or owner of \($path | tojson)") end
   | if if .type == "file" then (.size | whole) and (.chunks | all(id)) elif .type == "symlink"
-      then raw("target") | . != "" and (explode | all(. != 0)) else .type == "folder" end
-    then . else wrong("type, size, chunks or target of \($path | tojson)") end
+      then raw("target") | . != "" and (explode | all(. != 0)) elif .type == "device"
+      then (.device | (.kind == "block" or .kind == "character") and (.major | whole) and (.minor | whole))
+      else .type == "folder" or .type == "fifo" end
+    then . else wrong("type, size, chunks, target or numbers of \($path | tojson)") end
   | {type, word: word("path"; "./"), mode, mtime, owner: "\(.uid):\(.gid)", mine: (.uid == $uid), key: ($path | tojson),
       parent: (if $path == "" then null else $names[:-1] | join("/") | tojson end), shown: (.path // $path | tojson)}
-    + if .type == "file" then {size, chunks} elif .type == "symlink" then {target: word("target"; "")} else {} end'
+    + if .type == "file" then {size, chunks} elif .type == "symlink" then {target: word("target"; "")}
+      elif .type == "device" then {node: "\(.device.kind[:1]) \(.device.major) \(.device.minor)"} else {} end'
 jq -c --argjson uid "$(id -u)" "$entries" "$tmp/manifest" >"$tmp/entries" || die 'nothing was written; choose another snapshot with --snapshot'
 jq -ne 'input | .type == "folder" and .parent == null' "$tmp/entries" >/dev/null || die 'the manifest does not begin with its root; nothing was written'
 jq -r 'select(.type == "folder").key' "$tmp/entries" | sort >"$tmp/folders"
@@ -300,15 +303,20 @@ plan='
   | map(select(.type == "folder"))[1:] as $folders
   | map(select(.type == "symlink")) as $links
   | map(select(.type == "file" and (.lost | not))) as $files
+  | map(select(.type == "fifo")) as $fifos
+  | map(select(.type == "device" and $root)) as $devices
+  | ($fifos + $devices) as $specials
   | (.[] | select(.lost) | "lost \(.shown | @sh)"),
     ($folders | each("mkdir")),
     ($files[] | .word as $word | if .chunks == [] then ": >\(.word) || bad=1" else .chunks | range(0; length; 500) as $i
       | "cat \(.[$i:$i + 500] | map("\"$c\"/" + .) | join(" ")) >\(if $i == 0 then "" else ">" end)\($word) || bad=1" end),
     ($files | groups | "sizes \"\(map("\(.size) ") | add)\" \(words)"),
+    ($fifos | each("mkfifo")),
+    ($devices[] | "mknod -- \(.word) \(.node) || bad=1"),
     ($links[] | "ln -sT -- \(.target) \(.word) || bad=1"),
-    (if $root then [$top] + $folders + $files + $links | group_by(.owner)[] | each("chown -h \(.[0].owner)") else empty end),
-    ($files | map(.mode = allowed) | group_by(.mode)[] | each("chmod \(.[0].mode)")),
-    ($files + $links + $folders | group_by(.mtime)[] | each("touch -h -d @\(.[0].mtime)")),
+    (if $root then [$top] + $folders + $files + $specials + $links | group_by(.owner)[] | each("chown -h \(.[0].owner)") else empty end),
+    ($files + $specials | map(.mode = allowed) | group_by(.mode)[] | each("chmod \(.[0].mode)")),
+    ($files + $specials + $links + $folders | group_by(.mtime)[] | each("touch -h -d @\(.[0].mtime)")),
     ($folders | reverse | reduce .[] as $next ([]; if length > 0 and .[-1][0].mode == $next.mode then .[-1] += [$next] else . + [[$next]] end)
       | .[] | each("chmod \(.[0].mode)")),
     "rm -- ./.holdfast-restore-incomplete || bad=1",
@@ -349,6 +357,17 @@ set +C
 writing=''
 
 say "Restored to $target: $((files - lost)) of $files files."
+if [ "$root" = false ] && grep -q '"type":"device"' "$tmp/entries"; then
+  say 'Not restored: devices, which only root can make.'
+  bad=1
+fi
+# Names have no bare quotation mark in a manifest, so what is found is the member.
+grep -Eq '"(hardlink|hardlinkBase64|holes)":' "$tmp/manifest" &&
+  say 'Files that had several names, or holes, are all here: each name a file of its own, the holes filled with zeros.'
+if grep -Eq '"(xattrs|flags)":[{[]' "$tmp/manifest"; then
+  say 'Not restored: extended attributes, ACLs and flags. The manifest has them; holdfast itself puts them back.'
+  bad=1
+fi
 say 'Checked: everything that was read decrypts; the snapshot has its id; manifest, chunks and files have their lengths.'
 if [ -n "$checkIds" ]; then
   say 'Checked: every chunk has the content that its id promises.'

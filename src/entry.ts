@@ -51,7 +51,26 @@ export interface SymlinkEntry extends EntryCommon {
   target: RawPath;
 }
 
-export type Entry = FileEntry | FolderEntry | SymlinkEntry;
+/** A named pipe. Kept only where the config says so. */
+export interface FifoEntry extends EntryCommon {
+  type: 'fifo';
+}
+
+/** Kept only where the config says so. */
+export interface DeviceEntry extends EntryCommon {
+  type: 'device';
+  device: Device;
+}
+
+export interface Device {
+  kind: 'block' | 'character';
+  major: number;
+  minor: number;
+}
+
+export type SpecialEntry = FifoEntry | DeviceEntry;
+
+export type Entry = FileEntry | FolderEntry | SymlinkEntry | SpecialEntry;
 
 /**
  * Something worth telling that did not stop the run. With `incomplete`, the result lacks something it should have, and

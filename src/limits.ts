@@ -45,6 +45,10 @@ export const READ_BUFFER_BYTES = 4 * MiB;
 /** A path inside the tree, in bytes; longer ones are refused on restore. */
 export const PATH_MAX_BYTES = 4096;
 export const NAME_MAX_BYTES = 255;
+/** The list of an entry's extended attributes, and the value of one: what Linux has at most. */
+export const XATTRS_MAX_BYTES = 64 * KiB;
+/** Stretches of one file that are kept as holes; about 2 MB in the manifest. */
+export const HOLES_MAX = 100_000;
 
 /** Backends in one config. */
 export const BACKENDS_MAX = 16;

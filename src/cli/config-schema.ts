@@ -26,6 +26,11 @@ export const configSchema = z
         profile: z.enum(['files']).optional().describe('How the state is read; files: every file below root as it is.'),
         root: path.describe("The folder of the agent's state."),
         exclude: z.array(z.string().min(1).max(4096)).max(1000).optional().describe('Patterns as in .gitignore.'),
+        special: z
+          .enum(['skip', 'keep'])
+          .optional()
+          .describe('Whether FIFOs and devices are kept; default skip. Sockets never are.'),
+        oneFileSystem: z.boolean().optional().describe('Leave out what lies on other file systems than root.'),
       })
       .describe('What is backed up.'),
     backends: z

@@ -18,7 +18,13 @@ export interface Config {
   /** The file itself. */
   path: string;
   agent?: { handle: string; identity: string; writerKey: string };
-  state?: { profile: 'files'; root: string; exclude: readonly string[] };
+  state?: {
+    profile: 'files';
+    root: string;
+    exclude: readonly string[];
+    special?: 'skip' | 'keep' | undefined;
+    oneFileSystem?: boolean | undefined;
+  };
   /** In the order of the file. */
   backends?: readonly { name: string; url: string }[];
   commit: {
@@ -79,7 +85,13 @@ export async function loadConfig(path: string): Promise<Config> {
       },
     }),
     ...(raw.state && {
-      state: { profile: 'files', root: resolvePath(raw.state.root, folder, file), exclude: raw.state.exclude ?? [] },
+      state: {
+        profile: 'files',
+        root: resolvePath(raw.state.root, folder, file),
+        exclude: raw.state.exclude ?? [],
+        special: raw.state.special,
+        oneFileSystem: raw.state.oneFileSystem,
+      },
     }),
     ...(backends && { backends }),
     commit: { require },

@@ -9,6 +9,7 @@ import {
   FORMAT_VERSION,
   level,
   openRepository,
+  SPECIAL_FILES,
   timestamp,
   type KeyLog,
   type Snapshot,
@@ -128,7 +129,7 @@ export async function backup(options: BackupOptions, seams: Seams): Promise<Back
     snapshot = await writer.commit(
       {
         version: FORMAT_VERSION,
-        critical: [],
+        critical: tree.hasSpecials ? [SPECIAL_FILES] : [],
         repository: repository.id,
         agent: { handle: repository.keys.agent.handle, publicKey: repository.keys.agent.publicKey },
         seq,

@@ -150,6 +150,7 @@ export function stampOf({ ctimeNs, ino }: { ctimeNs: bigint; ino: bigint }): str
   return `${ctimeNs}\t${ino}`;
 }
 
+/** 2: lines have what the file system knows of an entry besides. The cache of an earlier version is not trusted. */
 const CACHE_HEAD = /^holdfast-cache 2 (\d+)$/;
 const CACHE_END = 'end';
 const CACHE_PIECE_BYTES = 256 * 1024;

@@ -1,5 +1,5 @@
 /** Looking into a repository: `snapshots`, `ls`, `cat`. */
-import type { Entry, Warning } from '../entry.ts';
+import type { Device, Entry, Warning } from '../entry.ts';
 import { HoldfastError } from '../errors.ts';
 import { rawForDisplay, type RawPath } from '../raw-path.ts';
 import { checkChain, openRepository, type Access, type SnapshotId } from '../repository/repository.ts';
@@ -82,6 +82,10 @@ export interface ListedEntry {
   mtime: string;
   size: number;
   target?: string;
+  /** Of a device. */
+  device?: Device;
+  /** Of another name of a file: the first one. */
+  hardlink?: string;
 }
 
 /** The entries of a snapshot at and below `path`. @throws `not_found` */
@@ -116,6 +120,8 @@ function listed(entry: Entry): ListedEntry {
     mtime: formatNs(entry.mtimeNs),
     size: entry.type === 'file' ? entry.size : 0,
     ...(entry.type === 'symlink' ? { target: rawForDisplay(entry.target) } : {}),
+    ...(entry.type === 'device' ? { device: entry.device } : {}),
+    ...(entry.type === 'file' && entry.hardlink !== undefined ? { hardlink: rawForDisplay(entry.hardlink) } : {}),
   };
 }
 

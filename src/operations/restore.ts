@@ -1,5 +1,5 @@
 /** `restore`: a snapshot, or some paths of it, into a new or empty folder. Plan first, then fetch each pack once. */
-import type { ChunkId, FileEntry, FolderEntry, SymlinkEntry, Warning } from '../entry.ts';
+import type { ChunkId, FileEntry, FolderEntry, SpecialEntry, SymlinkEntry, Warning } from '../entry.ts';
 import { drain } from '../drain.ts';
 import { HoldfastError, isHoldfastError } from '../errors.ts';
 import { PACKS_IN_FLIGHT } from '../limits.ts';
@@ -18,6 +18,7 @@ import { openTarget, type FileRef, type TreeWriter } from '../state/write-tree.t
 import { openForRestore, type ExpectedRepository, type RestoreSecret } from './access.ts';
 import { failedBackendWarnings, mishapWarnings, openMirror, type BackendAddress } from './backends.ts';
 import { checkDatabases, staleSiblings } from './check-databases.ts';
+import { FirstNames } from './hard-links.ts';
 import { secondsSince, type Seams } from './seams.ts';
 
 export interface RestoreOptions {
@@ -106,7 +107,7 @@ export async function restoreFrom(
   return {
     snapshot: { id: snapshot.id, seq: snapshot.record.seq, time: snapshot.record.time },
     target: options.target,
-    files: plan.files.length - lost.length,
+    files: plan.files.length + plan.links.length - lost.length,
     bytes: plan.bytes - plan.lostBytes,
     healed,
     lost,
@@ -126,11 +127,20 @@ const NOTHING_HEALED: HealResult = { healed: [], failed: [] };
 interface Plan {
   folders: FolderEntry[];
   symlinks: SymlinkEntry[];
+  specials: SpecialEntry[];
+  /** In the order of the manifest. */
   files: PlannedFile[];
+  /** Other names of `files`. */
+  links: PlannedLink[];
   bytes: number;
   lostBytes: number;
   /** For each pack, by number, the chunks to take from it. */
   packs: Map<number, PlannedChunk[]>;
+}
+
+interface PlannedLink {
+  entry: FileEntry;
+  to: PlannedFile;
 }
 
 interface PlannedFile {
@@ -157,7 +167,8 @@ async function makePlan(
   signal: AbortSignal | undefined,
 ): Promise<Plan> {
   const wanted = new Selection(paths);
-  const plan: Plan = { folders: [], symlinks: [], files: [], bytes: 0, lostBytes: 0, packs: new Map() };
+  const plan = emptyPlan();
+  const firsts = new FirstNames<PlannedFile>();
   let parents: FolderEntry[] = [];
   for await (const entry of repository.entries(snapshot, reader, signal, (path) => wanted.has(path))) {
     if (entry.path === RESTORE_MARKER) {
@@ -176,13 +187,31 @@ async function makePlan(
       ...parents.filter(({ path }) => isBelow(entry.path, path) && !wanted.made.has(path) && wanted.made.add(path)),
     );
     if (entry.type === 'symlink') plan.symlinks.push(entry);
-    if (entry.type === 'file') planFile(plan, entry, reader);
+    if (entry.type === 'fifo' || entry.type === 'device') plan.specials.push(entry);
+    if (entry.type !== 'file') continue;
+    const to = firsts.of(entry, plan.files);
+    if (!to) firsts.add(planFile(plan, entry, reader));
+    else {
+      plan.links.push({ entry, to });
+      plan.bytes += entry.size;
+    }
   }
   wanted.checkAllFound();
   return plan;
 }
 
-function planFile(plan: Plan, entry: FileEntry, reader: ChunkReader): void {
+const emptyPlan = (): Plan => ({
+  folders: [],
+  symlinks: [],
+  specials: [],
+  files: [],
+  links: [],
+  bytes: 0,
+  lostBytes: 0,
+  packs: new Map(),
+});
+
+function planFile(plan: Plan, entry: FileEntry, reader: ChunkReader): PlannedFile {
   const file: PlannedFile = { entry, missing: entry.chunks.length, ref: undefined, lost: false };
   plan.files.push(file);
   plan.bytes += entry.size;
@@ -191,7 +220,7 @@ function planFile(plan: Plan, entry: FileEntry, reader: ChunkReader): void {
     const location = tryLocate(reader, id);
     if (!location) {
       file.lost = true;
-      return;
+      return file;
     }
     const chunks = plan.packs.get(location.pack);
     const chunk = { id, location, file, fileOffset };
@@ -200,6 +229,7 @@ function planFile(plan: Plan, entry: FileEntry, reader: ChunkReader): void {
     fileOffset += location.length;
   }
   if (fileOffset !== entry.size) file.lost = true;
+  return file;
 }
 
 function tryLocate(reader: ChunkReader, id: ChunkId) {
@@ -216,6 +246,25 @@ async function execute(plan: Plan, reader: ChunkReader, target: TreeWriter, seam
   for (const folder of plan.folders) target.addFolder(folder);
   for (const path of staleSiblings(plan.files.map(({ entry }) => entry))) target.removeStale(path);
   for (const symlink of plan.symlinks) target.addSymlink(symlink);
+  for (const special of plan.specials) target.addSpecial(special);
+  const lost = await writeFiles(plan, reader, target, seams);
+
+  const apart = emptyPlan();
+  for (const { entry, to } of plan.links) {
+    if (to.lost) {
+      lost.push(entry);
+      plan.lostBytes += entry.size;
+    } else if (!target.addHardlink(entry, to.entry.path)) planFile(apart, entry, reader);
+  }
+  if (apart.files.length > 0) {
+    lost.push(...(await writeFiles(apart, reader, target, seams)));
+    plan.lostBytes += apart.lostBytes;
+  }
+  return lost.map(({ path }) => rawForDisplay(path));
+}
+
+/** Contents, and with them the files. @returns those that could not be had. */
+async function writeFiles(plan: Plan, reader: ChunkReader, target: TreeWriter, seams: Seams): Promise<FileEntry[]> {
   for (const file of plan.files) if (!file.lost && file.missing === 0) target.writeFile(file.entry, []);
 
   let written = 0;
@@ -241,7 +290,7 @@ async function execute(plan: Plan, reader: ChunkReader, target: TreeWriter, seam
     if (file.ref) target.discardFile(file.ref);
     plan.lostBytes += file.entry.size;
   }
-  return lost.map((file) => rawForDisplay(file.entry.path));
+  return lost.map(({ entry }) => entry);
 }
 
 function writeChunk(target: TreeWriter, { file, fileOffset }: PlannedChunk, bytes: Uint8Array): void {

@@ -1,8 +1,9 @@
 /** Going through the tree of a backup: what has changed is read and stored, and each entry gets its line in the manifest. */
-import type { ChunkId, FileEntry, Warning } from '../entry.ts';
+import { resolve } from 'node:path';
+import type { ChunkId, Entry, FileEntry, Warning } from '../entry.ts';
 import { FILE_MAX_CHUNKS, READ_BUFFER_BYTES } from '../limits.ts';
 import { HoldfastError } from '../errors.ts';
-import { rawForDisplay, type RawPath } from '../raw-path.ts';
+import { rawForDisplay, rawFromText, type RawPath } from '../raw-path.ts';
 import {
   ChunkStream,
   chunksInLine,
@@ -12,13 +13,17 @@ import {
   type SnapshotId,
   type SnapshotWriter,
 } from '../repository/repository.ts';
+import { attributesAt, canReadAttributes, type Attributes, type AttributesRead } from '../state/attributes.ts';
 import { readFile, type ReadResult } from '../state/read-file.ts';
 import { isSqlite } from '../state/sqlite.ts';
 import { scan, type ScannedFile, type ScanItem, type ScanProblem } from '../state/scan.ts';
+import { absoluteIn } from '../state/tree-path.ts';
 import { MARKER } from './continuity.ts';
+import { firstNameLine, HardLinks, otherNameLine } from './hard-links.ts';
 import { ManifestCache, ManifestCacheWriter, stampOf, type CachedLine, type LocalFolders } from './local-state.ts';
 import { DatabaseSaver } from './save-database.ts';
 import { Logs, type LogWatch } from './save-log.ts';
+import { ManifestStream } from './manifest-stream.ts';
 import type { Seams } from './seams.ts';
 
 /** What of a backup's options concerns the tree. */
@@ -34,15 +39,24 @@ export interface StateOptions {
   keepOut: readonly string[];
   /** Logs that are only ever appended to, as patterns of `exclude`. Default: `*.jsonl`. */
   appendOnly?: readonly string[] | undefined;
+  /** Whether FIFOs and devices are kept; default `skip`. */
+  special?: 'skip' | 'keep' | undefined;
+  /** Leave out what lies on other file systems than the root. */
+  oneFileSystem?: boolean | undefined;
 }
 
 type ScannedItem = Exclude<ScanItem, ScanProblem>;
+type OtherItem = Exclude<ScannedItem, ScannedFile>;
 
 /** The part of a backup that goes through the tree, and what it counts on the way. */
 export class TreeSaver {
   readonly files = { total: 0, new: 0, changed: 0, unmodified: 0, removed: 0 };
   readonly counts = { files: 0, folders: 0, symlinks: 0, bytes: 0 };
   readBytes = 0;
+  /** Whether there are entries that an earlier reader does not know. */
+  hasSpecials = false;
+  readonly #links = new HardLinks();
+  readonly #root: RawPath;
   readonly #options: SaveOptions;
   readonly #seams: Seams;
   readonly #repository: Repository;
@@ -55,6 +69,7 @@ export class TreeSaver {
 
   constructor(options: SaveOptions, seams: Seams, repository: Repository, writer: SnapshotWriter, warnings: Warning[]) {
     this.#options = options;
+    this.#root = rawFromText(resolve(options.state.root));
     this.#seams = seams;
     this.#repository = repository;
     this.#writer = writer;
@@ -74,6 +89,8 @@ export class TreeSaver {
     for (const item of scan(state.root, {
       exclude: [...state.exclude, `/${MARKER}`],
       keepOut: state.keepOut,
+      special: state.special,
+      oneFileSystem: state.oneFileSystem,
       signal: this.#seams.signal,
     })) {
       if (item.kind === 'problem') {
@@ -82,14 +99,24 @@ export class TreeSaver {
       }
       if (item.kind === 'file' && this.#databases.isPartOfOne(item.path)) continue;
       const before = cache?.at(item.path);
-      const stamp = stampOf(item);
-      const isKnown = before && isStamped(before, stamp) && item.ctimeNs < (cache?.trustedBeforeNs ?? 0n);
-      const known = isKnown ? this.#untouched(item, before, before.stamp.slice(stamp.length), cache) : undefined;
-      this.#stampTail = '';
-      const line = known ?? (await this.#lineOf(item, before, parent !== undefined && (!cache || cache.isDamaged)));
+      const first = item.kind === 'file' && item.links > 1 ? this.#links.firstOf(item) : undefined;
+      const isBlind = parent !== undefined && (!cache || cache.isDamaged);
+      let stamp = first?.stamp ?? stampOf(item);
+      let line = first && this.#otherName(item as ScannedFile, first.line, before, isBlind);
+      if (!first) {
+        const isKnown = before && isStamped(before, stamp) && item.ctimeNs < (cache?.trustedBeforeNs ?? 0n);
+        line = isKnown ? this.#untouched(item, before, before.stamp.slice(stamp.length), cache) : undefined;
+        if (line !== undefined) stamp = before?.stamp ?? stamp;
+        else {
+          this.#stampTail = '';
+          line = await this.#lineOf(item, before, isBlind);
+          stamp += this.#stampTail;
+        }
+      }
       if (line === undefined) continue;
+      if (item.kind === 'file' && !first && !this.#wasReplaced) this.#links.add(item, { line, stamp });
       manifest.add(line);
-      this.#cacheOut.add(line, known === undefined ? stamp + this.#stampTail : (before?.stamp ?? stamp));
+      this.#cacheOut.add(line, stamp);
       const full = this.#writer.ready();
       if (full) await full;
     }
@@ -108,7 +135,7 @@ export class TreeSaver {
   }
 
   /**
-   * The line of a file whose size, times and inode are as at the last snapshot, when every chunk is still known to the repository.
+   * The line of what has size, times and inode as at the last snapshot, when every chunk is still known to the repository.
    * @param tail of its stamp; see `#stampTail`
    */
   #untouched(
@@ -117,7 +144,13 @@ export class TreeSaver {
     tail: string,
     cache: ManifestCache | undefined,
   ): string | undefined {
-    if (item.kind !== 'file') return undefined; // as cheap to make anew
+    this.#wasReplaced = false;
+    if (item.kind !== 'file') {
+      const bare = entryLine(bareEntry(item));
+      if (before !== bare && !before.startsWith(`${bare.slice(0, -1)},`)) return undefined;
+      this.#countOther(item);
+      return before;
+    }
     let file = item;
     if (tail !== '') {
       if (!this.#isCaptureUntouched(item, tail, cache?.trustedBeforeNs ?? 0n)) return undefined;
@@ -131,7 +164,7 @@ export class TreeSaver {
     if (tail.startsWith(DATABASE)) this.#databases.has(item.path);
     this.files.unmodified++;
     this.#counted(file);
-    return before;
+    return item.links > 1 ? firstNameLine(before) : before;
   }
 
   /** Of a file that is not stored as it lies there. */
@@ -141,26 +174,56 @@ export class TreeSaver {
     return tail === `${DATABASE}${item.size}:${text}` && newestNs < trustedBeforeNs;
   }
 
+  /** Contents, attributes and all are those that were saved under the first name. */
+  #otherName(item: ScannedFile, firstLine: string, before: CachedLine | undefined, isBlind: boolean): string {
+    const line = otherNameLine(item, firstLine);
+    this.#lastFileWasNew = false;
+    this.#compare(line, before, isBlind);
+    this.#counted(item);
+    return line;
+  }
+
+  /** Set when what was read is another file than the one that was scanned: it was replaced in between. */
+  #wasReplaced = false;
+
   /** @param blind that nothing is known about what was there before. */
   async #lineOf(item: ScannedItem, before: CachedLine | undefined, blind: boolean): Promise<string | undefined> {
-    const { path, mode, mtimeNs, uid, gid } = item;
-    const common = { path, mode, mtimeNs, uid, gid };
-    switch (item.kind) {
-      case 'folder':
-        this.counts.folders++;
-        return entryLine({ ...common, type: 'folder' });
-      case 'symlink':
-        this.counts.symlinks++;
-        return entryLine({ ...common, type: 'symlink', target: item.target });
-      case 'file': {
-        const entry = await this.#save(item, before);
-        if (!entry) return undefined;
-        const line = entryLine(entry);
-        this.#compare(line, before, blind);
-        this.#counted(entry);
-        return line;
-      }
+    if (item.kind !== 'file') {
+      this.#countOther(item);
+      const kind = item.kind === 'folder' ? 'folder' : 'other';
+      const attributes = this.#told(item.path, attributesAt(absoluteIn(this.#root, item.path), kind));
+      return entryLine({ ...bareEntry(item), ...attributes });
     }
+    const entry = await this.#save(item, before);
+    if (!entry) return undefined;
+    const line = entryLine(entry);
+    this.#compare(line, before, blind);
+    this.#counted(entry);
+    return line;
+  }
+
+  #countOther(item: OtherItem): void {
+    if (item.kind === 'folder') this.counts.folders++;
+    else if (item.kind === 'symlink') this.counts.symlinks++;
+    else this.hasSpecials = true;
+  }
+
+  #wasTold = false;
+
+  /** Warns of attributes that could not be read, and once where none can be. */
+  #told(path: RawPath, { problem, ...attributes }: AttributesRead): Attributes {
+    if (!this.#wasTold && !canReadAttributes()) {
+      const message =
+        'extended attributes, ACLs, flags and holes are not saved: this needs Linux and the optional package koffi';
+      this.#warnings.push({ code: 'attributes_not_saved', message });
+      this.#wasTold = true;
+    }
+    if (problem !== undefined) {
+      const shown = path === '' ? '.' : rawForDisplay(path);
+      const message = `${shown}: attributes that cannot be read are not in the snapshot: ${problem}`;
+      this.#warnings.push({ code: 'attributes_unreadable', path: shown, message, incomplete: true });
+    }
+    return attributes;
   }
 
   #counted({ size }: { size: number }): void {
@@ -219,14 +282,18 @@ export class TreeSaver {
         return undefined;
     }
     if (this.#isTooLarge(path, chunks)) return undefined;
-    const { mode, mtimeNs, uid, gid, size } = read.file;
+    const { mode, mtimeNs, uid, gid, size, ino, dev } = read.file;
+    this.#wasReplaced = ino !== item.ino || dev !== item.dev;
     if (log && read.outcome === 'ok') {
-      const fileBytes = size + (read.partLineBytes ?? 0);
+      const fileBytes = size + read.partLineBytes;
       if (fileBytes !== size) this.#stampTail = `${PART_LINE}${fileBytes}`;
       const warning = log.warning(size, fileBytes);
       if (warning) this.#warnings.push(warning);
     }
-    return { path: item.path, type: 'file', mode, mtimeNs, uid, gid, size, chunks };
+    const { holes, ...found } = read.extras;
+    const attributes = this.#told(item.path, found);
+    const extras = holes ? { ...attributes, holes } : attributes;
+    return { path: item.path, type: 'file', mode, mtimeNs, uid, gid, size, chunks, ...extras };
   }
 
   async #saveDatabase(item: ScannedFile): Promise<FileEntry | undefined> {
@@ -242,7 +309,10 @@ export class TreeSaver {
     if (this.#isTooLarge(rawForDisplay(item.path), result.chunks)) return undefined;
     this.#stampTail = stamp === undefined ? LOOK_AGAIN : `${DATABASE}${item.size}:${stamp}`;
     const { path, mode, mtimeNs, uid, gid } = item;
-    return { path, type: 'file', mode, mtimeNs, uid, gid, size: result.read.file.size, chunks: result.chunks, sqlite };
+    const { size } = result.read.file;
+    const attributes = this.#told(path, attributesAt(absoluteIn(this.#root, path), 'other'));
+    this.#wasReplaced = false;
+    return { path, type: 'file', mode, mtimeNs, uid, gid, size, chunks: result.chunks, sqlite, ...attributes };
   }
 
   #isTooLarge(path: string, chunks: readonly ChunkId[]): boolean {
@@ -280,6 +350,7 @@ export class TreeSaver {
       const step = pieces.next();
       if (step.done) {
         stream.end();
+        if ('extras' in step.value) for (const { length } of step.value.extras.holes ?? []) this.readBytes -= length;
         return { read: step.value, chunks };
       }
       if (seen === 0 && copyIn === undefined && isSqlite(step.value)) {
@@ -304,41 +375,16 @@ function isStamped({ stamp }: CachedLine, as: string): boolean {
   return stamp === as || stamp.startsWith(`${as}:`);
 }
 
-/** The manifest on its way into chunks. */
-class ManifestStream {
-  readonly #writer: SnapshotWriter;
-  readonly #stream: ChunkStream;
-  readonly #chunks: ChunkId[] = [];
-  #lines: string[] = [];
-  #pending = 0;
-  #bytes = 0;
-  #entries = 0;
-
-  constructor(repository: Repository, writer: SnapshotWriter) {
-    this.#writer = writer;
-    this.#stream = new ChunkStream(repository.cut, repository.record.chunker, (bytes) => {
-      this.#chunks.push(this.#writer.add(bytes, 'manifest'));
-    });
-  }
-
-  add(line: string): void {
-    this.#lines.push(line, '\n');
-    this.#pending += line.length;
-    this.#entries++;
-    if (this.#pending >= 256 * 1024) this.#flush();
-  }
-
-  end(): { chunks: ChunkId[]; bytes: number; entries: number } {
-    this.#flush();
-    this.#stream.end();
-    return { chunks: this.#chunks, bytes: this.#bytes, entries: this.#entries };
-  }
-
-  #flush(): void {
-    const bytes = Buffer.from(this.#lines.join(''));
-    this.#bytes += bytes.length;
-    this.#stream.push(bytes);
-    this.#lines = [];
-    this.#pending = 0;
+function bareEntry(item: OtherItem): Exclude<Entry, FileEntry> {
+  const { path, mode, mtimeNs, uid, gid } = item;
+  const common = { path, mode, mtimeNs, uid, gid };
+  switch (item.kind) {
+    case 'folder':
+    case 'fifo':
+      return { ...common, type: item.kind };
+    case 'symlink':
+      return { ...common, type: item.kind, target: item.target };
+    case 'device':
+      return { ...common, type: item.kind, device: item.device };
   }
 }

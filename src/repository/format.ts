@@ -90,6 +90,11 @@ export const grantSchema = z.object({
 });
 export type GrantRecord = z.infer<typeof grantSchema>;
 
+/** What a snapshot's `critical` may name: its manifest has entries of the types `fifo` and `device`. */
+export const SPECIAL_FILES = 'special-files';
+/** The features that this version has, and a record of version 1 does without. */
+export const SNAPSHOT_FEATURES: readonly string[] = [SPECIAL_FILES];
+
 /** The payload of a snapshot's envelope. */
 export const snapshotSchema = z.object({
   ...header,
@@ -123,13 +128,19 @@ function damaged(message: string, cause?: string): HoldfastError {
 
 /**
  * Parses a record: first its version (a newer one is refused by name, whatever else it holds), then its critical fields, then its shape.
+ * @param known features that such a record may name as critical.
  * @throws `unsupported_format`, `damaged`
  */
-export function parseRecord<T>(bytes: Uint8Array, schema: z.ZodType<T>, what: string): T {
-  return checkRecord(parseJson(bytes, what), schema, what);
+export function parseRecord<T>(
+  bytes: Uint8Array,
+  schema: z.ZodType<T>,
+  what: string,
+  known: readonly string[] = [],
+): T {
+  return checkRecord(parseJson(bytes, what), schema, what, known);
 }
 
-function checkRecord<T>(value: unknown, schema: z.ZodType<T>, what: string): T {
+function checkRecord<T>(value: unknown, schema: z.ZodType<T>, what: string, known: readonly string[] = []): T {
   const head = z.object({ version: z.number().int().min(1) }).safeParse(value);
   if (!head.success) throw damaged(`${what} has no format version`);
   if (head.data.version !== FORMAT_VERSION) {
@@ -142,10 +153,11 @@ function checkRecord<T>(value: unknown, schema: z.ZodType<T>, what: string): T {
     );
   }
   const critical = z.object({ critical: z.array(z.string()) }).safeParse(value);
-  if (critical.success && critical.data.critical.length > 0) {
+  const unknown = critical.data?.critical.filter((feature) => !known.includes(feature)) ?? [];
+  if (unknown.length > 0) {
     throw new HoldfastError(
       'unsupported_format',
-      `${what} needs features this holdfast does not have: ${JSON.stringify(critical.data.critical).slice(0, 200)}`,
+      `${what} needs features this holdfast does not have: ${JSON.stringify(unknown).slice(0, 200)}`,
       {
         hint: 'Use the holdfast version that wrote it, or a newer one.',
       },

@@ -3,7 +3,15 @@
  * stretches without change cost nothing, and it is named by its chunk ids in the signed snapshot record.
  */
 import { HoldfastError } from '../errors.ts';
-import { FILE_FLAGS, type ChunkId, type Entry, type EntryCommon, type FileEntry, type Hole } from '../entry.ts';
+import {
+  FILE_FLAGS,
+  type ChunkId,
+  type Device,
+  type Entry,
+  type EntryCommon,
+  type FileEntry,
+  type Hole,
+} from '../entry.ts';
 import { LineSplitter } from '../lines.ts';
 import { MANIFEST_LINE_MAX_BYTES, NAME_MAX_BYTES, PATH_MAX_BYTES } from '../limits.ts';
 import {
@@ -27,6 +35,12 @@ export function entryLine(entry: Entry): string {
       return `${lineHead(entry, 'folder')}${extras(entry)}}`;
     case 'symlink':
       return `${lineHead(entry, 'symlink')},${named('target', entry.target)}${extras(entry)}}`;
+    case 'fifo':
+      return `${lineHead(entry, 'fifo')}${extras(entry)}}`;
+    case 'device': {
+      const { kind, major, minor } = entry.device;
+      return `${lineHead(entry, 'device')}${member('device', { kind, major, minor })}${extras(entry)}}`;
+    }
   }
 }
 
@@ -152,10 +166,23 @@ export function parseEntryLine(line: string): Entry {
       if (target === '' || target.includes('\0')) throw malformed('target', path);
       return { ...common, type, target };
     }
+    case 'fifo':
+      return { ...common, type };
+    case 'device':
+      return { ...common, type, device: readDevice(fields['device'], path) };
     default:
       throw malformed('type', path);
   }
 }
+
+function readDevice(value: unknown, path: RawPath): Device {
+  const { kind, major, minor } = isRecord(value) ? value : {};
+  if ((kind !== 'block' && kind !== 'character') || !isDeviceNumber(major) || !isDeviceNumber(minor))
+    throw malformed('device', path);
+  return { kind, major, minor };
+}
+
+const isDeviceNumber = (value: unknown): value is number => isCount(value) && value < 2 ** 32;
 
 function readName(fields: Record<string, unknown>, key: string): RawPath {
   const text = fields[key];

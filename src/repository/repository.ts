@@ -17,7 +17,7 @@ export {
 export { putGrants } from './grants.ts';
 export { heal, type Healed, type HealResult } from './heal.ts';
 export { CONTEST_MS, lastEntry, recoveryCommitment, type KeyLog, type KeyLogEntry, type KeyState } from './key-log.ts';
-export { HANDLE, timestamp, FORMAT_VERSION } from './format.ts';
+export { HANDLE, timestamp, FORMAT_VERSION, SPECIAL_FILES } from './format.ts';
 export { parseKey, REPOSITORY_KEY } from './object-name.ts';
 export type { KeyChange, KeysRecord, RepositoryRecord, Signer, SnapshotRecord } from './format.ts';
 export type { PackId, SnapshotId } from './object-name.ts';

@@ -5,7 +5,14 @@ import { openAge, sealAge } from '../crypto/age.ts';
 import { parseEnvelope, signedBy, signEnvelope } from '../crypto/dsse.ts';
 import { sha256Hex } from '../crypto/hash.ts';
 import type { Random } from '../clock.ts';
-import { parseRecord, SNAPSHOT_PAYLOAD_TYPE, snapshotSchema, type Signer, type SnapshotRecord } from './format.ts';
+import {
+  parseRecord,
+  SNAPSHOT_FEATURES,
+  SNAPSHOT_PAYLOAD_TYPE,
+  snapshotSchema,
+  type Signer,
+  type SnapshotRecord,
+} from './format.ts';
 import type { Generation, Witness } from './key-log.ts';
 import { parseKey, snapshotKey, stampIn, stampOf, type SnapshotId } from './object-name.ts';
 
@@ -49,7 +56,7 @@ export async function openSnapshot(
       hint: 'Somebody else wrote it. Do not restore it; find out who can write to the backend.',
     });
   }
-  const record = parseRecord(envelope.payload, snapshotSchema, what);
+  const record = parseRecord(envelope.payload, snapshotSchema, what, SNAPSHOT_FEATURES);
   if (snapshotKey(Date.parse(record.time), expected.id) !== expected.key)
     throw new HoldfastError('damaged', `${what} lies under a name of another time`);
   const named = signers.filter(({ publicKey }) => publicKey === record.agent.publicKey);
@@ -87,7 +94,7 @@ export async function readWitnesses(
     if (name?.kind !== 'snapshot' || stampIn(key) < after) continue;
     const open = async (bytes: Uint8Array): Promise<Witness> => {
       const envelope = parseEnvelope(await openAge(bytes, identities), SNAPSHOT_PAYLOAD_TYPE);
-      const record = parseRecord(envelope.payload, snapshotSchema, 'a snapshot');
+      const record = parseRecord(envelope.payload, snapshotSchema, 'a snapshot', SNAPSHOT_FEATURES);
       const signer = record.agent.publicKey;
       if (record.repository !== repository || !signedBy(envelope, Buffer.from(signer, 'hex')))
         throw new HoldfastError('forged', 'a snapshot of somebody else');

@@ -5,21 +5,28 @@ import { systemErrorCode, throwIfAborted } from '../errors.ts';
 import { READ_BUFFER_BYTES } from '../limits.ts';
 import { rawFromText, type RawPath } from '../raw-path.ts';
 import { isFinished, wholeLinesBytes } from './log-end.ts';
+import type { Hole } from '../entry.ts';
+import { attributesOfFile, holesOf, type AttributesRead } from './attributes.ts';
 import { describe, type ScannedFile } from './scan.ts';
 import { isGone, isSystemError, reasonOf } from './system-error.ts';
 import { inTree } from './tree-path.ts';
+
+/** What goes with the contents; see `FileEntry`. */
+export interface Extras extends AttributesRead {
+  holes?: readonly Hole[];
+}
 
 export type ReadResult =
   /**
    * The pieces are the file, and `file` is what it was like when it was opened (it may be newer than the scan's view). Of a log, `file.size` is how many
    * bytes were read, and `partLineBytes` how many were left out.
    */
-  | { outcome: 'ok'; file: ScannedFile; partLineBytes?: number }
+  | { outcome: 'ok'; file: ScannedFile; extras: Extras; partLineBytes: number }
   /**
    * The file was written, cut, renamed or otherwise touched while it was read: the pieces may mix old and new. `file.size` is how many
    * bytes were read, and its times are those from before the reading, so that a later scan sees a difference and reads again.
    */
-  | { outcome: 'changed'; file: ScannedFile; reason: string }
+  | { outcome: 'changed'; file: ScannedFile; extras: Extras; reason: string }
   /** Nothing is there any more, or something that is no regular file. */
   | { outcome: 'vanished'; reason: string }
   /** Any pieces that were given are a part of the file only. */
@@ -38,6 +45,9 @@ export interface ReadOptions {
  * is valid only until the next is asked for. A caller that stops early calls `return()` (as `for…of` does), which closes the file.
  *
  * A generator and not a stream: it costs next to nothing for small files, and the caller may await whatever it likes between two pieces.
+ *
+ * Holes are not read from the disk: their zeros are made here. Extended attributes and flags are looked at before the contents, so that
+ * a change of them shows as one of the file.
  *
  * At most as many bytes are read as the file had when opened, so a log that grows without end still ends here (as `changed`).
  * The file is opened without following a link, without blocking on a FIFO and, where allowed, without touching its access time.
@@ -65,20 +75,33 @@ export function* readFile(
       file = { ...file, size: wholeLinesBytes(fd, file.size) };
     const partLineBytes = Number(before.size) - file.size;
     const buffer = options.buffer ?? Buffer.allocUnsafeSlow(Math.min(file.size, READ_BUFFER_BYTES));
+    const extras: Extras = attributesOfFile(fd);
+    const holes = file.allocated < file.size ? holesOf(fd, file.size) : [];
     let size = 0;
+    let next = 0;
+    let isZeroed = false;
     while (size < file.size) {
       throwIfAborted(options.signal);
-      const length = readSync(fd, buffer, 0, Math.min(buffer.length, file.size - size), null);
+      const hole = holes[next];
+      const isInHole = hole !== undefined && size >= hole.offset;
+      const end = hole === undefined ? file.size : isInHole ? hole.offset + hole.length : hole.offset;
+      const wanted = Math.min(buffer.length, end - size);
+      if (isInHole && !isZeroed) buffer.fill(0);
+      isZeroed = isInHole;
+      const length = isInHole ? wanted : readSync(fd, buffer, 0, wanted, size);
       if (length === 0) break;
       size += length;
+      if (isInHole && size === end) next++;
       yield buffer.subarray(0, length);
     }
+    const kept = within(holes, size);
+    if (kept.length > 0) extras.holes = kept;
     const change =
       difference(before, fstatSync(fd, { bigint: true }), logAtMs !== undefined) ??
       (size < file.size ? 'became shorter' : undefined);
     return change === undefined
-      ? { outcome: 'ok', file, partLineBytes }
-      : { outcome: 'changed', file: { ...file, size }, reason: `${change} while it was read` };
+      ? { outcome: 'ok', file, extras, partLineBytes }
+      : { outcome: 'changed', file: { ...file, size }, extras, reason: `${change} while it was read` };
   } catch (error) {
     if (!isSystemError(error)) throw error;
     // Opened with O_NOFOLLOW, a link gives ELOOP; a socket gives ENXIO.
@@ -87,8 +110,24 @@ export function* readFile(
       return { outcome: 'vanished', reason: 'is no regular file any more' };
     return { outcome: 'unreadable', reason: `cannot be read: ${reasonOf(error)}` };
   } finally {
-    if (fd !== undefined) closeSync(fd);
+    if (fd !== undefined) closeQuietly(fd);
   }
+}
+
+/** What a disk says when a file that was only read is closed changes nothing. */
+function closeQuietly(fd: number): void {
+  try {
+    closeSync(fd);
+  } catch {
+    // nothing is lost
+  }
+}
+
+/** Of a file that became shorter, what is left of its holes. */
+function within(holes: readonly Hole[], size: number): Hole[] {
+  return holes
+    .filter(({ offset }) => offset < size)
+    .map(({ offset, length }) => ({ offset, length: Math.min(length, size - offset) }));
 }
 
 const FLAGS = constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK;

@@ -8,9 +8,10 @@
 import { lstatSync, readdirSync, readlinkSync, realpathSync, statSync, type BigIntStats } from 'node:fs';
 import { resolve } from 'node:path';
 import ignore from 'ignore';
-import type { Warning } from '../entry.ts';
+import type { Device, Warning } from '../entry.ts';
 import { HoldfastError, throwIfAborted } from '../errors.ts';
 import { ROOT, joinRaw, rawForDisplay, rawFromText, rawToFs, rawToText, type RawPath } from '../raw-path.ts';
+import { unpackDevice } from './attributes.ts';
 import { isGone, reasonOf } from './system-error.ts';
 import { RESTORE_MARKER, inTree } from './tree-path.ts';
 
@@ -31,6 +32,10 @@ export interface ScannedFile extends ScannedCommon {
   kind: 'file';
   /** Bytes. */
   size: number;
+  /** Bytes that it takes on the disk: less than its size where there are holes, or compression. */
+  allocated: number;
+  /** How many names it has, in this tree or elsewhere. */
+  links: number;
 }
 
 export interface ScannedFolder extends ScannedCommon {
@@ -43,12 +48,21 @@ export interface ScannedSymlink extends ScannedCommon {
   target: RawPath;
 }
 
+export interface ScannedFifo extends ScannedCommon {
+  kind: 'fifo';
+}
+
+export interface ScannedDevice extends ScannedCommon {
+  kind: 'device';
+  device: Device;
+}
+
 export interface ScanProblem {
   kind: 'problem';
   warning: Warning;
 }
 
-export type ScanItem = ScannedFile | ScannedFolder | ScannedSymlink | ScanProblem;
+export type ScanItem = ScannedFile | ScannedFolder | ScannedSymlink | ScannedFifo | ScannedDevice | ScanProblem;
 
 export interface ScanOptions {
   /**
@@ -58,6 +72,10 @@ export interface ScanOptions {
   exclude?: readonly string[];
   /** Files and folders never taken, wherever they show up in the tree: key files, backend folders. Need not exist. */
   keepOut?: readonly string[];
+  /** Whether FIFOs and devices are entries; by default they are left out. Sockets always are: each belongs to a process. */
+  special?: 'skip' | 'keep' | undefined;
+  /** Take folders of other devices than the root's without what they hold. */
+  oneFileSystem?: boolean | undefined;
   signal?: AbortSignal | undefined;
 }
 
@@ -74,6 +92,8 @@ export interface ScanSummary {
  * - `vanished` (incomplete): a folder went away when only a part of what it held had been seen, or was replaced;
  * - `changed` (incomplete): an entry was replaced again and again while it was looked at;
  * - `unfinished_restore` (incomplete): the tree is what an interrupted restore left;
+ * - `loop` (incomplete): a folder that is one of those it lies in (a bind mount), taken without what it holds;
+ * - `other_file_system`: a folder that is taken without what it holds, as `oneFileSystem` says;
  * - `special_skipped`: a FIFO, socket or device, which has no contents to save;
  * - `kept_apart`: named by `keepOut`.
  * An entry that is gone before it was looked at is as if it had been deleted before the scan: nothing is said.
@@ -134,6 +154,15 @@ export function* scan(root: string, options: ScanOptions = {}): Generator<ScanIt
     if (seen.isFile()) {
       yield describe(path, seen);
     } else if (seen.isDirectory()) {
+      const isElsewhere = options.oneFileSystem === true && seen.dev !== tree.stats.dev;
+      const isLoop = stack.some(({ stats }) => stats.ino === seen.ino && stats.dev === seen.dev);
+      if (isElsewhere || isLoop) {
+        yield describe(path, seen);
+        if (isElsewhere)
+          yield problem('other_file_system', path, 'is another file system: what it holds is not backed up', false);
+        else yield problem('loop', path, 'is a folder that it lies in itself: what it holds is not backed up', true);
+        continue;
+      }
       const opened = openFolder(tree.base, path, seen);
       if (opened === 'gone') folder.missed = true;
       else if (opened === 'changed') yield problem('changed', path, 'was replaced while it was being listed', true);
@@ -150,6 +179,14 @@ export function* scan(root: string, options: ScanOptions = {}): Generator<ScanIt
       if (target === 'gone') folder.missed = true;
       else if (target instanceof Error) yield problem('unreadable', path, `cannot be read: ${reasonOf(target)}`, true);
       else yield { ...describe(path, seen), kind: 'symlink', target };
+    } else if (options.special === 'keep' && !seen.isSocket()) {
+      const { mode, mtimeNs, ctimeNs, uid, gid, ino, dev } = describe(path, seen);
+      const common = { path, mode, mtimeNs, ctimeNs, uid, gid, ino, dev };
+      if (seen.isFIFO()) yield { ...common, kind: 'fifo' };
+      else {
+        const kind = seen.isBlockDevice() ? 'block' : 'character';
+        yield { ...common, kind: 'device', device: { kind, ...unpackDevice(seen.rdev) } };
+      }
     } else {
       yield problem('special_skipped', path, `is ${specialName(seen)}, which is not backed up`, false);
     }
@@ -163,9 +200,23 @@ export function describe(path: RawPath, stats: BigIntStats): ScannedFile | Scann
   const mode = Number(stats.mode) & 0o7777;
   const uid = Number(stats.uid);
   const gid = Number(stats.gid);
-  return stats.isFile()
-    ? { kind: 'file', path, size: Number(stats.size), mode, mtimeNs, ctimeNs, uid, gid, ino, dev }
-    : { kind: 'folder', path, mode, mtimeNs, ctimeNs, uid, gid, ino, dev };
+  if (!stats.isFile()) return { kind: 'folder', path, mode, mtimeNs, ctimeNs, uid, gid, ino, dev };
+  const size = Number(stats.size);
+  const allocated = Number(stats.blocks) * 512;
+  return {
+    kind: 'file',
+    path,
+    size,
+    allocated,
+    links: Number(stats.nlink),
+    mode,
+    mtimeNs,
+    ctimeNs,
+    uid,
+    gid,
+    ino,
+    dev,
+  };
 }
 
 interface OpenFolder {

@@ -5,8 +5,9 @@
  * 1. the marker file is made, and is on disk before anything else is written;
  * 2. folders are made with mode 0700 and files with mode 0600, each below a folder made in the same run;
  * 3. a file gets owner, mode and times when it is closed, contents complete;
- * 4. `finish` makes the links (until then no link exists in the target), then gives folders, the deepest first, their owner, mode and times;
- * 5. everything is flushed to the disk, the marker is removed, and last the target gets its own owner, mode and times.
+ * 4. `finish` makes the links (until then no link exists in the target), then gives folders, the deepest first, their owner, mode and times,
+ *    and then everything its flags, after which an immutable file cannot be changed any more;
+ * 5. everything is flushed to the disk, the marker is removed, and last the target gets its own owner, mode, times and flags.
  *
  * The calls are synchronous: for many small files that is several times faster than one promise a call.
  */
@@ -15,36 +16,49 @@ import {
   chownSync,
   closeSync,
   constants,
-  existsSync,
   fchmodSync,
   fchownSync,
   fstatSync,
-  fsyncSync,
+  ftruncateSync,
   lchownSync,
+  linkSync,
   lstatSync,
   mkdirSync,
   openSync,
-  readdirSync,
   realpathSync,
   symlinkSync,
   unlinkSync,
-  writeSync,
   type BigIntStats,
 } from 'node:fs';
-import { dirname, resolve } from 'node:path';
-import type { FileEntry, SymlinkEntry, Warning } from '../entry.ts';
+import { resolve } from 'node:path';
+import type { Device, FileEntry, SymlinkEntry, Warning } from '../entry.ts';
 import { HoldfastError, assert, systemErrorCode } from '../errors.ts';
 import { PATH_MAX_BYTES } from '../limits.ts';
 import { ROOT, parentOf, rawForDisplay, rawFromText, rawToFs, type RawPath } from '../raw-path.ts';
+import { dropInheritedAcls, makeSpecial, setFlags, setXattrs } from './attributes.ts';
 import { exactTimes, type TimeSetter } from './exact-times.ts';
 import { libc } from './libc.ts';
 import { Losses, type Metadata } from './losses.ts';
+import { CANNOT_HOLD, CANNOT_LINK, damagedEntry, leniently, refusedBySystem } from './refusals.ts';
 import { isSystemError, reasonOf } from './system-error.ts';
+import {
+  CREATE,
+  hasName,
+  makeFolders,
+  namesIn,
+  placeMarker,
+  removeFile,
+  statOf,
+  syncFolder,
+  writeAll,
+  writeAround,
+} from './target-folder.ts';
 import { RESTORE_MARKER, absoluteIn, checkEntryPath, inTree, isRaw } from './tree-path.ts';
 
 export type FolderToWrite = Metadata;
-export type FileToWrite = Metadata & Pick<FileEntry, 'size'>;
+export type FileToWrite = Metadata & Pick<FileEntry, 'size' | 'holes'>;
 export type SymlinkToWrite = Metadata & Pick<SymlinkEntry, 'target'>;
+export type SpecialToWrite = Metadata & ({ type: 'fifo' } | { type: 'device'; device: Device });
 
 /** A file being written, known by identity: from `createFile` until `closeFile` or `discardFile`. */
 export interface FileRef {
@@ -80,6 +94,7 @@ export async function openTarget(folder: string, options: TargetOptions = {}): P
     const base = realpathSync.native(path, 'latin1') as RawPath;
     const before = statOf(base);
     placeMarker(base);
+    dropInheritedAcls(base, { own: existing === undefined });
     if (existing !== undefined) leniently(() => chmodSync(rawToFs(base), 0o700));
     return new TreeWriter(base, before, options.times ?? exactTimes());
   } catch (error) {
@@ -90,50 +105,17 @@ export async function openTarget(folder: string, options: TargetOptions = {}): P
   }
 }
 
-/** By hand: Node's recursive form never ends where a parent is there and nothing can be made in it (`/proc`). */
-function makeFolders(path: string): void {
-  try {
-    mkdirSync(path, { mode: 0o700 });
-  } catch (error) {
-    const parent = dirname(path);
-    if (systemErrorCode(error) !== 'ENOENT' || existsSync(parent)) throw error;
-    makeFolders(parent);
-    mkdirSync(path, { mode: 0o700 });
-  }
-}
-
-/** Undefined when there is nothing (or a link that leads nowhere). */
-function namesIn(path: string): string[] | undefined {
-  try {
-    return readdirSync(path, 'latin1');
-  } catch (error) {
-    if (systemErrorCode(error) === 'ENOENT') return undefined;
-    throw error;
-  }
-}
-
-const MARKER_TEXT = `A restore by holdfast into this folder has not ended, so not everything is here.
-If none is running any more, remove the whole folder and restore again.
-`;
-
-function placeMarker(base: RawPath): void {
-  const fd = openSync(inTree(base, RESTORE_MARKER), CREATE, 0o600);
-  try {
-    writeSync(fd, MARKER_TEXT);
-    fsyncSync(fd);
-  } finally {
-    closeSync(fd);
-  }
-  syncFolder(base);
-}
-
-const CREATE = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW;
 const REOPEN = constants.O_WRONLY | constants.O_NOFOLLOW;
 
 /** Descriptors kept open; the rest of the files being written are opened again when their turn comes. */
 const OPEN_FILES_MAX = 128;
 
 const SETUID_SETGID = 0o6000;
+
+/** Entries that are named, of those that the target cannot hold; of the rest the number is told. */
+const LEFT_OUT_NAMED_MAX = 1000;
+
+const ALREADY_THERE = { code: 'EEXIST', errno: -17 };
 
 /**
  * The target of one restore. Entries come in any order in which folders precede what they hold (manifest order does); contents come at any
@@ -157,6 +139,9 @@ export class TreeWriter implements AsyncDisposable {
   readonly #leftOut = new Set<FileRef>();
   readonly #warnings: Warning[] = [];
   readonly #losses = new Losses();
+  /** Those that get flags when all is done. */
+  readonly #flagged: Metadata[] = [];
+  #leftOutEntries = 0;
   #finished = false;
 
   /** Use `openTarget`. */
@@ -187,7 +172,7 @@ export class TreeWriter implements AsyncDisposable {
     const wanted =
       this.#place(path) &&
       this.#make(path, () => {
-        if (lstatSync(this.#at(path), { throwIfNoEntry: false })) throw damagedEntry(path, 'is in the snapshot twice');
+        if (lstatSync(this.#at(path), { throwIfNoEntry: false })) throw Object.assign(new Error(), ALREADY_THERE);
       });
     if (wanted) this.#symlinks.set(path, symlink);
   }
@@ -196,14 +181,33 @@ export class TreeWriter implements AsyncDisposable {
   removeStale(path: RawPath): void {
     const parent = parentOf(path);
     if (this.#folders.has(path) || (parent !== ROOT && !this.#folders.get(parent))) return;
-    this.#writing(path, () => {
+    this.#writing(path, () => removeFile(this.#at(path)));
+  }
+
+  addSpecial(special: SpecialToWrite): void {
+    const { path } = special;
+    const at = absoluteIn(this.#base, path);
+    if (this.#place(path) && this.#make(path, () => makeSpecial(at, special))) this.#sealPath(special);
+  }
+
+  /**
+   * Makes `file` another name of the file at `first`, which is complete. False when this cannot be and the file is to be written on its
+   * own; true also when the target cannot hold it at all, which `finish` reports.
+   */
+  addHardlink(file: FileToWrite, first: RawPath): boolean {
+    const { path } = file;
+    let isLinked = true;
+    if (!this.#place(path)) return true;
+    this.#make(path, () => {
       try {
-        unlinkSync(this.#at(path));
+        linkSync(this.#at(first), this.#at(path));
       } catch (error) {
-        // Nothing is there, or a folder, which is none of SQLite's.
-        if (!['ENOENT', 'ENAMETOOLONG', 'EISDIR'].includes(systemErrorCode(error) ?? '')) throw error;
+        if (!CANNOT_LINK.includes(systemErrorCode(error) ?? '')) throw error;
+        isLinked = false;
       }
     });
+    if (!isLinked) this.#losses.count('hardlinks_not_restored', path);
+    return isLinked;
   }
 
   /** Makes the file, empty. One that this file system cannot hold is reported by `finish`, and writes to it do nothing. */
@@ -218,7 +222,10 @@ export class TreeWriter implements AsyncDisposable {
   write(ref: FileRef, offset: number, bytes: Uint8Array): void {
     if (this.#leftOut.has(ref)) return;
     assert(offset >= 0 && offset + bytes.length <= ref.file.size, 'a restore wrote past the end of a file');
-    this.#writing(ref.file.path, () => writeAll(this.#descriptor(ref), offset, bytes));
+    const fd = this.#descriptor(ref);
+    if (this.#fits(ref.file, () => write(fd, ref.file, offset, bytes))) return;
+    this.discardFile(ref);
+    this.#leftOut.add(ref);
   }
 
   /** The contents are complete: gives the file its owner, mode and times. */
@@ -226,7 +233,8 @@ export class TreeWriter implements AsyncDisposable {
     if (this.#leftOut.delete(ref)) return;
     const fd = this.#descriptor(ref);
     this.#open.delete(ref);
-    this.#seal(fd, ref.file);
+    if (!this.#fits(ref.file, () => setLength(fd, ref.file))) this.#remove(fd, ref.file);
+    else this.#seal(fd, ref.file);
   }
 
   /** The contents cannot be had: removes the file. Telling so is up to the caller, who knows why. */
@@ -246,9 +254,16 @@ export class TreeWriter implements AsyncDisposable {
     if (fd === undefined) return;
     let offset = 0;
     try {
-      for (const piece of pieces) {
-        this.#writing(file.path, () => writeAll(fd, offset, piece));
-        offset += piece.length;
+      const fits = this.#fits(file, () => {
+        for (const piece of pieces) {
+          write(fd, file, offset, piece);
+          offset += piece.length;
+        }
+        setLength(fd, file);
+      });
+      if (!fits) {
+        this.#remove(fd, file);
+        return;
       }
     } catch (error) {
       closeSync(fd);
@@ -259,7 +274,7 @@ export class TreeWriter implements AsyncDisposable {
 
   /**
    * Completes the tree; every file must have been closed or discarded. Resolves to what could not be put back:
-   * `not_restored` (incomplete; an entry this file system cannot hold), `owner_not_restored`, `mode_not_restored`, `times_rounded`.
+   * `not_restored` (incomplete; an entry this file system cannot hold), and what losses.ts names.
    */
   async finish(): Promise<Warning[]> {
     assert(!this.#finished, 'a restore is finished twice');
@@ -271,12 +286,28 @@ export class TreeWriter implements AsyncDisposable {
     const folders = [...this.#folders.values()].reverse();
     for (const folder of folders) if (folder) this.#sealPath(folder);
 
+    for (const entry of this.#flagged) this.#setFlags(entry);
+
     await this.#flush();
-    this.#writing(RESTORE_MARKER, () => unlinkSync(this.#at(RESTORE_MARKER)));
+    this.#writing(RESTORE_MARKER, () => {
+      syncFolder(this.#base);
+      unlinkSync(this.#at(RESTORE_MARKER));
+    });
     this.#finished = true;
-    syncFolder(this.#base);
-    if (this.#root) this.#sealPath(this.#root);
-    else leniently(() => chmodSync(this.#at(ROOT), Number(this.#before.mode) & 0o7777));
+    try {
+      syncFolder(this.#base);
+    } catch {
+      // At worst the marker is there again after a power failure.
+    }
+    if (this.#root) {
+      this.#sealPath(this.#root);
+      if (this.#root.flags) this.#setFlags(this.#root);
+    } else leniently(() => chmodSync(this.#at(ROOT), Number(this.#before.mode) & 0o7777));
+    const more = this.#leftOutEntries - this.#warnings.length;
+    if (more > 0) {
+      const message = `${more} entries more could not be restored, for reasons of the same kinds`;
+      this.#warnings.push({ code: 'not_restored', message, incomplete: true });
+    }
     return [...this.#warnings, ...this.#losses.warnings()];
   }
 
@@ -309,15 +340,43 @@ export class TreeWriter implements AsyncDisposable {
       return true;
     } catch (error) {
       const code = systemErrorCode(error) ?? '';
-      if (code === 'EEXIST')
-        throw damagedEntry(path, 'is in the snapshot twice, or the target takes two of its names for one');
+      if (code === 'EEXIST') {
+        let isThere = true;
+        this.#writing(path, () => (isThere = hasName(this.#base, path)));
+        if (isThere) throw damagedEntry(path, 'is in the snapshot twice');
+        this.#leaveOut(path, withIt, 'the target takes its name for that of another entry, which is there');
+        return false;
+      }
       if (!isSystemError(error)) throw error;
       if (!CANNOT_HOLD.includes(code)) throw refusedBySystem(`cannot restore ${rawForDisplay(path)}`, error);
-      const shown = rawForDisplay(path);
-      const message = `${shown} ${withIt}could not be restored: ${reasonOf(error)}`;
-      this.#warnings.push({ code: 'not_restored', path: shown, message, incomplete: true });
+      this.#leaveOut(path, withIt, reasonOf(error));
       return false;
     }
+  }
+
+  #leaveOut(path: RawPath, withIt: string, why: string): void {
+    if (++this.#leftOutEntries > LEFT_OUT_NAMED_MAX) return;
+    const shown = rawForDisplay(path);
+    const message = `${shown} ${withIt}could not be restored: ${why}`;
+    this.#warnings.push({ code: 'not_restored', path: shown, message, incomplete: true });
+  }
+
+  /** Runs `action`; false when this file system cannot hold a file of that size, which is then reported. */
+  #fits({ path }: FileToWrite, action: () => void): boolean {
+    try {
+      action();
+      return true;
+    } catch (error) {
+      if (!isSystemError(error)) throw error;
+      if (systemErrorCode(error) !== 'EFBIG') throw refusedBySystem(`cannot write ${rawForDisplay(path)}`, error);
+      this.#leaveOut(path, '', reasonOf(error));
+      return false;
+    }
+  }
+
+  #remove(fd: number, { path }: FileToWrite): void {
+    closeSync(fd);
+    this.#writing(path, () => unlinkSync(this.#at(path)));
   }
 
   #writing(path: RawPath, action: () => void): void {
@@ -356,11 +415,12 @@ export class TreeWriter implements AsyncDisposable {
     }
   }
 
-  /** Owner before mode, as changing the owner clears setuid; times last. */
+  /** Owner first, as changing it clears setuid and capabilities; attributes before mode, as ACLs change it; times last. */
   #seal(fd: number, file: FileToWrite): void {
     this.#writing(file.path, () => {
       try {
         const owned = this.#setOwner(file, () => fchownSync(fd, file.uid, file.gid));
+        this.#setAttributes(file, fd);
         leniently(() => fchmodSync(fd, owned ? file.mode : file.mode & ~SETUID_SETGID));
         leniently(() => this.#times.ofFile(fd, file.mtimeNs));
         const now = fstatSync(fd, { bigint: true });
@@ -372,10 +432,12 @@ export class TreeWriter implements AsyncDisposable {
     });
   }
 
+  /** Of a folder, FIFO or device: not through a link, as there is none yet. */
   #sealPath(folder: FolderToWrite): void {
     const path = this.#at(folder.path);
     this.#writing(folder.path, () => {
       this.#setOwner(folder, () => chownSync(path, folder.uid, folder.gid));
+      this.#setAttributes(folder, absoluteIn(this.#base, folder.path));
       leniently(() => chmodSync(path, folder.mode));
       leniently(() => this.#times.ofPath(absoluteIn(this.#base, folder.path), folder.mtimeNs));
       this.#losses.compare(folder, statOf(absoluteIn(this.#base, folder.path)));
@@ -387,6 +449,7 @@ export class TreeWriter implements AsyncDisposable {
     if (!this.#make(path, () => symlinkSync(rawToFs(symlink.target), this.#at(path)))) return;
     this.#writing(path, () => {
       this.#setOwner(symlink, () => lchownSync(this.#at(path), symlink.uid, symlink.gid));
+      this.#setAttributes(symlink, absoluteIn(this.#base, path));
       leniently(() => this.#times.ofPath(absoluteIn(this.#base, path), symlink.mtimeNs));
       this.#losses.compare(symlink, statOf(absoluteIn(this.#base, path)));
     });
@@ -401,9 +464,19 @@ export class TreeWriter implements AsyncDisposable {
     return leniently(change);
   }
 
+  #setAttributes({ path, xattrs, flags, ...rest }: Metadata, place: number | RawPath): void {
+    if (flags && path !== ROOT) this.#flagged.push({ path, flags, ...rest });
+    for (const name of xattrs ? setXattrs(place, xattrs) : []) this.#losses.countXattr(name, path);
+  }
+
+  #setFlags({ path, flags = [] }: Metadata): void {
+    if (!setFlags(absoluteIn(this.#base, path), flags)) this.#losses.count('flags_not_restored', path);
+  }
+
   /** Where the C library cannot be called this does nothing: a power failure within the next half minute may then cost contents. */
   async #flush(): Promise<void> {
-    const fd = openSync(this.#at(ROOT), constants.O_RDONLY);
+    let fd = -1;
+    this.#writing(ROOT, () => (fd = openSync(this.#at(ROOT), constants.O_RDONLY)));
     try {
       const result = (await libc()?.syncfs?.(fd)) ?? 0;
       if (result !== 0) {
@@ -417,49 +490,13 @@ export class TreeWriter implements AsyncDisposable {
   }
 }
 
-/** What the system says when the entry, and not the disk, is the problem: path too long, a name or a kind that this file system lacks. */
-const CANNOT_HOLD = ['ENAMETOOLONG', 'EILSEQ', 'EINVAL', 'ENOTSUP', 'EOPNOTSUPP', 'EPERM'];
-
-/** Metadata that a file system (FAT, a network share) or a container refuses is no reason to stop; the comparison afterwards tells. */
-function leniently(action: () => void): boolean {
-  try {
-    action();
-    return true;
-  } catch (error) {
-    if (['EPERM', 'EINVAL', 'ENOTSUP', 'EOPNOTSUPP', 'ENOSYS'].includes(systemErrorCode(error) ?? '')) return false;
-    throw error;
-  }
+function write(fd: number, { size, holes }: FileToWrite, offset: number, bytes: Uint8Array): void {
+  assert(offset + bytes.length <= size || !holes, 'a restore wrote past the end of a file');
+  if (holes) writeAround(fd, holes, offset, bytes);
+  else writeAll(fd, offset, bytes);
 }
 
-function writeAll(fd: number, offset: number, bytes: Uint8Array): void {
-  for (let done = 0; done < bytes.length;) done += writeSync(fd, bytes, done, bytes.length - done, offset + done);
-}
-
-function statOf(path: RawPath): BigIntStats {
-  return lstatSync(rawToFs(path), { bigint: true });
-}
-
-function syncFolder(path: RawPath): void {
-  const fd = openSync(rawToFs(path), constants.O_RDONLY);
-  try {
-    leniently(() => fsyncSync(fd));
-  } finally {
-    closeSync(fd);
-  }
-}
-
-function damagedEntry(path: RawPath, what: string): HoldfastError {
-  return new HoldfastError('damaged', `the entry ${path === ROOT ? '.' : rawForDisplay(path)} ${what}`, {
-    hint: 'The restore stopped before it. Restore another snapshot, and find out who could have written this one.',
-  });
-}
-
-function refusedBySystem(what: string, error: unknown): HoldfastError {
-  const full = ['ENOSPC', 'EDQUOT'].includes(systemErrorCode(error) ?? '');
-  return new HoldfastError('io', `${what}: ${reasonOf(error)}`, {
-    hint: full
-      ? 'Free some space or choose another disk, remove the target and restore again.'
-      : 'Check the target and its permissions.',
-    cause: error,
-  });
+/** A hole at the end is what no write reaches. */
+function setLength(fd: number, { size, holes }: FileToWrite): void {
+  if (holes) ftruncateSync(fd, size);
 }

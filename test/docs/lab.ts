@@ -70,7 +70,7 @@ export function makeLab(folder: string, given: Partial<Seams> = {}, backendNames
           backends,
           writerKey: parseWriterKey(readFileSync(files.writerKey, 'utf8')),
           signer: parseAgentKey(readFileSync(files.identity, 'utf8')),
-          state: { root: state, exclude: [], keepOut: [] },
+          state: { root: state, exclude: [], keepOut: [], special: 'keep' },
           require: backends.length,
           tags,
           host: 'lab-host',

@@ -116,6 +116,43 @@ describe.skipIf(lackTools)('holdfast-recover.sh', { concurrent: true }, () => {
     expectSameTree(other.state, target);
   });
 
+  it('brings back what files have besides as far as it can, and says what it leaves', async () => {
+    const other = makeLab(join(folder, 'besides'));
+    const isRoot = process.getuid?.() === 0;
+    const inState = (...names: string[]) => names.map((name) => join(other.state, name));
+    writeFileSync(join(other.state, 'file'), 'two names');
+    run('ln', inState('file', 'name'));
+    run('truncate', ['-s', '900001', ...inState('hole')]);
+    run('mkfifo', ['-m', '620', ...inState('fi\nfo')]);
+    if (isRoot) run('mknod', [...inState('device'), 'b', '7', '300']);
+    if (isRoot) run('chown', ['12:34', ...inState('device')]);
+    await other.init();
+    await other.backup();
+    const key = join(other.folder, 'key');
+    writeFileSync(key, `${restoreIdentity(await other.root(), 'x25519')}\n`);
+    const args = [SCRIPT, '--identity', key, '--repository', other.backends[0] ?? '', '--target'];
+    const target = fresh();
+    const outcome = await sh([...args, target]);
+    expect(outcome).toMatchObject({
+      status: 0,
+      stderr: expect.stringContaining('each name a file of its own') as string,
+    });
+    const names = ['file', 'name', 'hole', 'fi\nfo', ...(isRoot ? ['device'] : [])];
+    const seenIn = (cwd: string) =>
+      spawnSync('stat', ['-c', '%n %F %t:%T %a %u:%g %s %.9Y', ...names], { cwd, encoding: 'utf8' }).stdout;
+    expect(readdirSync(target).toSorted()).toEqual(names.toSorted());
+    expect(seenIn(target)).toBe(seenIn(other.state));
+    for (const name of ['file', 'name', 'hole'])
+      expect(readFileSync(join(target, name)).equals(readFileSync(join(other.state, name)))).toBe(true);
+
+    if (spawnSync('chattr', ['+d', ...inState('file')]).status !== 0) return;
+    await other.backup();
+    expect(await sh([...args, fresh()])).toMatchObject({
+      status: 3,
+      stderr: expect.stringContaining('Not restored: extended attributes, ACLs and flags') as string,
+    });
+  });
+
   it('compares chunks with their ids when asked to', async () => {
     const target = fresh();
     expect(await recover(target, '--check-ids')).toMatchObject({

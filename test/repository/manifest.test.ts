@@ -75,6 +75,11 @@ const anyFileExtras = {
   hardlink: fc.constant('!' as RawPath),
   holes: fc.constant([{ offset: 0, length: 4096 }]),
 };
+const anyDevice = fc.record({
+  kind: fc.constantFrom('block' as const, 'character' as const),
+  major: fc.nat(2 ** 31 - 1),
+  minor: fc.nat(2 ** 31 - 1),
+});
 const anyEntryAt = (path: fc.Arbitrary<RawPath>): fc.Arbitrary<Entry> =>
   fc.oneof(
     fc.record({ path, type: fc.constant('folder' as const), ...anyCommon }),
@@ -86,6 +91,8 @@ const anyEntryAt = (path: fc.Arbitrary<RawPath>): fc.Arbitrary<Entry> =>
       ...anyCommon,
     }),
     fc.record({ path, type: fc.constant('symlink' as const), target: anyPath, ...anyCommon }),
+    fc.record({ path, type: fc.constant('fifo' as const), ...anyCommon }),
+    fc.record({ path, type: fc.constant('device' as const), device: anyDevice, ...anyCommon }),
   );
 
 describe('an entry', () => {
@@ -128,6 +135,20 @@ describe('an entry', () => {
       }),
       { seed: 7, numRuns: 500 },
     );
+  });
+
+  test.each([
+    undefined,
+    [],
+    { kind: 'pipe', major: 1, minor: 2 },
+    { kind: 'block', major: 1 },
+    { kind: 'block', major: -1, minor: 2 },
+    { kind: 'character', major: '1', minor: 2 },
+    { kind: 'character', major: 1, minor: 2 ** 32 },
+  ])('of a device whose numbers are none is refused: %j', async (device) => {
+    const of: Entry = { ...common, path: raw('a'), type: 'device', device: { kind: 'block', major: 1, minor: 2 } };
+    expect(await read(textOf([root, of]))).toHaveLength(2);
+    await failure(() => read(`${textOf([root])}${lineWith({ device }, of)}`), 'damaged');
   });
 
   test.each([

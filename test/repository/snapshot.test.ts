@@ -98,6 +98,12 @@ describe('a snapshot', () => {
   test('of a newer version or with critical fields is refused as such', async () => {
     await failure(async () => open(await seal({ ...recordOf(), version: 2 })), 'unsupported_format');
     await failure(async () => open(await seal({ ...recordOf(), critical: ['x'] })), 'unsupported_format');
+    const error = await failure(
+      async () => open(await seal({ ...recordOf(), critical: ['special-files', 'x'] })),
+      'unsupported_format',
+    );
+    expect(error.message).toContain('["x"]');
+    expect((await open(await seal({ ...recordOf(), critical: ['special-files'] }))).record.critical).toHaveLength(1);
   });
 
   test('with any bit turned is refused', async () => {

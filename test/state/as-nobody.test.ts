@@ -48,6 +48,15 @@ describe('a user without privileges', () => {
     expect((seen['copy'] as { entries: number }).entries).toBeGreaterThan(150);
   });
 
+  it('gets what its own rights can put back, and is told of the rest', () => {
+    expect(seen['special']).toEqual({
+      warnings: ['not_restored! device', 'labels_not_restored file', 'flags_not_restored! flagged'],
+      tag: 1,
+      names: ['closed', 'fifo', 'file', 'flagged', 'no dump'],
+      fifo: true,
+    });
+  });
+
   it('is told about owners, and gives nobody rights that the owner did not mean to give', () => {
     expect(seen['foreign']).toMatchObject({
       modes: [0o000, 0o755],

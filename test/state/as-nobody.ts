@@ -2,11 +2,12 @@
  * A program for tests that need a user without privileges: it becomes `nobody` when started by root (after everything it needs is loaded), and
  * prints what it saw as JSON. Argument: a folder with a file `not-mine` that anybody may read.
  */
-import { chmodSync, mkdirSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
+import { chmodSync, lstatSync, mkdirSync, readdirSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { systemErrorCode, isHoldfastError } from '../../src/errors.ts';
 import { rawFromText } from '../../src/raw-path.ts';
 import { exactTimes } from '../../src/state/exact-times.ts';
+import { cString, linux } from '../../src/state/linux.ts';
 import { readFile } from '../../src/state/read-file.ts';
 import { scan } from '../../src/state/scan.ts';
 import { openTarget } from '../../src/state/write-tree.ts';
@@ -15,6 +16,7 @@ import { contentDifference, copyTree, inventory, makeNastyTree, removeFolder, te
 const NOBODY = 65_534;
 
 exactTimes();
+linux();
 const folderOfOthers = process.argv[2] ?? '';
 if (process.geteuid?.() === 0) {
   process.setgroups?.([]);
@@ -34,6 +36,7 @@ try {
       roots: roots(),
       copy: await copy(),
       foreign: await foreign(),
+      special: await special(),
     }),
   );
 } finally {
@@ -105,6 +108,31 @@ async function copy() {
     entries: before.length,
     same: before.join() === after.join(),
     difference: contentDifference(source, target),
+  };
+}
+
+/** Attributes, flags and things that only root may make. */
+async function special() {
+  const target = join(temporary, 'special');
+  const writer = await openTarget(target);
+  const at = (path: string) => ({ path: rawFromText(path), mode: 0o640, mtimeNs: 5n, uid, gid });
+  const value = Buffer.from('x');
+  writer.writeFile(
+    { ...at('file'), size: 1, xattrs: { 'user.tag': value, 'security.capability': value, 'trusted.tag': value } },
+    [value],
+  );
+  writer.writeFile({ ...at('closed'), mode: 0, size: 0, xattrs: { 'user.tag': value } }, []);
+  writer.writeFile({ ...at('flagged'), size: 0, flags: ['immutable'] }, []);
+  writer.writeFile({ ...at('no dump'), size: 0, flags: ['nodump'] }, []);
+  writer.addSpecial({ ...at('fifo'), type: 'fifo' });
+  writer.addSpecial({ ...at('device'), type: 'device', device: { kind: 'character', major: 1, minor: 5 } });
+  const warnings = await writer.finish();
+  const buffer = new Uint8Array(9);
+  return {
+    warnings: warnings.map(({ code, path, incomplete }) => `${code}${incomplete ? '!' : ''} ${path}`),
+    tag: linux()?.getXattr(cString(join(target, 'file')), 'user.tag', buffer),
+    names: readdirSync(target),
+    fifo: lstatSync(join(target, 'fifo')).isFIFO(),
   };
 }
 

@@ -48,7 +48,7 @@ function asFound(item: ScanItem): string {
   const second = 1_000_000_000n;
   const nanoseconds = ((item.mtimeNs % second) + second) % second;
   const time = `${(item.mtimeNs - nanoseconds) / second}.${String(nanoseconds).padStart(9, '0')}0`;
-  const type = { file: 'f', folder: 'd', symlink: 'l' }[item.kind];
+  const type = { file: 'f', folder: 'd', symlink: 'l', fifo: 'p', device: 'c' }[item.kind];
   const target = item.kind === 'symlink' ? item.target : '';
   return `${item.path}\0${type} ${item.mode.toString(8)} ${time} ${item.uid} ${item.gid} ${target}`;
 }

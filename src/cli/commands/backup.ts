@@ -13,6 +13,7 @@ export default class Backup extends HoldfastCommand<typeof Backup, BackupResult>
   static override summary = 'Take one snapshot of the state to all backends.';
   static override flags = {
     tag: Flags.string({ summary: 'A label for the snapshot.', multiple: true, helpValue: 'TAG', default: [] }),
+    'one-file-system': Flags.boolean({ summary: 'Leave out what lies on other file systems than the state.' }),
   };
 
   protected override async work(): Promise<BackupResult> {
@@ -27,6 +28,8 @@ export default class Backup extends HoldfastCommand<typeof Backup, BackupResult>
         state: {
           root: config.state.root,
           exclude: config.state.exclude,
+          special: config.state.special,
+          oneFileSystem: this.flags['one-file-system'] || config.state.oneFileSystem,
           keepOut: [...ownPlaces(config), ...localRoots(process.env)],
         },
         require: config.commit.require,

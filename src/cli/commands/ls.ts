@@ -46,8 +46,8 @@ export default class Ls extends HoldfastCommand<typeof Ls, Listing> {
   protected override text({ entries }: Listing): string {
     return table(
       ['mode', 'size', 'modified', 'path'],
-      entries.map(({ type, mode, size, mtime, path, target }) => [
-        `${{ file: '-', folder: 'd', symlink: 'l' }[type]}${mode}`,
+      entries.map(({ type, mode, size, mtime, path, target, device }) => [
+        `${{ file: '-', folder: 'd', symlink: 'l', fifo: 'p', device: device?.kind === 'block' ? 'b' : 'c' }[type]}${mode}`,
         String(size),
         mtime.slice(0, 19),
         target === undefined ? path : `${path} -> ${target}`,
