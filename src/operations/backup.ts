@@ -18,6 +18,7 @@ import { catchUp, patienceAtStart } from './catch-up.ts';
 import { checkLogIsComplete, findParent, pendingChangeWarnings, seen } from './continuity.ts';
 import { readLocalState, writeLocalState, type LocalFolders } from './local-state.ts';
 import { takeLock } from './lock.ts';
+import type { SecretCount } from './secret-manifest.ts';
 import { TreeSaver, type StateOptions } from './save-tree.ts';
 import { secondsSince, type Seams } from './seams.ts';
 
@@ -42,6 +43,8 @@ export interface BackupResult {
   snapshot: { id: SnapshotId; seq: number; time: string; parent: SnapshotId | null };
   /** Compared with the snapshot before. */
   files: { total: number; new: number; changed: number; unmodified: number; removed: number };
+  /** What the profile calls secret, and what became of it: those kept apart are among `files`, those that were left are not. */
+  secrets: SecretCount;
   /** `read`: from the source; `added`: of chunks that were not there yet; `stored`: of new objects on each backend. */
   bytes: { read: number; added: number; stored: number };
   backends: BackendOutcome[];
@@ -118,7 +121,7 @@ export async function backup(options: BackupOptions, seams: Seams): Promise<Back
   let snapshot: Snapshot;
   try {
     progress({ type: 'phase', name: 'saving' });
-    const manifest = await tree.save(parent);
+    const { manifest, secrets } = await tree.save(parent);
     await writer.flush();
     snapshot = await writer.commit(
       {
@@ -131,8 +134,9 @@ export async function backup(options: BackupOptions, seams: Seams): Promise<Back
         // A clock that was set back must not date it to before the key that signs it.
         time: timestamp(Math.max(clock.now(), repository.state.entry.inForceFromMs)),
         host: options.host,
-        sources: [{ root: options.state.root }],
+        sources: [{ root: options.state.root, ...(options.state.profile && { profile: options.state.profile }) }],
         manifest,
+        ...(secrets && { secrets }),
         counts: tree.counts,
         tags: [...options.tags],
         tool: options.tool,
@@ -171,6 +175,7 @@ export async function backup(options: BackupOptions, seams: Seams): Promise<Back
   return {
     snapshot: { id: snapshot.id, seq, time: snapshot.record.time, parent: parent?.id ?? null },
     files: tree.files,
+    secrets: tree.secret,
     bytes: { read: tree.readBytes, added: writer.totals.addedBytes, stored: writer.totals.storedBytes },
     backends,
     warnings,

@@ -14,6 +14,7 @@ import {
 import { readFile, type ReadResult } from '../state/read-file.ts';
 import { scan, type ScannedFile, type ScanItem, type ScanProblem } from '../state/scan.ts';
 import { MARKER } from './continuity.ts';
+import { SecretManifest, type SecretCount, type SecretOptions } from './secret-manifest.ts';
 import { ManifestCache, ManifestCacheWriter, stampOf, type CachedLine, type LocalFolders } from './local-state.ts';
 import type { Seams } from './seams.ts';
 
@@ -28,6 +29,16 @@ export interface StateOptions {
   exclude: readonly string[];
   /** Files and folders that are never taken: keys, backends. */
   keepOut: readonly string[];
+  /** Default: nothing is secret. */
+  secret?: SecretOptions | undefined;
+  /** The name of the profile that `secret` is of, for the record. */
+  profile?: string | undefined;
+}
+
+interface SavedManifest {
+  chunks: ChunkId[];
+  bytes: number;
+  entries: number;
 }
 
 type ScannedItem = Exclude<ScanItem, ScanProblem>;
@@ -35,7 +46,12 @@ type ScannedItem = Exclude<ScanItem, ScanProblem>;
 /** The part of a backup that goes through the tree, and what it counts on the way. */
 export class TreeSaver {
   readonly files = { total: 0, new: 0, changed: 0, unmodified: 0, removed: 0 };
+  /** Of the manifest, and of that of what is kept apart. */
   readonly counts = { files: 0, folders: 0, symlinks: 0, bytes: 0 };
+  readonly #apart = { files: 0, folders: 0, symlinks: 0, bytes: 0 };
+  /** Where the entry at hand is counted. */
+  #counting = this.counts;
+  readonly secret: SecretCount = { handling: 'apart', files: 0, bytes: 0 };
   readBytes = 0;
   readonly #options: SaveOptions;
   readonly #seams: Seams;
@@ -47,6 +63,7 @@ export class TreeSaver {
 
   constructor(options: SaveOptions, seams: Seams, repository: Repository, writer: SnapshotWriter, warnings: Warning[]) {
     this.#options = options;
+    if (options.state.secret) this.secret.handling = options.state.secret.handling;
     this.#seams = seams;
     this.#repository = repository;
     this.#writer = writer;
@@ -55,12 +72,17 @@ export class TreeSaver {
   }
 
   /** Stores the tree and its manifest; what was before is compared with the cache of `parent`. */
-  async save(parent: { id: SnapshotId } | undefined): Promise<{ chunks: ChunkId[]; bytes: number; entries: number }> {
+  async save(
+    parent: { id: SnapshotId } | undefined,
+  ): Promise<{ manifest: SavedManifest; secrets: (SavedManifest & { files: number }) | undefined }> {
     const { state, folders } = this.#options;
     using cache = parent && ManifestCache.open(folders, parent.id);
     const manifest = new ManifestStream(this.#repository, this.#writer);
+    const apart = new SecretManifest(() => new ManifestStream(this.#repository, this.#writer));
+    const { handling } = this.secret;
     for (const item of scan(state.root, {
       exclude: [...state.exclude, `/${MARKER}`],
+      secret: state.secret?.patterns ?? [],
       keepOut: state.keepOut,
       signal: this.#seams.signal,
     })) {
@@ -68,6 +90,12 @@ export class TreeSaver {
         this.#warnings.push(item.warning);
         continue;
       }
+      if (item.secret && handling === 'leave') {
+        this.#countSecret(item);
+        continue;
+      }
+      const isApart = item.secret && handling === 'apart';
+      this.#counting = isApart ? this.#apart : this.counts;
       const before = cache?.at(item.path);
       const stamp = stampOf(item);
       const isKnown = before?.stamp === stamp && item.ctimeNs < (cache?.trustedBeforeNs ?? 0n);
@@ -75,15 +103,27 @@ export class TreeSaver {
         (isKnown ? this.#untouched(item, before.line) : undefined) ??
         (await this.#lineOf(item, before, parent !== undefined && (!cache || cache.isDamaged)));
       if (line === undefined) continue;
-      manifest.add(line);
+      if (item.secret) this.#countSecret(item);
+      if (isApart) apart.add(item.path, line, item.kind === 'folder');
+      else {
+        manifest.add(line);
+        if (item.kind === 'folder') apart.passFolder(item.path, line);
+      }
       this.#cacheOut.add(line, stamp);
       const full = this.#writer.ready();
       if (full) await full;
     }
     cache?.end();
-    this.files.total = this.counts.files;
+    const secrets = apart.end();
     this.files.removed = cache?.removedFiles ?? 0;
-    return manifest.end();
+    this.files.total = this.counts.files + this.#apart.files;
+    return { manifest: manifest.end(), secrets: secrets && { ...secrets, files: this.#apart.files } };
+  }
+
+  #countSecret(item: ScannedItem): void {
+    if (item.kind !== 'file') return;
+    this.secret.files++;
+    this.secret.bytes += item.size;
   }
 
   commitCache(id: SnapshotId): void {
@@ -113,10 +153,10 @@ export class TreeSaver {
     const common = { path, mode, mtimeNs, uid, gid };
     switch (item.kind) {
       case 'folder':
-        this.counts.folders++;
+        this.#counting.folders++;
         return entryLine({ ...common, type: 'folder' });
       case 'symlink':
-        this.counts.symlinks++;
+        this.#counting.symlinks++;
         return entryLine({ ...common, type: 'symlink', target: item.target });
       case 'file': {
         const entry = await this.#save(item);
@@ -130,9 +170,10 @@ export class TreeSaver {
   }
 
   #counted({ size }: { size: number }): void {
-    this.counts.files++;
-    this.counts.bytes += size;
-    this.#seams.progress({ type: 'progress', phase: 'saving', done: this.counts.bytes, unit: 'bytes' });
+    this.#counting.files++;
+    this.#counting.bytes += size;
+    const done = this.counts.bytes + this.#apart.bytes;
+    this.#seams.progress({ type: 'progress', phase: 'saving', done, unit: 'bytes' });
   }
 
   #lastFileWasNew = false;

@@ -7,10 +7,10 @@
  */
 import { lstatSync, readdirSync, readlinkSync, realpathSync, statSync, type BigIntStats } from 'node:fs';
 import { resolve } from 'node:path';
-import ignore from 'ignore';
 import type { Warning } from '../entry.ts';
 import { HoldfastError, throwIfAborted } from '../errors.ts';
-import { ROOT, joinRaw, rawForDisplay, rawFromText, rawToFs, rawToText, type RawPath } from '../raw-path.ts';
+import { ROOT, joinRaw, rawForDisplay, rawFromText, rawToFs, type RawPath } from '../raw-path.ts';
+import { matcher } from './patterns.ts';
 import { isGone, reasonOf } from './system-error.ts';
 import { RESTORE_MARKER, inTree } from './tree-path.ts';
 
@@ -25,6 +25,8 @@ interface ScannedCommon {
   gid: number;
   ino: bigint;
   dev: bigint;
+  /** Named by `secret`, or below a folder that is; absent otherwise. */
+  secret?: true;
 }
 
 export interface ScannedFile extends ScannedCommon {
@@ -56,6 +58,8 @@ export interface ScanOptions {
    * is no UTF-8 is matched in its displayed form (`\xNN`).
    */
   exclude?: readonly string[];
+  /** Patterns as in `exclude`, of what is to be told from the rest; `exclude` goes before. */
+  secret?: readonly string[];
   /** Files and folders never taken, wherever they show up in the tree: key files, backend folders. Need not exist. */
   keepOut?: readonly string[];
   signal?: AbortSignal | undefined;
@@ -84,11 +88,14 @@ export interface ScanSummary {
 export function* scan(root: string, options: ScanOptions = {}): Generator<ScanItem, ScanSummary, void> {
   throwIfAborted(options.signal);
   const tree = openRoot(root, options.keepOut ?? []);
-  const isExcluded = excluder(options.exclude ?? []);
+  const isExcluded = matcher(options.exclude ?? []);
+  const isSecret = matcher(options.secret ?? []);
   let excluded = 0;
 
   yield describe(ROOT, tree.stats);
-  const stack: OpenFolder[] = [{ path: ROOT, stats: tree.stats, names: tree.names, next: 0, missed: false }];
+  const stack: OpenFolder[] = [
+    { path: ROOT, stats: tree.stats, names: tree.names, next: 0, missed: false, secret: undefined },
+  ];
   for (let folder = stack.at(-1); folder !== undefined; folder = stack.at(-1)) {
     throwIfAborted(options.signal);
     const name = folder.names[folder.next++];
@@ -131,25 +138,26 @@ export function* scan(root: string, options: ScanOptions = {}): Generator<ScanIt
       yield problem('kept_apart', path, 'is kept out of the backup: it holds keys or backups', false);
       continue;
     }
+    const secret = folder.secret ?? (isSecret(path, seen.isDirectory()) ? SECRET : undefined);
     if (seen.isFile()) {
-      yield describe(path, seen);
+      yield { ...describe(path, seen), ...secret };
     } else if (seen.isDirectory()) {
       const opened = openFolder(tree.base, path, seen);
       if (opened === 'gone') folder.missed = true;
       else if (opened === 'changed') yield problem('changed', path, 'was replaced while it was being listed', true);
       else {
-        yield describe(path, opened.stats);
+        yield { ...describe(path, opened.stats), ...secret };
         if (opened.names instanceof Error) {
           yield problem('unreadable', path, `what it holds cannot be read: ${reasonOf(opened.names)}`, true);
         } else {
-          stack.push({ path, stats: opened.stats, names: opened.names, next: 0, missed: false });
+          stack.push({ path, stats: opened.stats, names: opened.names, next: 0, missed: false, secret });
         }
       }
     } else if (seen.isSymbolicLink()) {
       const target = readTarget(tree.base, path);
       if (target === 'gone') folder.missed = true;
       else if (target instanceof Error) yield problem('unreadable', path, `cannot be read: ${reasonOf(target)}`, true);
-      else yield { ...describe(path, seen), kind: 'symlink', target };
+      else yield { ...describe(path, seen), kind: 'symlink', target, ...secret };
     } else {
       yield problem('special_skipped', path, `is ${specialName(seen)}, which is not backed up`, false);
     }
@@ -168,7 +176,11 @@ export function describe(path: RawPath, stats: BigIntStats): ScannedFile | Scann
     : { kind: 'folder', path, mode, mtimeNs, ctimeNs, uid, gid, ino, dev };
 }
 
+const SECRET = { secret: true } as const;
+
 interface OpenFolder {
+  /** What is added to all it holds. */
+  secret: typeof SECRET | undefined;
   path: RawPath;
   stats: BigIntStats;
   names: readonly string[];
@@ -282,21 +294,6 @@ function readTarget(base: RawPath, path: RawPath): RawPath | 'gone' | Error {
   } catch (error) {
     return isGone(error) ? 'gone' : (error as Error);
   }
-}
-
-/** `ignore` remembers its answer for every path it ever saw; a fresh one now and then keeps memory bounded. */
-const EXCLUDER_MEMORY_PATHS = 1000;
-
-function excluder(patterns: readonly string[]): (path: RawPath, isFolder: boolean) => boolean {
-  if (patterns.length === 0) return () => false;
-  const fresh = () => ignore({ ignorecase: false }).add(patterns);
-  let rules = fresh();
-  let asked = 0;
-  return (path, isFolder) => {
-    if (++asked % EXCLUDER_MEMORY_PATHS === 0) rules = fresh();
-    const text = rawToText(path) ?? rawForDisplay(path);
-    return rules.ignores(isFolder ? `${text}/` : text);
-  };
 }
 
 function problem(code: string, path: RawPath, what: string, incomplete: boolean): ScanProblem {
