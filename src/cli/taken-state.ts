@@ -18,7 +18,7 @@ export function takenFacts({ profile, takes }: TakenState): Record<string, strin
   ];
   const among = kinds.length > 0 ? `, ${kinds.join(' and ')} among them` : '';
   return {
-    profile: `${profile.name} (${profile.title})${profile.detected && profile.name !== DEFAULT_PROFILE ? ', recognised by its files' : ''}`,
+    profile: `${profile.name}: ${profile.title}${profile.detected && profile.name !== DEFAULT_PROFILE ? ', recognised by its files' : ''}`,
     state: `${sizeOf(state)}${among}`,
     secrets: secret.files > 0 ? `${shown(secret)}: saved apart, restored only with --with-secrets` : undefined,
     'left out': cache.files > 0 ? `${shown(cache)}: cache, not saved` : undefined,

@@ -65,7 +65,7 @@ describe('an agent that is known', () => {
     const home = newHome();
     using made = makeFixture('claude-code', home.at('state'));
     const { stdout } = await home.holdfast(...init(home));
-    expect(stdout).toMatch(/^profile: +claude-code \(Claude Code\), recognised by its files$/m);
+    expect(stdout).toMatch(/^profile: +claude-code: Claude Code, recognised by its files$/m);
     expect(stdout).toMatch(
       /^secrets: +2 files, .*\(\.credentials\.json, session-env\/\): saved apart, restored only with --with-secrets$/m,
     );
