@@ -151,6 +151,13 @@ export async function backup(options: BackupOptions, seams: Seams): Promise<Back
     throw error;
   }
   tree.commitCache(snapshot.id);
+  if (parent?.secrets && tree.secret.files === 0 && options.state.secret?.patterns.length) {
+    warnings.push({
+      code: 'secrets_gone',
+      message: `snapshot ${parent.id.slice(0, 8)} keeps ${parent.secrets} secret files apart, and none is there now; to have them back, restore that snapshot with --with-secrets`,
+      incomplete: true,
+    });
+  }
   const holders = new Set(mirror.live().map(({ name }) => name));
   const known = readLocalState(options.folders)?.backends ?? [];
   const remember = () =>

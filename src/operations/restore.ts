@@ -192,7 +192,6 @@ async function makePlan(
     if (twin && (twin.type !== 'folder' || entry.type !== 'folder')) throw inBothManifests(entry.path);
     take(entry);
   }
-  parents = [];
   isSecret = true;
   // The folders that lead to them are in both manifests.
   for (const entry of secrets.values()) take(entry);

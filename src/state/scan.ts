@@ -93,9 +93,7 @@ export function* scan(root: string, options: ScanOptions = {}): Generator<ScanIt
   let excluded = 0;
 
   yield describe(ROOT, tree.stats);
-  const stack: OpenFolder[] = [
-    { path: ROOT, stats: tree.stats, names: tree.names, next: 0, missed: false, secret: undefined },
-  ];
+  const stack: OpenFolder[] = [{ path: ROOT, stats: tree.stats, names: tree.names, next: 0, missed: false }];
   for (let folder = stack.at(-1); folder !== undefined; folder = stack.at(-1)) {
     throwIfAborted(options.signal);
     const name = folder.names[folder.next++];
@@ -138,7 +136,7 @@ export function* scan(root: string, options: ScanOptions = {}): Generator<ScanIt
       yield problem('kept_apart', path, 'is kept out of the backup: it holds keys or backups', false);
       continue;
     }
-    const secret = folder.secret ?? (isSecret(path, seen.isDirectory()) ? SECRET : undefined);
+    const secret = isSecret(path, seen.isDirectory()) ? SECRET : undefined;
     if (seen.isFile()) {
       yield { ...describe(path, seen), ...secret };
     } else if (seen.isDirectory()) {
@@ -150,7 +148,7 @@ export function* scan(root: string, options: ScanOptions = {}): Generator<ScanIt
         if (opened.names instanceof Error) {
           yield problem('unreadable', path, `what it holds cannot be read: ${reasonOf(opened.names)}`, true);
         } else {
-          stack.push({ path, stats: opened.stats, names: opened.names, next: 0, missed: false, secret });
+          stack.push({ path, stats: opened.stats, names: opened.names, next: 0, missed: false });
         }
       }
     } else if (seen.isSymbolicLink()) {
@@ -179,8 +177,6 @@ export function describe(path: RawPath, stats: BigIntStats): ScannedFile | Scann
 const SECRET = { secret: true } as const;
 
 interface OpenFolder {
-  /** What is added to all it holds. */
-  secret: typeof SECRET | undefined;
   path: RawPath;
   stats: BigIntStats;
   names: readonly string[];

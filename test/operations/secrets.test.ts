@@ -1,5 +1,5 @@
 /** What a profile calls secret: saved apart, restored on request only. */
-import { cpSync, existsSync, mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { chmodSync, cpSync, existsSync, mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import fc from 'fast-check';
@@ -129,6 +129,16 @@ describe('secrets', () => {
     expect(last).toMatchObject({ files: { total: 6, removed: 1 }, secrets: { files: 2 } });
   });
 
+  it('that are all gone are told once, with the snapshot that has them', async () => {
+    await using agent = await makeAgent({ fill });
+    const { snapshot } = await agent.backup({ state: stateOf(agent) });
+    for (const path of ['keys', 'notes/my.key', 'deep/er']) rmSync(join(agent.state, path), { recursive: true });
+    const gone = await agent.backup({ state: stateOf(agent) });
+    expect(gone).toMatchObject({ complete: false, warnings: [{ code: 'secrets_gone' }] });
+    expect(gone.warnings[0]?.message).toContain(`snapshot ${snapshot.id.slice(0, 8)} keeps 3 secret files apart`);
+    expect(await agent.backup({ state: stateOf(agent) })).toMatchObject({ complete: true, warnings: [] });
+  });
+
   it('are restored by path, and a path that is only among them says where it is', async () => {
     await using agent = await makeAgent({ fill });
     await agent.backup({ state: stateOf(agent) });
@@ -192,10 +202,15 @@ describe('secrets', () => {
     expect(result).toMatchObject({ complete: false, secrets: { files: 3, restored: 0 } });
     await store.put(key, good);
 
-    const [manifest = ''] = await packKeysOf(agent, 'manifest');
-    await store.delete(manifest);
+    // The second snapshot has the manifest of the first and another one of secrets.
+    const before = await packKeysOf(agent, 'manifest');
+    chmodSync(join(agent.state, 'keys/sub'), 0o600);
+    const { snapshot } = await agent.backup({ state: stateOf(agent) });
+    const added = (await packKeysOf(agent, 'manifest')).filter((pack) => !before.includes(pack));
+    expect(added).toHaveLength(1);
+    await store.delete(added[0] ?? '');
     const lost = await agent.verify('listing', 'restore');
-    expect(lost.damaged.map(({ snapshots }) => snapshots.length)).toEqual([1]);
+    expect(lost.damaged).toEqual([expect.objectContaining({ key: added[0], snapshots: [snapshot.id] })]);
   });
 
   it('are told of a restore to another path, for agents that find their files by it', async () => {

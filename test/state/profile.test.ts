@@ -96,6 +96,11 @@ describe('an agent', () => {
     writeFileSync(join(root, 'MEMORY.md'), 'x');
     writeFileSync(join(root, 'identity.json'), '{}');
     expect((await detectProfile(root)).name).toBe('hermes');
+    const other = fresh();
+    using _claude = makeFixture('claude-code', other);
+    writeFileSync(join(other, 'config.yaml'), '');
+    writeFileSync(join(other, 'SOUL.md'), '');
+    expect((await detectProfile(other)).name).toBe('claude-code');
   });
 });
 
