@@ -1,7 +1,7 @@
 // Makes what the package ships from src/: dist/ (the library, module by module), dist/program/ (the command line in few files),
 // holdfast.schema.json, oclif.manifest.json. Run as `npm run build`.
 import { spawnSync } from 'node:child_process';
-import { readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { Plugin } from '@oclif/core';
@@ -16,6 +16,9 @@ const run = spawnSync(process.execPath, [tsc, '-p', 'tsconfig.build.json'], { st
 if (run.status !== 0) process.exit(run.status ?? 1);
 
 await bundleProgram();
+// Read at run time, beside the module that reads them: once for the library, once for the program.
+for (const place of ['dist/state', 'dist/program'])
+  cpSync('src/state/profiles', `${place}/profiles`, { recursive: true });
 
 const { configJsonSchema } = await import('../dist/cli/config-schema.js');
 writeJson('holdfast.schema.json', configJsonSchema());

@@ -9,15 +9,17 @@ export LC_ALL
 
 usage() {
   cat <<'TEXT'
-usage: holdfast-recover.sh --identity KEYFILE --repository DIR --target DIR [--snapshot latest|ID] [--check-ids]
+usage: holdfast-recover.sh --identity KEYFILE --repository DIR --target DIR [--snapshot latest|ID]
+                           [--with-secrets] [--check-ids]
        holdfast-recover.sh --identity KEYFILE --repository DIR --list
 
-  --identity    file with the age identity (AGE-SECRET-KEY-1...) of a restore recipient
-  --repository  folder that holds the folders packs, index and snapshots
-  --target      folder to restore into: new or empty
-  --snapshot    the newest when not given; else an id as --list shows it, or its first 4 digits or more
-  --check-ids   also compare every chunk with its id (HMAC-SHA-256): a few hundred a second
-  --list        only print number, time, id, files and bytes of each snapshot
+  --identity      file with the age identity (AGE-SECRET-KEY-1...) of a restore recipient
+  --repository    folder that holds the folders packs, index and snapshots
+  --target        folder to restore into: new or empty
+  --snapshot      the newest when not given; else an id as --list shows it, or its first 4 digits or more
+  --with-secrets  also what the snapshot keeps apart: keys, tokens
+  --check-ids     also compare every chunk with its id (HMAC-SHA-256): a few hundred a second
+  --list          only print number, time, id, files and bytes of each snapshot
 
 Exit codes: 0 done; 1 failed; 2 wrong usage; 3 done, but files are lost or something could not be put back.
 TEXT
@@ -39,7 +41,7 @@ absolute() {
   esac
 }
 
-identity='' repository='' target='' snapshot=latest checkIds='' list=''
+identity='' repository='' target='' snapshot=latest withSecrets='' checkIds='' list=''
 while [ $# -gt 0 ]; do
   case $1 in
     --identity | --repository | --target | --snapshot) [ $# -ge 2 ] || misuse "$1 needs a value" ;;
@@ -49,6 +51,7 @@ while [ $# -gt 0 ]; do
     --repository) repository=$2 && shift ;;
     --target) target=$2 && shift ;;
     --snapshot) snapshot=$2 && shift ;;
+    --with-secrets) withSecrets=1 ;;
     --check-ids) checkIds=1 ;;
     --list) list=1 ;;
     -h | --help) usage && exit 0 ;;
@@ -234,14 +237,18 @@ compareIds() {
 
 # ---- the manifest ----
 
-jq -r '.manifest.chunks[] | select(test("\\A[0-9a-f]{64}\\z"))' "$record" >"$tmp/order"
-cp "$tmp/order" "$tmp/manifest.ids"
-fetch "$tmp/manifest.ids"
-compareIds "$tmp/manifest.ids"
-[ ! -s "$tmp/manifest.ids.lost" ] || die 'the manifest of this snapshot is damaged or lost; choose another with --snapshot (see --list)'
-while read -r chunk; do cat "$tmp/chunks/$chunk"; done <"$tmp/order" >"$tmp/manifest"
-[ "$(wc -c <"$tmp/manifest") $(wc -l <"$tmp/manifest")" = "$(jq -r '.manifest | "\(.bytes) \(.entries)"' "$record")" ] ||
-  die 'the manifest has not the length that the snapshot says'
+# Puts into the file $tmp/$1 the manifest that the member $1 of the record names.
+readManifest() {
+  jq -r --arg member "$1" '.[$member].chunks[] | select(test("\\A[0-9a-f]{64}\\z"))' "$record" >"$tmp/order"
+  cp "$tmp/order" "$tmp/$1.ids"
+  fetch "$tmp/$1.ids"
+  compareIds "$tmp/$1.ids"
+  [ ! -s "$tmp/$1.ids.lost" ] || die "the $1 of this snapshot is damaged or lost; choose another with --snapshot (see --list)"
+  while read -r chunk; do cat "$tmp/chunks/$chunk"; done <"$tmp/order" >"$tmp/$1"
+  [ "$(wc -c <"$tmp/$1") $(wc -l <"$tmp/$1")" = "$(jq -r --arg member "$1" '.[$member] | "\(.bytes) \(.entries)"' "$record")" ] ||
+    die "the $1 of this snapshot has not the length that the snapshot says"
+}
+readManifest manifest
 
 # Checks each entry and gives its path and target the form of a word of a shell script. Nothing is taken on trust: paths stay inside
 # the target, each in a folder of the manifest, and all that goes into the script is a number or quoted.
@@ -277,6 +284,16 @@ entries='
       elif .type == "device" then {node: "\(.device.kind[:1]) \(.device.major) \(.device.minor)"} else {} end'
 jq -c --argjson uid "$(id -u)" "$entries" "$tmp/manifest" >"$tmp/entries" || die 'nothing was written; choose another snapshot with --snapshot'
 jq -ne 'input | .type == "folder" and .parent == null' "$tmp/entries" >/dev/null || die 'the manifest does not begin with its root; nothing was written'
+secrets=$(jq -r '.secrets.files // 0 | select(type == "number" and . >= 0 and . == floor)' "$record")
+if [ -n "$withSecrets" ] && [ "${secrets:=0}" != 0 ]; then
+  readManifest secrets
+  jq -c --argjson uid "$(id -u)" "$entries" "$tmp/secrets" >"$tmp/more" || die 'nothing was written; without --with-secrets the rest can be restored'
+  # The folders that lead to secrets are in both manifests.
+  jq -r 'select(.type == "folder").key' "$tmp/entries" >"$tmp/known"
+  jq -nc --rawfile known "$tmp/known" '([$known | split("\n")[] | {(.): true}] | add) as $known
+    | inputs | select(.type != "folder" or ($known[.key] | not))' "$tmp/more" >>"$tmp/entries"
+  files=$((files + secrets))
+fi
 jq -r 'select(.type == "folder").key' "$tmp/entries" | sort >"$tmp/folders"
 jq -r '.parent | strings' "$tmp/entries" | sort -u | comm -23 - "$tmp/folders" >"$tmp/orphans"
 jq -r .key "$tmp/entries" | sort | uniq -d >"$tmp/doubles"
@@ -367,6 +384,9 @@ grep -Eq '"(hardlink|hardlinkBase64|holes)":' "$tmp/manifest" &&
 if grep -Eq '"(xattrs|flags)":[{[]' "$tmp/manifest"; then
   say 'Not restored: extended attributes, ACLs and flags. The manifest has them; holdfast itself puts them back.'
   bad=1
+fi
+if [ -z "$withSecrets" ] && [ "${secrets:-0}" != 0 ]; then
+  say "Not restored: $secrets secret files, which the snapshot keeps apart (--with-secrets has them too)."
 fi
 say 'Checked: everything that was read decrypts; the snapshot has its id; manifest, chunks and files have their lengths.'
 if [ -n "$checkIds" ]; then

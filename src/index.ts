@@ -46,6 +46,9 @@ export {
   type LookOptions,
   type SnapshotRow,
 } from './operations/look.ts';
+export { detectProfile, isScaffold, loadProfile, type ContinuityCheck, type Profile } from './state/profile.ts';
+export { survey, type Counted, type Survey } from './state/survey.ts';
+export type { SecretCount, SecretOptions } from './operations/secret-manifest.ts';
 export type { ExpectedRepository, RestoreSecret } from './operations/access.ts';
 export type { BackendAddress } from './operations/backends.ts';
 export type { LocalFolders } from './operations/local-state.ts';

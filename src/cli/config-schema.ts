@@ -1,6 +1,7 @@
 /** The shape of holdfast.yaml. Apart from config.ts, because loading zod takes as long as starting Node. */
 import { z } from 'zod';
 import { BACKENDS_MAX } from '../limits.ts';
+import { BUILT_IN_PROFILES, mayBeProfile, SECRET_HANDLING } from '../state/profile-names.ts';
 
 const path = z.string().min(1).max(4096);
 const text = z.string().min(1).max(1024);
@@ -23,7 +24,21 @@ export const configSchema = z
       .describe('Who is backed up.'),
     state: z
       .strictObject({
-        profile: z.enum(['files']).optional().describe('How the state is read; files: every file below root as it is.'),
+        profile: path
+          .refine(
+            mayBeProfile,
+            `no profile of that name comes with holdfast (${BUILT_IN_PROFILES.join(', ')}), and a path has a / or a .`,
+          )
+          .optional()
+          .describe(
+            `What is state, secret and cache: ${BUILT_IN_PROFILES.join(', ')}, or the path of a profile file; default files: every file below root as it is.`,
+          ),
+        secrets: z
+          .enum(SECRET_HANDLING)
+          .optional()
+          .describe(
+            'What the profile calls secret: apart (default) saves it so that it is restored on request only, include takes it like the rest, leave does not save it.',
+          ),
         root: path.describe("The folder of the agent's state."),
         exclude: z.array(z.string().min(1).max(4096)).max(1000).optional().describe('Patterns as in .gitignore.'),
         special: z

@@ -3,10 +3,12 @@ import { open } from 'node:fs/promises';
 import { existsSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { basename, dirname, extname, join, resolve } from 'node:path';
-import { isNode, LineCounter, parseDocument, stringify, type Document } from 'yaml';
+import { LineCounter, parseDocument, stringify } from 'yaml';
 import type { z } from 'zod';
 import { HoldfastError, messageOf, systemErrorCode } from '../errors.ts';
 import { CONFIG_MAX_BYTES } from '../limits.ts';
+import { offsetOf, placeOf } from '../yaml-place.ts';
+import { DEFAULT_PROFILE, isProfileName, type SecretHandling } from '../state/profile-names.ts';
 import type { configSchema } from './config-schema.ts';
 import { misplacedSetting, wholeUrl, type BackendEntry } from './backend-config.ts';
 import { nearest } from './suggest.ts';
@@ -19,11 +21,14 @@ export interface Config {
   path: string;
   agent?: { handle: string; identity: string; writerKey: string };
   state?: {
-    profile: 'files';
+    /** The name of one that comes with holdfast, or the path of a file. */
+    profile: string;
     root: string;
     exclude: readonly string[];
     special?: 'skip' | 'keep' | undefined;
     oneFileSystem?: boolean | undefined;
+    /** What becomes of secrets; `apart` where the file does not say. */
+    secrets?: SecretHandling;
   };
   /** In the order of the file. */
   backends?: readonly { name: string; url: string }[];
@@ -86,11 +91,12 @@ export async function loadConfig(path: string): Promise<Config> {
     }),
     ...(raw.state && {
       state: {
-        profile: 'files',
+        profile: profileIn(raw.state.profile ?? DEFAULT_PROFILE, folder, file),
         root: resolvePath(raw.state.root, folder, file),
         exclude: raw.state.exclude ?? [],
         special: raw.state.special,
         oneFileSystem: raw.state.oneFileSystem,
+        ...(raw.state.secrets && { secrets: raw.state.secrets }),
       },
     }),
     ...(backends && { backends }),
@@ -225,6 +231,10 @@ function resolvePath(path: string, folder: string, file: string): string {
   return resolve(folder, path);
 }
 
+function profileIn(profile: string, folder: string, file: string): string {
+  return isProfileName(profile) ? profile : resolvePath(profile, folder, file);
+}
+
 /** The keys that the schema knows at `path`. */
 function knownKeys(schema: Record<string, unknown>, path: readonly PropertyKey[]): string[] {
   let here = schema as JsonSchema | undefined;
@@ -235,32 +245,6 @@ function knownKeys(schema: Record<string, unknown>, path: readonly PropertyKey[]
 interface JsonSchema {
   properties?: Record<string, JsonSchema>;
   additionalProperties?: JsonSchema;
-}
-
-/** Where the key (or, failing that, the deepest part of its path) stands in the text. */
-function offsetOf(document: Document, path: readonly PropertyKey[]): number | undefined {
-  for (let length = path.length; length > 0; length--) {
-    const parent: unknown = length === 1 ? document.contents : document.getIn(path.slice(0, length - 1), true);
-    if (typeof parent !== 'object' || parent === null || !('items' in parent) || !Array.isArray(parent.items)) continue;
-    const last = path[length - 1];
-    const item: unknown =
-      typeof last === 'number' ? parent.items[last] : parent.items.find((pair) => keyOf(pair)?.value === last);
-    const node = isNode(item) ? item : keyOf(item);
-    if (node?.range) return node.range[0];
-  }
-  return undefined;
-}
-
-function keyOf(pair: unknown): { value: unknown; range?: readonly number[] } | undefined {
-  const key: unknown = typeof pair === 'object' && pair !== null && 'key' in pair ? pair.key : undefined;
-  return typeof key === 'object' && key !== null && 'value' in key ? key : undefined;
-}
-
-/** `file:line:column`, both from 1. */
-function placeOf(file: string, lineCounter: LineCounter, offset: number | undefined): string {
-  if (offset === undefined) return file;
-  const { line, col } = lineCounter.linePos(offset);
-  return `${file}:${line}:${col}`;
 }
 
 function invalid(
@@ -277,6 +261,8 @@ export interface NewConfig {
   identity: string;
   writerKey: string;
   root: string;
+  /** Default: every file as it is. */
+  profile?: string;
   exclude?: readonly string[];
   backends: readonly { name: string; url: string }[];
   require: number;
@@ -294,7 +280,7 @@ agent:
   writerKey: ${scalar(config.writerKey)} # adds snapshots and cannot read their files: secret
 
 state:
-  profile: files
+  profile: ${scalar(config.profile ?? DEFAULT_PROFILE)}
   root: ${scalar(config.root)}
 ${exclude === '' ? '  # exclude: ["*.tmp"] # patterns as in .gitignore\n' : `  exclude:\n${exclude}`}
 backends:

@@ -57,6 +57,14 @@ export function lines(...texts: readonly string[]): string {
   return texts.map((text) => `${escapeForDisplay(text)}\n`).join('');
 }
 
+/** What became of the secrets of a snapshot that was restored; none when it has none. */
+export function secretsLine({ files, restored }: { files: number; restored: number }): string[] {
+  if (files === 0) return [];
+  if (restored === 0)
+    return [`${count(files, 'secret file')} of the snapshot NOT restored: give --with-secrets to have them`];
+  return [`secret files: ${restored} of ${files} restored, as said by --with-secrets`];
+}
+
 /** A time for people and for sorting: '2026-01-31T09:05:00Z'. */
 export function formatTime(ms: number): string {
   return new Date(ms).toISOString().replace(/\.\d{3}Z$/, 'Z');

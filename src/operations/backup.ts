@@ -20,6 +20,7 @@ import { catchUp, patienceAtStart } from './catch-up.ts';
 import { checkLogIsComplete, findParent, pendingChangeWarnings, seen } from './continuity.ts';
 import { readLocalState, writeLocalState, type LocalFolders } from './local-state.ts';
 import { takeLock } from './lock.ts';
+import type { SecretCount } from './secret-manifest.ts';
 import { TreeSaver, type StateOptions } from './save-tree.ts';
 import { secondsSince, type Seams } from './seams.ts';
 
@@ -44,6 +45,8 @@ export interface BackupResult {
   snapshot: { id: SnapshotId; seq: number; time: string; parent: SnapshotId | null };
   /** Compared with the snapshot before. */
   files: { total: number; new: number; changed: number; unmodified: number; removed: number };
+  /** What the profile calls secret, and what became of it: those kept apart are among `files`, those that were left are not. */
+  secrets: SecretCount;
   /** `read`: from the source; `added`: of chunks that were not there yet; `stored`: of new objects on each backend. */
   bytes: { read: number; added: number; stored: number };
   backends: BackendOutcome[];
@@ -124,7 +127,7 @@ export async function backup(options: BackupOptions, seams: Seams): Promise<Back
   let snapshot: Snapshot;
   try {
     progress({ type: 'phase', name: 'saving' });
-    const manifest = await tree.save(parent);
+    const { manifest, secrets } = await tree.save(parent);
     await writer.flush();
     snapshot = await writer.commit(
       {
@@ -137,8 +140,9 @@ export async function backup(options: BackupOptions, seams: Seams): Promise<Back
         // A clock that was set back must not date it to before the key that signs it.
         time: timestamp(Math.max(clock.now(), repository.state.entry.inForceFromMs)),
         host: options.host,
-        sources: [{ root: options.state.root }],
+        sources: [{ root: options.state.root, ...(options.state.profile && { profile: options.state.profile }) }],
         manifest,
+        ...(secrets && { secrets }),
         counts: tree.counts,
         tags: [...options.tags],
         tool: options.tool,
@@ -153,6 +157,13 @@ export async function backup(options: BackupOptions, seams: Seams): Promise<Back
     throw error;
   }
   tree.commitCache(snapshot.id);
+  if (parent?.secrets && tree.secret.files === 0 && options.state.secret?.patterns.length) {
+    warnings.push({
+      code: 'secrets_gone',
+      message: `snapshot ${parent.id.slice(0, 8)} keeps ${parent.secrets} secret files apart, and none is there now; to have them back, restore that snapshot with --with-secrets`,
+      incomplete: true,
+    });
+  }
   const holders = new Set(mirror.live().map(({ name }) => name));
   const known = readLocalState(options.folders)?.backends ?? [];
   const remember = () =>
@@ -177,6 +188,7 @@ export async function backup(options: BackupOptions, seams: Seams): Promise<Back
   return {
     snapshot: { id: snapshot.id, seq, time: snapshot.record.time, parent: parent?.id ?? null },
     files: tree.files,
+    secrets: tree.secret,
     bytes: { read: tree.readBytes, added: writer.totals.addedBytes, stored: writer.totals.storedBytes },
     backends,
     warnings,

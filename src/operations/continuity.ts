@@ -25,13 +25,14 @@ const SEQ_MAX = 2 ** 52;
 /**
  * The snapshot to follow. What this host remembers is held against what the backends show: storage that lost or hides the newest snapshots is
  * told, and the chain goes on from what is remembered, so that the gap stays visible.
+ * @returns `secrets`: how many files it keeps apart, where that is known.
  */
 export async function findParent(
   repository: Repository,
   listed: ListedSnapshots,
   folders: LocalFolders,
   { warnings, signal }: { warnings: Warning[]; signal: AbortSignal | undefined },
-): Promise<{ parent: { id: SnapshotId } | undefined; seq: number }> {
+): Promise<{ parent: { id: SnapshotId; secrets?: number | undefined } | undefined; seq: number }> {
   const last = readLocalState(folders)?.last;
   const known = readKnownSnapshots(folders);
   const trusted = new Map(known);
@@ -66,7 +67,10 @@ export async function findParent(
       hint: "Whoever wrote it has the agent's key. Exchange the key, and name the last snapshot before it: holdfast identity rotate --last-snapshot ID",
     });
   }
-  return { parent: newest && { id: newest.id }, seq: newest ? newest.record.seq + 1 : 0 };
+  return {
+    parent: newest && { id: newest.id, secrets: newest.record.secrets?.files },
+    seq: newest ? newest.record.seq + 1 : 0,
+  };
 }
 
 /** In the root of a state that was restored, for the agent to read; never part of a snapshot. */

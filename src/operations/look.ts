@@ -2,7 +2,15 @@
 import type { Device, Entry, Warning } from '../entry.ts';
 import { HoldfastError } from '../errors.ts';
 import { rawForDisplay, type RawPath } from '../raw-path.ts';
-import { checkChain, openRepository, type Access, type SnapshotId } from '../repository/repository.ts';
+import {
+  checkChain,
+  openRepository,
+  type Access,
+  type ChunkReader,
+  type Repository,
+  type Snapshot,
+  type SnapshotId,
+} from '../repository/repository.ts';
 import { openForRestore, type ExpectedRepository, type RestoreSecret } from './access.ts';
 import { failedBackendWarnings, mishapWarnings, openMirror, type BackendAddress } from './backends.ts';
 import { normalise, passedOverWarnings } from './restore.ts';
@@ -70,6 +78,8 @@ export interface LookOptions {
   secret: RestoreSecret;
   expected?: ExpectedRepository | undefined;
   snapshot: string;
+  /** What is kept apart instead of the state. */
+  secrets?: boolean | undefined;
 }
 
 export interface ListedEntry {
@@ -88,11 +98,11 @@ export interface ListedEntry {
   hardlink?: string;
 }
 
-/** The entries of a snapshot at and below `path`. @throws `not_found` */
+/** The entries of a snapshot at and below `path`; `secrets`: how many files are kept apart. @throws `not_found` */
 export async function listEntries(
   options: LookOptions & { path: string },
   seams: Seams,
-): Promise<{ snapshot: SnapshotId; entries: ListedEntry[]; warnings: Warning[] }> {
+): Promise<{ snapshot: SnapshotId; entries: ListedEntry[]; secrets: number; warnings: Warning[] }> {
   const wanted = normalise(options.path);
   await using mirror = await openMirror(options.backends, seams);
   const repository = await openForRestore(mirror, options.secret, options.expected, seams);
@@ -100,16 +110,30 @@ export async function listEntries(
   const { index } = await repository.loadIndex(seams.signal);
   const entries: ListedEntry[] = [];
   const isWanted = (path: RawPath) => wanted === '' || path === wanted || path.startsWith(`${wanted}/`);
-  for await (const entry of repository.entries(snapshot, repository.reader(index), seams.signal, isWanted)) {
+  const reader = repository.reader(index);
+  for await (const entry of entriesOf(repository, snapshot, reader, options, seams.signal, isWanted)) {
     if (isWanted(entry.path)) entries.push(listed(entry));
   }
-  if (entries.length === 0) throw absent(options.path, snapshot.id);
+  if (entries.length === 0 && !(options.secrets && wanted === '')) throw absent(options.path, snapshot.id);
   const warnings = [
     ...passedOverWarnings(snapshot.passedOver),
     ...mishapWarnings(mirror),
     ...failedBackendWarnings(mirror),
   ];
-  return { snapshot: snapshot.id, entries, warnings };
+  return { snapshot: snapshot.id, entries, secrets: snapshot.record.secrets?.files ?? 0, warnings };
+}
+
+function entriesOf(
+  repository: Repository,
+  snapshot: Snapshot,
+  reader: ChunkReader,
+  { secrets }: Pick<LookOptions, 'secrets'>,
+  signal: AbortSignal | undefined,
+  isWanted: (path: RawPath) => boolean,
+): AsyncGenerator<Entry> {
+  return secrets
+    ? repository.secretEntries(snapshot, reader, signal, isWanted)
+    : repository.entries(snapshot, reader, signal, isWanted);
 }
 
 function listed(entry: Entry): ListedEntry {
@@ -144,7 +168,8 @@ export async function catFile(
   const snapshot = await repository.findSnapshot(options.snapshot, seams.signal);
   const { index } = await repository.loadIndex(seams.signal);
   const reader = repository.reader(index);
-  for await (const entry of repository.entries(snapshot, reader, seams.signal, (path) => path === wanted)) {
+  const isWanted = (path: RawPath) => path === wanted;
+  for await (const entry of entriesOf(repository, snapshot, reader, options, seams.signal, isWanted)) {
     if (entry.path !== wanted) continue;
     if (entry.type !== 'file')
       throw new HoldfastError('usage', `${JSON.stringify(options.path)} is a ${entry.type}, not a file`);

@@ -24,6 +24,7 @@ export interface RecoverOptions {
   target: string;
   /** As for `restore`. */
   heal?: boolean | undefined;
+  withSecrets?: boolean | undefined;
   files: { identity: string; writerKey: string; config: string };
   /** Where what this host remembers of the repository goes. */
   foldersOf: (repository: string) => LocalFolders;
@@ -62,7 +63,13 @@ export async function recover(options: RecoverOptions, seams: Seams): Promise<Re
 
   const restored = await restoreFrom(
     repository,
-    { snapshot: options.snapshot, target: options.target, paths: [], heal: options.heal },
+    {
+      snapshot: options.snapshot,
+      target: options.target,
+      paths: [],
+      heal: options.heal,
+      withSecrets: options.withSecrets,
+    },
     seams,
   );
   const newest = await repository.findSnapshot(restored.snapshot.id, seams.signal);

@@ -1,5 +1,5 @@
 /** `restore`: a snapshot, or some paths of it, into a new or empty folder. Plan first, then fetch each pack once. */
-import type { ChunkId, FileEntry, FolderEntry, SpecialEntry, SymlinkEntry, Warning } from '../entry.ts';
+import type { ChunkId, Entry, FileEntry, FolderEntry, SpecialEntry, SymlinkEntry, Warning } from '../entry.ts';
 import { drain } from '../drain.ts';
 import { HoldfastError, isHoldfastError } from '../errors.ts';
 import { PACKS_IN_FLIGHT } from '../limits.ts';
@@ -13,12 +13,14 @@ import {
   type SnapshotId,
   type WantedChunk,
 } from '../repository/repository.ts';
+import type { Profile } from '../state/profile.ts';
 import { RESTORE_MARKER } from '../state/tree-path.ts';
 import { openTarget, type FileRef, type TreeWriter } from '../state/write-tree.ts';
 import { openForRestore, type ExpectedRepository, type RestoreSecret } from './access.ts';
 import { failedBackendWarnings, mishapWarnings, openMirror, type BackendAddress } from './backends.ts';
 import { checkDatabases, staleSiblings } from './check-databases.ts';
 import { FirstNames } from './hard-links.ts';
+import { pathDependence } from './path-dependence.ts';
 import { secondsSince, type Seams } from './seams.ts';
 
 export interface RestoreOptions {
@@ -32,6 +34,10 @@ export interface RestoreOptions {
   paths: readonly string[];
   /** Name of the backend to read from first. */
   from?: string | undefined;
+  /** Also what the profile kept apart: keys, tokens. Default false. */
+  withSecrets?: boolean | undefined;
+  /** The profile of the state, where it is one of the user's; that of a snapshot made with one that comes with holdfast is known. */
+  profile?: Profile | undefined;
   /** Store again, where it was found damaged or missing, what another backend has whole. Default true. */
   heal?: boolean | undefined;
 }
@@ -42,6 +48,8 @@ export interface RestoreResult {
   /** Files written, and their bytes. */
   files: number;
   bytes: number;
+  /** Secrets that the snapshot keeps apart, and how many of them were restored (which `files` and `bytes` count too). */
+  secrets: { files: number; restored: number };
   /** Objects repaired on a backend on the way. */
   healed: { backend: string; key: string }[];
   /** Paths that could not be restored because their data is damaged on every backend. */
@@ -63,7 +71,7 @@ export async function restore(options: RestoreOptions, seams: Seams): Promise<Re
 /** `restore` from a repository that is open already. */
 export async function restoreFrom(
   repository: Repository,
-  options: Pick<RestoreOptions, 'snapshot' | 'target' | 'paths' | 'from' | 'heal'>,
+  options: Pick<RestoreOptions, 'snapshot' | 'target' | 'paths' | 'from' | 'heal' | 'withSecrets' | 'profile'>,
   seams: Seams,
 ): Promise<RestoreResult> {
   const started = seams.clock.monotonic();
@@ -77,7 +85,7 @@ export async function restoreFrom(
   const { index, problems } = await loading;
   for (const { key, error } of problems) warnings.push({ code: 'index_lost', message: `${key}: ${error.message}` });
   const reader = repository.reader(index, options.from);
-  const plan = await makePlan(repository, snapshot, reader, options.paths, signal);
+  const plan = await makePlan(repository, snapshot, reader, options, signal);
 
   progress({ type: 'phase', name: 'restoring' });
   await using target = await openTarget(options.target);
@@ -88,6 +96,8 @@ export async function restoreFrom(
     progress({ type: 'phase', name: 'checking databases' });
     warnings.push(...(await checkDatabases(options.target, whole, signal)));
   }
+  const pathNote = await pathDependence(snapshot.record.sources, options);
+  if (pathNote) warnings.push(pathNote);
   for (const path of lost)
     warnings.push({
       code: 'lost',
@@ -109,6 +119,10 @@ export async function restoreFrom(
     target: options.target,
     files: plan.files.length + plan.links.length - lost.length,
     bytes: plan.bytes - plan.lostBytes,
+    secrets: {
+      files: snapshot.record.secrets?.files ?? 0,
+      restored: plan.files.filter(({ isSecret, lost }) => isSecret && !lost).length,
+    },
     healed,
     lost,
     warnings,
@@ -149,6 +163,7 @@ interface PlannedFile {
   missing: number;
   ref: FileRef | undefined;
   lost: boolean;
+  isSecret: boolean;
 }
 
 interface PlannedChunk extends WantedChunk {
@@ -163,14 +178,16 @@ async function makePlan(
   repository: Repository,
   snapshot: Snapshot,
   reader: ChunkReader,
-  paths: readonly string[],
+  { paths, withSecrets }: Pick<RestoreOptions, 'paths' | 'withSecrets'>,
   signal: AbortSignal | undefined,
 ): Promise<Plan> {
   const wanted = new Selection(paths);
   const plan = emptyPlan();
   const firsts = new FirstNames<PlannedFile>();
+  const isWanted = (path: RawPath) => wanted.has(path);
   let parents: FolderEntry[] = [];
-  for await (const entry of repository.entries(snapshot, reader, signal, (path) => wanted.has(path))) {
+  let isSecret = false;
+  const take = (entry: Entry): void => {
     if (entry.path === RESTORE_MARKER) {
       throw new HoldfastError('damaged', `the snapshot holds ${RESTORE_MARKER}, the mark of an unfinished restore`, {
         hint: 'No backup takes it along. Restore another snapshot, and find out who could have written this one.',
@@ -181,22 +198,34 @@ async function makePlan(
       parents = parents.filter(({ path }) => isBelow(entry.path, path));
       parents.push(entry);
     }
-    if (!selected) continue;
+    if (!selected) return;
     // The folders that lead to a selected entry come along, with their modes and times.
     plan.folders.push(
       ...parents.filter(({ path }) => isBelow(entry.path, path) && !wanted.made.has(path) && wanted.made.add(path)),
     );
     if (entry.type === 'symlink') plan.symlinks.push(entry);
     if (entry.type === 'fifo' || entry.type === 'device') plan.specials.push(entry);
-    if (entry.type !== 'file') continue;
-    const to = firsts.of(entry, plan.files);
-    if (!to) firsts.add(planFile(plan, entry, reader));
+    if (entry.type !== 'file') return;
+    // A name in one manifest of a file in the other is a file of its own.
+    const to = isSecret ? undefined : firsts.of(entry, plan.files);
+    if (!to) firsts.add(planFile(plan, entry, reader, isSecret));
     else {
       plan.links.push({ entry, to });
       plan.bytes += entry.size;
     }
+  };
+  const secrets = new Map<RawPath, Entry>();
+  if (withSecrets)
+    for await (const entry of repository.secretEntries(snapshot, reader, signal)) secrets.set(entry.path, entry);
+  for await (const entry of repository.entries(snapshot, reader, signal, isWanted)) {
+    const twin = secrets.get(entry.path);
+    if (twin && (twin.type !== 'folder' || entry.type !== 'folder')) throw inBothManifests(entry.path);
+    take(entry);
   }
-  wanted.checkAllFound();
+  isSecret = true;
+  // The folders that lead to them are in both manifests.
+  for (const entry of secrets.values()) take(entry);
+  wanted.checkAllFound(snapshot.record.secrets !== undefined && !withSecrets);
   return plan;
 }
 
@@ -211,8 +240,14 @@ const emptyPlan = (): Plan => ({
   packs: new Map(),
 });
 
-function planFile(plan: Plan, entry: FileEntry, reader: ChunkReader): PlannedFile {
-  const file: PlannedFile = { entry, missing: entry.chunks.length, ref: undefined, lost: false };
+function inBothManifests(path: RawPath): HoldfastError {
+  return new HoldfastError('damaged', `the snapshot has ${JSON.stringify(rawForDisplay(path))} twice`, {
+    hint: 'No backup writes such a snapshot. Restore another one, and find out who could have written this one.',
+  });
+}
+
+function planFile(plan: Plan, entry: FileEntry, reader: ChunkReader, isSecret = false): PlannedFile {
+  const file: PlannedFile = { entry, missing: entry.chunks.length, ref: undefined, lost: false, isSecret };
   plan.files.push(file);
   plan.bytes += entry.size;
   let fileOffset = 0;
@@ -326,11 +361,12 @@ class Selection {
     return selected;
   }
 
-  checkAllFound(): void {
+  /** @param hasMore that there are secrets, which were not looked through. */
+  checkAllFound(hasMore: boolean): void {
     const absent = this.#paths.find(({ found }) => !found);
     if (absent) {
       throw new HoldfastError('not_found', `the snapshot has no ${JSON.stringify(rawForDisplay(absent.raw))}`, {
-        hint: '`holdfast ls SNAPSHOT` lists what it has. Nothing was written.',
+        hint: `\`holdfast ls SNAPSHOT\` lists what it has${hasMore ? '; it may be among the secrets: --with-secrets' : ''}. Nothing was written.`,
       });
     }
   }

@@ -3,7 +3,7 @@ import type { ChunkId, Warning } from '../entry.ts';
 import { rawForDisplay, type RawPath } from '../raw-path.ts';
 import { chunksInLine, type SnapshotWriter } from '../repository/repository.ts';
 import { isFinished } from '../state/log-end.ts';
-import { matcher } from '../state/scan.ts';
+import { matcher } from '../state/patterns.ts';
 import type { CachedLine } from './local-state.ts';
 
 const DEFAULT_PATTERNS = ['*.jsonl'];

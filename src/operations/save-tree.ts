@@ -20,6 +20,7 @@ import { scan, type ScannedFile, type ScanItem, type ScanProblem } from '../stat
 import { absoluteIn } from '../state/tree-path.ts';
 import { MARKER } from './continuity.ts';
 import { firstNameLine, HardLinks, otherNameLine } from './hard-links.ts';
+import { SecretManifest, type SecretCount, type SecretOptions } from './secret-manifest.ts';
 import { ManifestCache, ManifestCacheWriter, stampOf, type CachedLine, type LocalFolders } from './local-state.ts';
 import { DatabaseSaver } from './save-database.ts';
 import { Logs, type LogWatch } from './save-log.ts';
@@ -43,6 +44,16 @@ export interface StateOptions {
   special?: 'skip' | 'keep' | undefined;
   /** Leave out what lies on other file systems than the root. */
   oneFileSystem?: boolean | undefined;
+  /** Default: nothing is secret. */
+  secret?: SecretOptions | undefined;
+  /** The name of the profile that `secret` is of, for the record. */
+  profile?: string | undefined;
+}
+
+interface SavedManifest {
+  chunks: ChunkId[];
+  bytes: number;
+  entries: number;
 }
 
 type ScannedItem = Exclude<ScanItem, ScanProblem>;
@@ -51,11 +62,18 @@ type OtherItem = Exclude<ScannedItem, ScannedFile>;
 /** The part of a backup that goes through the tree, and what it counts on the way. */
 export class TreeSaver {
   readonly files = { total: 0, new: 0, changed: 0, unmodified: 0, removed: 0 };
+  /** Of the manifest, and of that of what is kept apart. */
   readonly counts = { files: 0, folders: 0, symlinks: 0, bytes: 0 };
+  readonly #apart = { files: 0, folders: 0, symlinks: 0, bytes: 0 };
+  /** Where the entry at hand is counted. */
+  #counting = this.counts;
+  readonly secret: SecretCount = { handling: 'apart', files: 0, bytes: 0 };
   readBytes = 0;
   /** Whether there are entries that an earlier reader does not know. */
   hasSpecials = false;
   readonly #links = new HardLinks();
+  /** A manifest names no file of the other. */
+  readonly #apartLinks = new HardLinks();
   readonly #root: RawPath;
   readonly #options: SaveOptions;
   readonly #seams: Seams;
@@ -70,6 +88,7 @@ export class TreeSaver {
   constructor(options: SaveOptions, seams: Seams, repository: Repository, writer: SnapshotWriter, warnings: Warning[]) {
     this.#options = options;
     this.#root = rawFromText(resolve(options.state.root));
+    if (options.state.secret) this.secret.handling = options.state.secret.handling;
     this.#seams = seams;
     this.#repository = repository;
     this.#writer = writer;
@@ -81,13 +100,18 @@ export class TreeSaver {
   }
 
   /** Stores the tree and its manifest; what was before is compared with the cache of `parent`. */
-  async save(parent: { id: SnapshotId } | undefined): Promise<{ chunks: ChunkId[]; bytes: number; entries: number }> {
+  async save(
+    parent: { id: SnapshotId } | undefined,
+  ): Promise<{ manifest: SavedManifest; secrets: (SavedManifest & { files: number }) | undefined }> {
     const { state, folders } = this.#options;
     await using _databases = this.#databases;
     using cache = parent && ManifestCache.open(folders, parent.id);
     const manifest = new ManifestStream(this.#repository, this.#writer);
+    const apart = new SecretManifest(() => new ManifestStream(this.#repository, this.#writer));
+    const { handling } = this.secret;
     for (const item of scan(state.root, {
       exclude: [...state.exclude, `/${MARKER}`],
+      secret: state.secret?.patterns ?? [],
       keepOut: state.keepOut,
       special: state.special,
       oneFileSystem: state.oneFileSystem,
@@ -98,8 +122,15 @@ export class TreeSaver {
         continue;
       }
       if (item.kind === 'file' && this.#databases.isPartOfOne(item.path)) continue;
+      if (item.secret && handling === 'leave') {
+        this.#countSecret(item);
+        continue;
+      }
+      const isApart = item.secret && handling === 'apart';
+      this.#counting = isApart ? this.#apart : this.counts;
       const before = cache?.at(item.path);
-      const first = item.kind === 'file' && item.links > 1 ? this.#links.firstOf(item) : undefined;
+      const links = isApart ? this.#apartLinks : this.#links;
+      const first = item.kind === 'file' && item.links > 1 ? links.firstOf(item) : undefined;
       const isBlind = parent !== undefined && (!cache || cache.isDamaged);
       let stamp = first?.stamp ?? stampOf(item);
       let line = first && this.#otherName(item as ScannedFile, first.line, before, isBlind);
@@ -114,16 +145,28 @@ export class TreeSaver {
         }
       }
       if (line === undefined) continue;
-      if (item.kind === 'file' && !first && !this.#wasReplaced) this.#links.add(item, { line, stamp });
-      manifest.add(line);
+      if (item.kind === 'file' && !first && !this.#wasReplaced) links.add(item, { line, stamp });
+      if (item.secret) this.#countSecret(item);
+      if (isApart) apart.add(item.path, line, item.kind === 'folder');
+      else {
+        manifest.add(line);
+        if (item.kind === 'folder') apart.passFolder(item.path, line);
+      }
       this.#cacheOut.add(line, stamp);
       const full = this.#writer.ready();
       if (full) await full;
     }
     cache?.end();
-    this.files.total = this.counts.files;
+    const secrets = apart.end();
     this.files.removed = cache?.removedFiles ?? 0;
-    return manifest.end();
+    this.files.total = this.counts.files + this.#apart.files;
+    return { manifest: manifest.end(), secrets: secrets && { ...secrets, files: this.#apart.files } };
+  }
+
+  #countSecret(item: ScannedItem): void {
+    if (item.kind !== 'file') return;
+    this.secret.files++;
+    this.secret.bytes += item.size;
   }
 
   commitCache(id: SnapshotId): void {
@@ -203,8 +246,8 @@ export class TreeSaver {
   }
 
   #countOther(item: OtherItem): void {
-    if (item.kind === 'folder') this.counts.folders++;
-    else if (item.kind === 'symlink') this.counts.symlinks++;
+    if (item.kind === 'folder') this.#counting.folders++;
+    else if (item.kind === 'symlink') this.#counting.symlinks++;
     else this.hasSpecials = true;
   }
 
@@ -227,9 +270,10 @@ export class TreeSaver {
   }
 
   #counted({ size }: { size: number }): void {
-    this.counts.files++;
-    this.counts.bytes += size;
-    this.#seams.progress({ type: 'progress', phase: 'saving', done: this.counts.bytes, unit: 'bytes' });
+    this.#counting.files++;
+    this.#counting.bytes += size;
+    const done = this.counts.bytes + this.#apart.bytes;
+    this.#seams.progress({ type: 'progress', phase: 'saving', done, unit: 'bytes' });
   }
 
   #lastFileWasNew = false;

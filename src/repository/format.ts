@@ -106,8 +106,11 @@ export const snapshotSchema = z.object({
     .nullable(),
   time,
   host: z.string(),
-  sources: z.array(z.object({ root: z.string() })).length(1),
+  /** `profile`: the name of the one that said what is state and what secret. */
+  sources: z.array(z.object({ root: z.string(), profile: z.string().optional() })).length(1),
   manifest: z.object({ chunks: z.array(chunkId), bytes: count, entries: count }),
+  /** The manifest of what is restored on request only; absent where there is none. */
+  secrets: z.object({ chunks: z.array(chunkId), bytes: count, entries: count, files: count }).optional(),
   counts: z.object({ files: count, folders: count, symlinks: count, bytes: count }),
   tags: z.array(z.string()),
   tool: z.string(),

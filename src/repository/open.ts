@@ -327,6 +327,23 @@ export class Repository {
     return readEntries(reader.inOrder(snapshot.record.manifest.chunks, signal), isWanted);
   }
 
+  /** The same of what is kept apart, with the folders that lead there; nothing where the snapshot has no secrets. */
+  async *secretEntries(
+    snapshot: Snapshot,
+    reader: ChunkReader,
+    signal?: AbortSignal,
+    isWanted?: (path: RawPath) => boolean,
+  ): AsyncGenerator<Entry> {
+    const { secrets } = snapshot.record;
+    if (secrets) yield* readEntries(reader.inOrder(secrets.chunks, signal), isWanted);
+  }
+
+  /** Those of both manifests, one after the other: all that the snapshot needs. */
+  async *allEntries(snapshot: Snapshot, reader: ChunkReader, signal?: AbortSignal): AsyncGenerator<Entry> {
+    yield* this.entries(snapshot, reader, signal);
+    yield* this.secretEntries(snapshot, reader, signal);
+  }
+
   /** The agent's key file, as `init` wrapped it. Secret; needs restore access. */
   agentKeyFile(signal?: AbortSignal): Promise<Uint8Array> {
     const key = this.state.entry.identityObject;

@@ -73,6 +73,9 @@ export async function scrub(repository: Repository, options: ScrubOptions): Prom
   return { objects: state.objects, bytes: state.bytes, damaged: state.damaged, unread: state.unread };
 }
 
+/** Of both manifests. */
+const manifestChunks = ({ record }: Snapshot) => [...record.manifest.chunks, ...(record.secrets?.chunks ?? [])];
+
 class Scrub {
   readonly damaged: Damage[] = [];
   /** What a backend did not let be read, which says nothing about it. */
@@ -169,7 +172,7 @@ class Scrub {
     const reader = this.#repository.reader(index, name);
     for (const snapshot of snapshots) {
       try {
-        for await (const entry of this.#repository.entries(snapshot, reader, this.#options.signal)) {
+        for await (const entry of this.#repository.allEntries(snapshot, reader, this.#options.signal)) {
           if (entry.type !== 'file') continue;
           const bytes = entry.chunks.reduce((sum, id) => sum + (index.lengthOf(id) ?? Number.NaN), 0);
           if (bytes === entry.size) continue;
@@ -210,10 +213,10 @@ class Scrub {
           pack === undefined ? [] : (lost.get(index.packs[pack]?.id as PackId) ?? []),
         );
       };
-      for (const damage of hit(snapshot.record.manifest.chunks))
+      for (const damage of hit(manifestChunks(snapshot)))
         if (!damage.snapshots.includes(snapshot.id)) damage.snapshots.push(snapshot.id);
       try {
-        for await (const entry of this.#repository.entries(snapshot, reader, this.#options.signal)) {
+        for await (const entry of this.#repository.allEntries(snapshot, reader, this.#options.signal)) {
           if (entry.type !== 'file') continue;
           for (const damage of hit(entry.chunks)) {
             if (!damage.snapshots.includes(snapshot.id)) damage.snapshots.push(snapshot.id);

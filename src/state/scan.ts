@@ -7,11 +7,11 @@
  */
 import { lstatSync, readdirSync, readlinkSync, realpathSync, statSync, type BigIntStats } from 'node:fs';
 import { resolve } from 'node:path';
-import ignore from 'ignore';
 import type { Device, Warning } from '../entry.ts';
 import { HoldfastError, throwIfAborted } from '../errors.ts';
-import { ROOT, joinRaw, rawForDisplay, rawFromText, rawToFs, rawToText, type RawPath } from '../raw-path.ts';
+import { ROOT, joinRaw, rawForDisplay, rawFromText, rawToFs, type RawPath } from '../raw-path.ts';
 import { unpackDevice } from './attributes.ts';
+import { matcher } from './patterns.ts';
 import { isGone, reasonOf } from './system-error.ts';
 import { RESTORE_MARKER, inTree } from './tree-path.ts';
 
@@ -26,6 +26,8 @@ interface ScannedCommon {
   gid: number;
   ino: bigint;
   dev: bigint;
+  /** Named by `secret`, or below a folder that is; absent otherwise. */
+  secret?: true;
 }
 
 export interface ScannedFile extends ScannedCommon {
@@ -70,6 +72,8 @@ export interface ScanOptions {
    * is no UTF-8 is matched in its displayed form (`\xNN`).
    */
   exclude?: readonly string[];
+  /** Patterns as in `exclude`, of what is to be told from the rest; `exclude` goes before. */
+  secret?: readonly string[];
   /** Files and folders never taken, wherever they show up in the tree: key files, backend folders. Need not exist. */
   keepOut?: readonly string[];
   /** Whether FIFOs and devices are entries; by default they are left out. Sockets always are: each belongs to a process. */
@@ -105,6 +109,7 @@ export function* scan(root: string, options: ScanOptions = {}): Generator<ScanIt
   throwIfAborted(options.signal);
   const tree = openRoot(root, options.keepOut ?? []);
   const isExcluded = matcher(options.exclude ?? []);
+  const isSecret = matcher(options.secret ?? []);
   let excluded = 0;
 
   yield describe(ROOT, tree.stats);
@@ -151,13 +156,14 @@ export function* scan(root: string, options: ScanOptions = {}): Generator<ScanIt
       yield problem('kept_apart', path, 'is kept out of the backup: it holds keys or backups', false);
       continue;
     }
+    const secret = isSecret(path, seen.isDirectory()) ? SECRET : undefined;
     if (seen.isFile()) {
-      yield describe(path, seen);
+      yield { ...describe(path, seen), ...secret };
     } else if (seen.isDirectory()) {
       const isElsewhere = options.oneFileSystem === true && seen.dev !== tree.stats.dev;
       const isLoop = stack.some(({ stats }) => stats.ino === seen.ino && stats.dev === seen.dev);
       if (isElsewhere || isLoop) {
-        yield describe(path, seen);
+        yield { ...describe(path, seen), ...secret };
         if (isElsewhere)
           yield problem('other_file_system', path, 'is another file system: what it holds is not backed up', false);
         else yield problem('loop', path, 'is a folder that it lies in itself: what it holds is not backed up', true);
@@ -167,7 +173,7 @@ export function* scan(root: string, options: ScanOptions = {}): Generator<ScanIt
       if (opened === 'gone') folder.missed = true;
       else if (opened === 'changed') yield problem('changed', path, 'was replaced while it was being listed', true);
       else {
-        yield describe(path, opened.stats);
+        yield { ...describe(path, opened.stats), ...secret };
         if (opened.names instanceof Error) {
           yield problem('unreadable', path, `what it holds cannot be read: ${reasonOf(opened.names)}`, true);
         } else {
@@ -178,10 +184,10 @@ export function* scan(root: string, options: ScanOptions = {}): Generator<ScanIt
       const target = readTarget(tree.base, path);
       if (target === 'gone') folder.missed = true;
       else if (target instanceof Error) yield problem('unreadable', path, `cannot be read: ${reasonOf(target)}`, true);
-      else yield { ...describe(path, seen), kind: 'symlink', target };
+      else yield { ...describe(path, seen), kind: 'symlink', target, ...secret };
     } else if (options.special === 'keep' && !seen.isSocket()) {
       const { mode, mtimeNs, ctimeNs, uid, gid, ino, dev } = describe(path, seen);
-      const common = { path, mode, mtimeNs, ctimeNs, uid, gid, ino, dev };
+      const common = { path, mode, mtimeNs, ctimeNs, uid, gid, ino, dev, ...secret };
       if (seen.isFIFO()) yield { ...common, kind: 'fifo' };
       else {
         const kind = seen.isBlockDevice() ? 'block' : 'character';
@@ -218,6 +224,8 @@ export function describe(path: RawPath, stats: BigIntStats): ScannedFile | Scann
     dev,
   };
 }
+
+const SECRET = { secret: true } as const;
 
 interface OpenFolder {
   path: RawPath;
@@ -333,22 +341,6 @@ function readTarget(base: RawPath, path: RawPath): RawPath | 'gone' | Error {
   } catch (error) {
     return isGone(error) ? 'gone' : (error as Error);
   }
-}
-
-/** `ignore` remembers its answer for every path it ever saw; a fresh one now and then keeps memory bounded. */
-const EXCLUDER_MEMORY_PATHS = 1000;
-
-/** Whether a path is one that patterns of `ScanOptions.exclude` name. */
-export function matcher(patterns: readonly string[]): (path: RawPath, isFolder: boolean) => boolean {
-  if (patterns.length === 0) return () => false;
-  const fresh = () => ignore({ ignorecase: false }).add(patterns);
-  let rules = fresh();
-  let asked = 0;
-  return (path, isFolder) => {
-    if (++asked % EXCLUDER_MEMORY_PATHS === 0) rules = fresh();
-    const text = rawToText(path) ?? rawForDisplay(path);
-    return rules.ignores(isFolder ? `${text}/` : text);
-  };
 }
 
 function problem(code: string, path: RawPath, what: string, incomplete: boolean): ScanProblem {

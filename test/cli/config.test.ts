@@ -115,7 +115,7 @@ describe('a config that cannot be right is refused with its place and a hint', (
       ':4:5: unknown key `ulr` in `backends.nas`',
       'Did you mean `url`?',
     ],
-    ['not available', 'state: {root: /a, profile: openclaw}\n', ':1:19: `state.profile` is not valid', ''],
+    ['not available', 'state: {root: /a, profile: nosuch}\n', ':1:19: `state.profile` is not valid', ''],
     ['duplicate key', 'agent: {handle: a}\nagent: {handle: b}\n', ':2:1: Map keys must be unique', ''],
     ['missing key', 'agent: {}\n', ':1:1: `agent.handle` is missing', ''],
     ['wrong type', 'agent: {handle: [1]}\n', ':1:9: `agent.handle` is not valid: Invalid input: expected string', ''],

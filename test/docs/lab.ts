@@ -10,6 +10,7 @@ import { parseWriterKey } from '../../src/identity/writer-key.ts';
 import { backup, type BackupResult } from '../../src/operations/backup.ts';
 import { init, type InitResult } from '../../src/operations/init.ts';
 import { restore, type RestoreResult } from '../../src/operations/restore.ts';
+import type { SecretOptions } from '../../src/operations/secret-manifest.ts';
 import type { Seams } from '../../src/operations/seams.ts';
 import { noProgress } from '../../src/progress.ts';
 
@@ -22,7 +23,7 @@ export interface Lab {
   /** Folders of the backends, in order. */
   backends: readonly string[];
   init(options?: { kind?: 'x25519' | 'hybrid'; importedKey?: SigningKey }): Promise<InitResult>;
-  backup(tags?: readonly string[]): Promise<BackupResult>;
+  backup(tags?: readonly string[], secret?: SecretOptions): Promise<BackupResult>;
   restore(target: string, snapshot?: string): Promise<RestoreResult>;
   root(): Promise<Root>;
 }
@@ -64,13 +65,13 @@ export function makeLab(folder: string, given: Partial<Seams> = {}, backendNames
         },
         its,
       ),
-    backup: (tags = []) =>
+    backup: (tags = [], secret) =>
       backup(
         {
           backends,
           writerKey: parseWriterKey(readFileSync(files.writerKey, 'utf8')),
           signer: parseAgentKey(readFileSync(files.identity, 'utf8')),
-          state: { root: state, exclude: [], keepOut: [], special: 'keep' },
+          state: { root: state, exclude: [], keepOut: [], special: 'keep', secret },
           require: backends.length,
           tags,
           host: 'lab-host',

@@ -153,6 +153,32 @@ describe.skipIf(lackTools)('holdfast-recover.sh', { concurrent: true }, () => {
     });
   });
 
+  it('brings secrets back when asked to, and says how many there are when not', async () => {
+    const other = makeLab(join(folder, 'secrets'));
+    await other.init();
+    makeNastyTree(other.state, 10_000);
+    mkdirSync(join(other.state, 'vault', 'deep'), { recursive: true });
+    for (const path of ['vault/deep/token', 'vault/line\nfeed', 'key.pem'])
+      writeFileSync(join(other.state, path), path);
+    mkdirSync(join(other.state, 'both'));
+    for (const path of ['both/plain', 'both/key.pem']) writeFileSync(join(other.state, path), path);
+    await other.backup([], { patterns: ['/vault/', '*.pem'], handling: 'apart' });
+    const otherKey = join(folder, 'secrets', 'key');
+    writeFileSync(otherKey, `${restoreIdentity(await other.root(), 'x25519')}\n`, { mode: 0o600 });
+    const script = (target: string, ...more: string[]) =>
+      sh([SCRIPT, '--identity', otherKey, '--repository', other.backends[0] ?? '', '--target', target, ...more]);
+    const [plain, whole] = [fresh(), fresh()];
+    const without = await script(plain);
+    expect([without.status, without.stderr]).toEqual([
+      0,
+      expect.stringContaining('Not restored: 4 secret files') as string,
+    ]);
+    expect([existsSync(join(plain, 'vault')), readdirSync(join(plain, 'both'))]).toEqual([false, ['plain']]);
+    const all = await script(whole, '--with-secrets', '--check-ids');
+    expect([all.status, all.stderr]).toEqual([0, expect.not.stringContaining('Not restored') as string]);
+    expectSameTree(other.state, whole);
+  });
+
   it('compares chunks with their ids when asked to', async () => {
     const target = fresh();
     expect(await recover(target, '--check-ids')).toMatchObject({

@@ -8,6 +8,13 @@ import { requireSections } from '../config.ts';
 import { localFolders, localRoots, ownPlaces, readHostKeys } from '../context.ts';
 import { EXIT } from '../exit-codes.ts';
 import { count, lines, warningLines } from '../render.ts';
+import { stateOptions } from '../state-options.ts';
+
+const HANDLED = {
+  apart: 'saved apart, restored only with --with-secrets',
+  include: 'saved like the rest',
+  leave: 'NOT saved',
+};
 
 export default class Backup extends HoldfastCommand<typeof Backup, BackupResult> {
   static override summary = 'Take one snapshot of the state to all backends.';
@@ -26,11 +33,9 @@ export default class Backup extends HoldfastCommand<typeof Backup, BackupResult>
         writerKey,
         signer,
         state: {
-          root: config.state.root,
-          exclude: config.state.exclude,
+          ...(await stateOptions(config.state, [...ownPlaces(config), ...localRoots(process.env)])),
           special: config.state.special,
           oneFileSystem: this.flags['one-file-system'] || config.state.oneFileSystem,
-          keepOut: [...ownPlaces(config), ...localRoots(process.env)],
         },
         require: config.commit.require,
         tags: this.flags.tag,
@@ -47,11 +52,21 @@ export default class Backup extends HoldfastCommand<typeof Backup, BackupResult>
     return complete ? EXIT.done : EXIT.incomplete;
   }
 
-  protected override text({ snapshot, files, bytes, backends, warnings, seconds, complete }: BackupResult): string {
+  protected override text({
+    snapshot,
+    files,
+    secrets,
+    bytes,
+    backends,
+    warnings,
+    seconds,
+    complete,
+  }: BackupResult): string {
     return (
       warningLines(warnings) +
       lines(
         `snapshot ${snapshot.id.slice(0, 8)} (number ${snapshot.seq}): ${count(files.total, 'file')}, ${files.new} new, ${files.changed} changed, ${files.removed} removed`,
+        ...(secrets.files > 0 ? [`${count(secrets.files, 'secret file')}: ${HANDLED[secrets.handling]}`] : []),
         `read ${formatSize(bytes.read)}, new ${formatSize(bytes.added)}, stored ${formatSize(bytes.stored)} on each backend, in ${seconds} s`,
         ...backends.map(({ name, state, error }) => `  ${name}: ${state}${error ? ` (${error.message})` : ''}`),
         ...(complete ? [] : ['The snapshot is INCOMPLETE: see the warnings and backends above.']),

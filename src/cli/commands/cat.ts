@@ -1,4 +1,5 @@
 import * as Args from '@oclif/core/args';
+import * as Flags from '@oclif/core/flags';
 import { HoldfastError } from '../../errors.ts';
 import { catFile } from '../../operations/look.ts';
 import { HoldfastCommand } from '../base-command.ts';
@@ -22,7 +23,10 @@ export default class Cat extends HoldfastCommand<typeof Cat, Content> {
     snapshot: Args.string({ description: '`latest`, an id or the beginning of one', required: true }),
     path: Args.string({ description: 'the file, relative to the root of the state', required: true }),
   };
-  static override flags = restoreSecretFlags;
+  static override flags = {
+    secrets: Flags.boolean({ summary: 'What the profile keeps apart, instead of the state.' }),
+    ...restoreSecretFlags,
+  };
   #complete = true;
 
   protected override async work(): Promise<Content> {
@@ -44,6 +48,7 @@ export default class Cat extends HoldfastCommand<typeof Cat, Content> {
         secret: await restoreSecret(this.flags, this.signal),
         expected: await expectedRepository(config),
         snapshot: this.args.snapshot,
+        secrets: this.flags.secrets,
         path: this.args.path,
         write: async (piece) => {
           await (this.flags.json ? collect(piece) : this.stdout(piece));

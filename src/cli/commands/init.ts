@@ -2,16 +2,22 @@ import * as Flags from '@oclif/core/flags';
 import { basename, resolve } from 'node:path';
 import { HoldfastError } from '../../errors.ts';
 import { init, type InitResult } from '../../operations/init.ts';
+import { BUILT_IN_PROFILES, isProfileName } from '../../state/profile-names.ts';
+import { detectProfile, loadProfile, type Profile } from '../../state/profile.ts';
+import { survey } from '../../state/survey.ts';
 import { checkApart } from '../apart.ts';
 import { checkDistinct, parseBackendFlag } from '../backend-flags.ts';
 import { HoldfastCommand } from '../base-command.ts';
 import { defaultKeyPaths, newConfigPath, renderConfig } from '../config.ts';
-import { localFolders, readAgentKey } from '../context.ts';
+import { localFolders, ownPlaces, readAgentKey } from '../context.ts';
 import { warningsExitCode } from '../exit-codes.ts';
 import { facts, lines, warningLines, wordGrid } from '../render.ts';
 import { passphraseFlags } from '../secrets.ts';
+import { takenFacts, type TakenState } from '../taken-state.ts';
 
-export default class Init extends HoldfastCommand<typeof Init, InitResult> {
+type Initialised = InitResult & TakenState;
+
+export default class Init extends HoldfastCommand<typeof Init, Initialised> {
   static override summary = 'Make an identity, its recovery words, a config and a repository on every backend.';
   static override examples = [
     'holdfast init --handle ada --state ~/agent-state --backend nas=file:///mnt/nas/ada --backend usb=file:///media/usb/ada',
@@ -25,7 +31,10 @@ export default class Init extends HoldfastCommand<typeof Init, InitResult> {
       multiple: true,
       helpValue: 'NAME=URL',
     }),
-    profile: Flags.string({ summary: 'How the state is read.', options: ['files'], default: 'files' }),
+    profile: Flags.string({
+      summary: `What is state, secret and cache: ${BUILT_IN_PROFILES.join(', ')}, or a file; found by what is there when it is not given.`,
+      helpValue: 'NAME|FILE',
+    }),
     identity: Flags.string({ summary: "The agent's own ed25519 key, to keep it (mode 0600).", helpValue: 'FILE' }),
     'words-file': Flags.string({
       summary: 'Write the recovery words to a new file (mode 0600) instead of the terminal.',
@@ -46,7 +55,7 @@ export default class Init extends HoldfastCommand<typeof Init, InitResult> {
     }),
   };
 
-  protected override async work(): Promise<InitResult> {
+  protected override async work(): Promise<Initialised> {
     const { flags } = this;
     const { 'words-file': wordsFile, paper } = flags;
     if (wordsFile === undefined && paper === undefined && (flags.json || !process.stdout.isTTY)) {
@@ -65,7 +74,10 @@ export default class Init extends HoldfastCommand<typeof Init, InitResult> {
     // A host that is to sign by itself cannot ask for a passphrase: then an open copy is made, readable by its owner only.
     const identity = given === undefined || imported?.wasEncrypted ? keys.identity : given;
     const root = resolve(flags.state);
-    return init(
+    const profile = await this.#profile(root);
+    const own = { agent: { handle: flags.handle, identity, writerKey: keys.writerKey }, backends };
+    const takes = survey(root, profile.data, { keepOut: ownPlaces(own), signal: this.signal });
+    const result = await init(
       {
         handle: flags.handle,
         backends,
@@ -86,19 +98,34 @@ export default class Init extends HoldfastCommand<typeof Init, InitResult> {
           identity: identity === keys.identity ? basename(keys.identity) : identity,
           writerKey: basename(keys.writerKey),
           root,
+          profile: profile.named,
           backends,
           require: backends.length,
         }),
       },
       this.seams,
     );
+    const { name, title } = profile.data;
+    return { ...result, profile: { name, title, detected: flags.profile === undefined }, takes };
   }
 
-  protected override exitCode(result: InitResult) {
+  /** With how the config names it. */
+  async #profile(root: string): Promise<{ data: Profile; named: string }> {
+    const given = this.flags.profile;
+    if (given === undefined) {
+      const data = await detectProfile(root);
+      return { data, named: data.name };
+    }
+    const named = isProfileName(given) ? given : resolve(given);
+    return { data: await loadProfile(named), named };
+  }
+
+  protected override exitCode(result: Initialised) {
     return warningsExitCode(result);
   }
 
-  protected override text({ agent, recovery, backends, files, words, warnings }: InitResult): string {
+  protected override text(result: Initialised): string {
+    const { agent, recovery, backends, files, words, warnings } = result;
     const written = [files.words, files.paper].filter((file) => file !== null).join(' and ');
     const shown =
       words === undefined
@@ -118,6 +145,7 @@ export default class Init extends HoldfastCommand<typeof Init, InitResult> {
         config: files.config,
         identity: files.identity,
         'writer key': files.writerKey,
+        ...takenFacts(result),
       }) +
       shown +
       lines('', 'Next: holdfast backup')

@@ -1,15 +1,18 @@
 import * as Args from '@oclif/core/args';
+import * as Flags from '@oclif/core/flags';
 import { listEntries, type ListedEntry } from '../../operations/look.ts';
 import { HoldfastCommand } from '../base-command.ts';
 import { requireSections } from '../config.ts';
 import { expectedRepository, restoreSecret } from '../context.ts';
 import { EXIT } from '../exit-codes.ts';
-import { table } from '../render.ts';
+import { count, lines, table } from '../render.ts';
 import { restoreSecretFlags } from '../secrets.ts';
 
 interface Listing {
   snapshot: string;
   entries: ListedEntry[];
+  /** Files that are kept apart. */
+  secrets: number;
 }
 
 export default class Ls extends HoldfastCommand<typeof Ls, Listing> {
@@ -19,7 +22,10 @@ export default class Ls extends HoldfastCommand<typeof Ls, Listing> {
     snapshot: Args.string({ description: '`latest`, an id or the beginning of one', default: 'latest' }),
     path: Args.string({ description: 'only this path and what lies below it', default: '' }),
   };
-  static override flags = restoreSecretFlags;
+  static override flags = {
+    secrets: Flags.boolean({ summary: 'What the profile keeps apart, instead of the state.' }),
+    ...restoreSecretFlags,
+  };
   #complete = true;
 
   protected override async work(): Promise<Listing> {
@@ -30,6 +36,7 @@ export default class Ls extends HoldfastCommand<typeof Ls, Listing> {
         secret: await restoreSecret(this.flags, this.signal),
         expected: await expectedRepository(config),
         snapshot: this.args.snapshot,
+        secrets: this.flags.secrets,
         path: this.args.path ?? '',
       },
       this.seams,
@@ -43,8 +50,10 @@ export default class Ls extends HoldfastCommand<typeof Ls, Listing> {
     return this.#complete ? EXIT.done : EXIT.incomplete;
   }
 
-  protected override text({ entries }: Listing): string {
-    return table(
+  protected override text({ entries, secrets }: Listing): string {
+    const more =
+      secrets > 0 && !this.flags.secrets ? [`${count(secrets, 'secret file')} kept apart: --secrets lists them`] : [];
+    const listing = table(
       ['mode', 'size', 'modified', 'path'],
       entries.map(({ type, mode, size, mtime, path, target, device }) => [
         `${{ file: '-', folder: 'd', symlink: 'l', fifo: 'p', device: device?.kind === 'block' ? 'b' : 'c' }[type]}${mode}`,
@@ -54,5 +63,6 @@ export default class Ls extends HoldfastCommand<typeof Ls, Listing> {
       ]),
       ['size'],
     );
+    return listing + lines(...more);
   }
 }

@@ -13,8 +13,9 @@ import { HoldfastCommand } from '../base-command.ts';
 import { defaultKeyPaths, newConfigPath, recoveredConfig } from '../config.ts';
 import { askPassphrase, localFolders, restoreSecret } from '../context.ts';
 import { restoreExitCode, warningsExitCode } from '../exit-codes.ts';
-import { count, facts, lines, warningLines } from '../render.ts';
+import { count, facts, lines, secretsLine, warningLines } from '../render.ts';
 import { restoreSecretFlags } from '../secrets.ts';
+import { missingProfile } from '../state-options.ts';
 
 type Recovered = RecoverResult | EmergencyResult;
 
@@ -40,6 +41,7 @@ With --emergency a recovery key that was given out beforehand adds to the identi
       helpValue: 'DIR',
     }),
     snapshot: Flags.string({ summary: '`latest`, an id or the beginning of one.', default: 'latest', helpValue: 'ID' }),
+    'with-secrets': Flags.boolean({ summary: 'Also restore what the profile keeps apart: keys, tokens.' }),
     'no-heal': Flags.boolean({ summary: 'Leave damaged copies on backends as they are.' }),
     ...restoreSecretFlags,
     'stored-vault': Flags.boolean({
@@ -83,12 +85,13 @@ With --emergency a recovery key that was given out beforehand adds to the identi
         hint: 'Give --target DIR, a new or empty folder.',
       });
     const target = resolve(flags.target);
-    return recover(
+    const result = await recover(
       {
         backends,
         secret: await this.#secret(backends),
         snapshot: flags.snapshot,
         heal: !flags['no-heal'],
+        withSecrets: flags['with-secrets'],
         target,
         files: { ...keys, config },
         foldersOf: (repository) => localFolders(process.env, repository),
@@ -104,6 +107,8 @@ With --emergency a recovery key that was given out beforehand adds to the identi
       },
       this.seams,
     );
+    result.warnings.push(...(await missingProfile(config)));
+    return result;
   }
 
   async #secret(backends: readonly BackendAddress[]): Promise<RestoreSecret> {
@@ -162,6 +167,7 @@ function recoveredText({
   target,
   files,
   bytes,
+  secrets,
   configFile,
   identityFile,
   writerKeyFile,
@@ -182,6 +188,7 @@ function recoveredText({
       'for the agent': markerFile ?? undefined,
       time: `${seconds} s`,
     }) +
+    lines(...secretsLine(secrets)) +
     lines(...healed.map(({ backend, key }) => `healed: ${key} on backend ${backend}`)) +
     (lost.length > 0 ? lines(`${count(lost.length, 'file')} could NOT be restored: see the warnings above.`) : '') +
     lines('', 'Make sure that the old copy of the agent runs nowhere, look through the config, then: holdfast backup')

@@ -7,8 +7,9 @@ import { HoldfastCommand } from '../base-command.ts';
 import { requireSections } from '../config.ts';
 import { expectedRepository, restoreSecret } from '../context.ts';
 import { restoreExitCode } from '../exit-codes.ts';
-import { count, lines, warningLines } from '../render.ts';
+import { count, lines, secretsLine, warningLines } from '../render.ts';
 import { restoreSecretFlags } from '../secrets.ts';
+import { ownProfile } from '../state-options.ts';
 
 export default class Restore extends HoldfastCommand<typeof Restore, RestoreResult> {
   static override summary = 'Restore a snapshot, or some paths of it, into a new or empty folder.';
@@ -25,6 +26,7 @@ export default class Restore extends HoldfastCommand<typeof Restore, RestoreResu
       default: [],
     }),
     from: Flags.string({ summary: 'The backend to read from first.', helpValue: 'NAME' }),
+    'with-secrets': Flags.boolean({ summary: 'Also restore what the profile keeps apart: keys, tokens.' }),
     'no-heal': Flags.boolean({ summary: 'Leave damaged copies on backends as they are.' }),
     ...restoreSecretFlags,
   };
@@ -43,6 +45,8 @@ export default class Restore extends HoldfastCommand<typeof Restore, RestoreResu
         paths: this.flags.path,
         from: this.flags.from,
         heal: !this.flags['no-heal'],
+        withSecrets: this.flags['with-secrets'],
+        profile: await ownProfile(config),
       },
       this.seams,
     );
@@ -52,11 +56,22 @@ export default class Restore extends HoldfastCommand<typeof Restore, RestoreResu
     return restoreExitCode(result);
   }
 
-  protected override text({ snapshot, target, files, bytes, healed, warnings, seconds, lost }: RestoreResult): string {
+  protected override text({
+    snapshot,
+    target,
+    files,
+    bytes,
+    secrets,
+    healed,
+    warnings,
+    seconds,
+    lost,
+  }: RestoreResult): string {
     return (
       warningLines(warnings) +
       lines(
         `restored snapshot ${snapshot.id.slice(0, 8)} of ${snapshot.time} to ${target}: ${count(files, 'file')}, ${formatSize(bytes)}, in ${seconds} s`,
+        ...secretsLine(secrets),
         ...healed.map(({ backend, key }) => `healed: ${key} on backend ${backend}`),
         ...(lost.length > 0 ? [`${count(lost.length, 'file')} could NOT be restored: see the warnings above.`] : []),
       )

@@ -1,0 +1,45 @@
+/** From the config to what a backup takes of the state, by its profile. */
+import type { Warning } from '../entry.ts';
+import { isHoldfastError } from '../errors.ts';
+import type { StateOptions } from '../operations/save-tree.ts';
+import { isProfileName } from '../state/profile-names.ts';
+import { loadProfile, type Profile } from '../state/profile.ts';
+import { loadConfig, type Config } from './config.ts';
+
+/** The profile's own patterns come first, so that the config can take one back (`!`). @throws `config_invalid` for a profile that cannot be used */
+export async function stateOptions(
+  { profile: named, root, exclude, secrets = 'apart' }: NonNullable<Config['state']>,
+  keepOut: readonly string[],
+): Promise<StateOptions> {
+  const { name, cache, secret } = await loadProfile(named);
+  return {
+    root,
+    exclude: [...cache, ...exclude],
+    keepOut,
+    secret: { patterns: secret, handling: secrets },
+    profile: name,
+  };
+}
+
+/** The user's own profile, where the config names one and it can be read: a restore does without. */
+export async function ownProfile({ state }: Pick<Config, 'state'>): Promise<Profile | undefined> {
+  if (!state || isProfileName(state.profile)) return undefined;
+  try {
+    return await loadProfile(state.profile);
+  } catch (error) {
+    if (isHoldfastError(error, 'config_invalid')) return undefined;
+    throw error;
+  }
+}
+
+/** Of a config that came out of a snapshot: a profile of the user's is a file of its own, and may not be on this machine. */
+export async function missingProfile(configFile: string): Promise<Warning[]> {
+  try {
+    const { state } = await loadConfig(configFile);
+    if (state) await loadProfile(state.profile);
+    return [];
+  } catch (error) {
+    if (!isHoldfastError(error, 'config_invalid')) throw error;
+    return [{ code: 'profile_missing', message: `no backup can be made yet: ${error.message}` }];
+  }
+}
