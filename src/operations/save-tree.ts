@@ -9,10 +9,12 @@ import {
   fileLineHead,
   type Repository,
   type SnapshotId,
+  type SnapshotStatistics,
   type SnapshotWriter,
 } from '../repository/repository.ts';
 import { readFile, type ReadResult } from '../state/read-file.ts';
 import { scan, type ScannedFile, type ScanItem, type ScanProblem } from '../state/scan.ts';
+import { TextureSampler, type Texture } from '../state/texture.ts';
 import { MARKER } from './continuity.ts';
 import { ManifestCache, ManifestCacheWriter, stampOf, type CachedLine, type LocalFolders } from './local-state.ts';
 import type { Seams } from './seams.ts';
@@ -37,6 +39,12 @@ export class TreeSaver {
   readonly files = { total: 0, new: 0, changed: 0, unmodified: 0, removed: 0 };
   readonly counts = { files: 0, folders: 0, symlinks: 0, bytes: 0 };
   readBytes = 0;
+  /** Of the root, once the walk has begun. */
+  device: string | undefined;
+  readonly #textures = { compressible: { files: 0, bytes: 0 }, incompressible: { files: 0, bytes: 0 } };
+  #changedBytes = 0;
+  /** Files with contents that the repository had not: under a name that was there before, and under one that was not. */
+  readonly #fresh = { old: 0, new: 0 };
   readonly #options: SaveOptions;
   readonly #seams: Seams;
   readonly #repository: Repository;
@@ -68,7 +76,9 @@ export class TreeSaver {
         this.#warnings.push(item.warning);
         continue;
       }
+      this.device ??= String(item.dev);
       const before = cache?.at(item.path);
+      this.#texture = before?.texture;
       const stamp = stampOf(item);
       const isKnown = before?.stamp === stamp && item.ctimeNs < (cache?.trustedBeforeNs ?? 0n);
       const line =
@@ -76,7 +86,7 @@ export class TreeSaver {
         (await this.#lineOf(item, before, parent !== undefined && (!cache || cache.isDamaged)));
       if (line === undefined) continue;
       manifest.add(line);
-      this.#cacheOut.add(line, stamp);
+      this.#cacheOut.add(line, stamp, item.kind === 'file' ? this.#texture : undefined);
       const full = this.#writer.ready();
       if (full) await full;
     }
@@ -84,6 +94,18 @@ export class TreeSaver {
     this.files.total = this.counts.files;
     this.files.removed = cache?.removedFiles ?? 0;
     return manifest.end();
+  }
+
+  /** To be asked after `save`. */
+  get statistics(): Omit<SnapshotStatistics, 'addedBytes' | 'storedBytes'> {
+    return {
+      new: this.files.new,
+      changed: this.files.changed,
+      removed: this.files.removed,
+      rewritten: this.#fresh.old + Math.min(this.#fresh.new, this.files.removed),
+      changedBytes: this.#changedBytes,
+      ...this.#textures,
+    };
   }
 
   commitCache(id: SnapshotId): void {
@@ -122,7 +144,7 @@ export class TreeSaver {
         const entry = await this.#save(item);
         if (!entry) return undefined;
         const line = entryLine(entry);
-        this.#compare(line, before, blind);
+        if (this.#compare(line, before, blind) !== 'unmodified') this.#changedBytes += entry.size;
         this.#counted(entry);
         return line;
       }
@@ -132,16 +154,25 @@ export class TreeSaver {
   #counted({ size }: { size: number }): void {
     this.counts.files++;
     this.counts.bytes += size;
+    if (this.#texture) {
+      this.#textures[this.#texture].files++;
+      this.#textures[this.#texture].bytes += size;
+    }
     this.#seams.progress({ type: 'progress', phase: 'saving', done: this.counts.bytes, unit: 'bytes' });
   }
 
   #lastFileWasNew = false;
+  /** Of the file that the walk is at. */
+  #texture: Texture | undefined;
 
   /** Without a cache what was there before is unknown: then a file counts as unmodified when all its chunks were known. */
-  #compare(line: string, before: CachedLine | undefined, blind: boolean): void {
-    if (before?.isFile) this.files[before.line === line ? 'unmodified' : 'changed']++;
-    else if (blind) this.files[this.#lastFileWasNew ? 'changed' : 'unmodified']++;
-    else this.files.new++;
+  #compare(line: string, before: CachedLine | undefined, blind: boolean): 'new' | 'changed' | 'unmodified' {
+    const isOld = before?.isFile ?? blind;
+    const isSame = before?.isFile ? before.line === line : !this.#lastFileWasNew;
+    const how = !isOld ? 'new' : isSame ? 'unmodified' : 'changed';
+    this.files[how]++;
+    if (this.#lastFileWasNew) this.#fresh[isOld ? 'old' : 'new']++;
+    return how;
   }
 
   async #save(item: ScannedFile): Promise<FileEntry | undefined> {
@@ -193,6 +224,7 @@ export class TreeSaver {
   async #read(item: ScannedFile): Promise<{ read: ReadResult; chunks: ChunkId[] }> {
     const chunks: ChunkId[] = [];
     this.#lastFileWasNew = false;
+    const texture = new TextureSampler();
     const stream = new ChunkStream(this.#repository.cut, this.#repository.record.chunker, (bytes) => {
       const before = this.#writer.totals.addedBytes;
       chunks.push(this.#writer.add(bytes, 'data'));
@@ -204,10 +236,12 @@ export class TreeSaver {
       const step = pieces.next();
       if (step.done) {
         stream.end();
+        this.#texture = texture.texture;
         return { read: step.value, chunks };
       }
       seen += step.value.length;
       this.readBytes += step.value.length;
+      texture.see(step.value);
       stream.push(step.value, seen === item.size);
       await this.#writer.ready();
     }
