@@ -7,6 +7,7 @@ import { isNode, LineCounter, parseDocument, stringify, type Document } from 'ya
 import type { z } from 'zod';
 import { HoldfastError, messageOf, systemErrorCode } from '../errors.ts';
 import { CONFIG_MAX_BYTES } from '../limits.ts';
+import { DEFAULT_THRESHOLDS, type Thresholds } from '../operations/suspicion.ts';
 import type { configSchema } from './config-schema.ts';
 import { misplacedSetting, wholeUrl, type BackendEntry } from './backend-config.ts';
 import { nearest } from './suggest.ts';
@@ -25,6 +26,8 @@ export interface Config {
     /** How many backends must hold a snapshot; all of them where the file does not say. */
     require: number;
   };
+  /** False: no snapshot is suspicious. */
+  suspicion: Thresholds | false;
 }
 
 type Environment = Readonly<Record<string, string | undefined>>;
@@ -83,6 +86,7 @@ export async function loadConfig(path: string): Promise<Config> {
     }),
     ...(backends && { backends }),
     commit: { require },
+    suspicion: thresholdsOf(raw.suspicion),
   };
 }
 
@@ -101,6 +105,18 @@ export function requireSections<K extends 'agent' | 'state' | 'backends'>(
     }
   }
   return config as Config & Required<Pick<Config, K>>;
+}
+
+function thresholdsOf(raw: RawConfig['suspicion']): Thresholds | false {
+  if (raw?.off) return false;
+  const share = (text: string | undefined, usual: number) =>
+    text === undefined ? usual : Number.parseInt(text, 10) / 100;
+  return {
+    shrink: share(raw?.shrink, DEFAULT_THRESHOLDS.shrink),
+    change: share(raw?.change, DEFAULT_THRESHOLDS.change),
+    incompressible: share(raw?.incompressible, DEFAULT_THRESHOLDS.incompressible),
+    history: raw?.history ?? DEFAULT_THRESHOLDS.history,
+  };
 }
 
 type RawConfig = z.output<typeof configSchema>;

@@ -22,7 +22,7 @@ import { readLocalState, writeLocalState, type LocalFolders } from './local-stat
 import { takeLock } from './lock.ts';
 import { TreeSaver, type StateOptions } from './save-tree.ts';
 import { secondsSince, type Seams } from './seams.ts';
-import { DEFAULT_THRESHOLDS, judge, type Thresholds } from './suspicion.ts';
+import { DEFAULT_THRESHOLDS, judge, type Past, type Thresholds } from './suspicion.ts';
 
 export interface BackupOptions {
   backends: readonly BackendAddress[];
@@ -176,6 +176,7 @@ export async function backup(options: BackupOptions, seams: Seams): Promise<Back
   tree.commitCache(snapshot.id);
   rememberSnapshot(options.folders, snapshot);
   warnings.push(...suspicious.map(({ code, message }) => ({ code, message, incomplete: true })));
+  if (suspicious.length === 0) warnings.push(...unacknowledgedWarnings(past));
   const holders = new Set(mirror.live().map(({ name }) => name));
   const known = readLocalState(options.folders)?.backends ?? [];
   const remember = () =>
@@ -209,6 +210,19 @@ export async function backup(options: BackupOptions, seams: Seams): Promise<Back
     seconds: secondsSince(clock, started),
     complete: holders.size >= options.require && !warnings.some(({ incomplete }) => incomplete),
   };
+}
+
+/** All is well now, and yet somebody has to say so before anything may be forgotten. */
+function unacknowledgedWarnings(past: readonly Past[]): Warning[] {
+  const last = past.findLast(({ isSuspicious, isAcknowledged }) => isSuspicious && !isAcknowledged);
+  if (!last || past.slice(past.indexOf(last)).some(({ isAcknowledged }) => isAcknowledged)) return [];
+  const id = last.id.slice(0, 8);
+  return [
+    {
+      code: 'unacknowledged',
+      message: `snapshot ${id} was suspicious, and nobody has acknowledged it: nothing up to it may be forgotten; see \`holdfast snapshots\``,
+    },
+  ];
 }
 
 /** What this host has seen of the identity log. */

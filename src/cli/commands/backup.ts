@@ -13,6 +13,7 @@ export default class Backup extends HoldfastCommand<typeof Backup, BackupResult>
   static override summary = 'Take one snapshot of the state to all backends.';
   static override flags = {
     tag: Flags.string({ summary: 'A label for the snapshot.', multiple: true, helpValue: 'TAG', default: [] }),
+    note: Flags.string({ summary: 'A note to the snapshot.', helpValue: 'TEXT' }),
   };
 
   protected override async work(): Promise<BackupResult> {
@@ -31,6 +32,8 @@ export default class Backup extends HoldfastCommand<typeof Backup, BackupResult>
         },
         require: config.commit.require,
         tags: this.flags.tag,
+        note: this.flags.note,
+        suspicion: config.suspicion,
         host: hostname(),
         tool: this.tool,
         config: await readFile(config.path, 'utf8'),
@@ -44,15 +47,41 @@ export default class Backup extends HoldfastCommand<typeof Backup, BackupResult>
     return complete ? EXIT.done : EXIT.incomplete;
   }
 
-  protected override text({ snapshot, files, bytes, backends, warnings, seconds, complete }: BackupResult): string {
+  protected override text({
+    snapshot,
+    files,
+    bytes,
+    backends,
+    suspicious,
+    warnings,
+    seconds,
+    complete,
+  }: BackupResult): string {
     return (
       warningLines(warnings) +
       lines(
         `snapshot ${snapshot.id.slice(0, 8)} (number ${snapshot.seq}): ${count(files.total, 'file')}, ${files.new} new, ${files.changed} changed, ${files.removed} removed`,
         `read ${formatSize(bytes.read)}, new ${formatSize(bytes.added)}, stored ${formatSize(bytes.stored)} on each backend, in ${seconds} s`,
         ...backends.map(({ name, state, error }) => `  ${name}: ${state}${error ? ` (${error.message})` : ''}`),
-        ...(complete ? [] : ['The snapshot is INCOMPLETE: see the warnings and backends above.']),
+        ...(suspicious.length > 0
+          ? [
+              `The snapshot is SUSPICIOUS: look with \`holdfast diff\`; if it is right: holdfast snapshots acknowledge ${snapshot.id.slice(0, 8)}`,
+            ]
+          : []),
+        ...(complete || isOnlySuspicious({ backends, warnings, suspicious })
+          ? []
+          : ['The snapshot is INCOMPLETE: see the warnings and backends above.']),
       )
     );
   }
+}
+
+/** Then the snapshot has all that there was to save. */
+function isOnlySuspicious({
+  backends,
+  warnings,
+  suspicious,
+}: Pick<BackupResult, 'backends' | 'warnings' | 'suspicious'>): boolean {
+  const isEverywhere = backends.every(({ state }) => state === 'committed');
+  return isEverywhere && warnings.filter(({ incomplete }) => incomplete).length === suspicious.length;
 }
