@@ -17,7 +17,7 @@ export interface Thresholds {
 export const DEFAULT_THRESHOLDS: Thresholds = { shrink: 0.5, change: 0.5, incompressible: 0.25, history: 30 };
 
 /** Below these nothing is said, whatever the share: of five files, three are soon gone. */
-const FLOOR = { shrunkFiles: 10, rewrittenFiles: 20, turnedFiles: 3, bytes: 2 ** 20 } as const;
+const FLOOR = { shrunkFiles: 10, rewrittenFiles: 20, turnedFiles: 2, bytes: 2 ** 20 } as const;
 /** So many snapshots there must be before anything is called unusual for this agent. */
 const USUAL_MIN = 7;
 /** As many deviations from the median are still usual. */

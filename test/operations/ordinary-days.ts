@@ -143,19 +143,24 @@ export function encrypt(files: Files, share: number, suffix: string, random: () 
 export function measure(before: Files, steps: readonly Step[], past: Files): Measured {
   const files: Files = new Map(past);
   const fresh = new Set<string>();
+  const moved = new Set<string>();
   for (const step of steps) {
     const old = files.get(step.path);
     if (step.do === 'write') files.set(step.path, step);
     if (step.do === 'append')
       files.set(step.path, { content: old?.content ?? 'text', bytes: (old?.bytes ?? 0) + step.bytes });
     if (step.do === 'remove' || step.do === 'move') files.delete(step.path);
-    if (step.do === 'move' && old) files.set(step.to, old);
+    if (step.do === 'move' && old) {
+      files.set(step.to, old);
+      moved.add(step.to);
+    }
     if (step.do === 'write' || step.do === 'append') fresh.add(step.path);
   }
   const names = [...files.keys()];
   const sum = (paths: readonly string[]) => paths.reduce((bytes, path) => bytes + (files.get(path)?.bytes ?? 0), 0);
   const removed = [...before.keys()].filter((path) => !files.has(path)).length;
-  const touched = names.filter((path) => fresh.has(path));
+  const written = names.filter((path) => fresh.has(path));
+  const touched = names.filter((path) => fresh.has(path) || moved.has(path));
   const isNew = (path: string) => !before.has(path);
   const of = (content: Content) => {
     const paths = names.filter((path) => files.get(path)?.content === content);
@@ -168,10 +173,10 @@ export function measure(before: Files, steps: readonly Step[], past: Files): Mea
       new: names.filter(isNew).length,
       changed: touched.filter((path) => !isNew(path)).length,
       removed,
-      rewritten: touched.filter((path) => !isNew(path)).length + Math.min(removed, touched.filter(isNew).length),
+      rewritten: written.filter((path) => !isNew(path)).length + Math.min(removed, written.filter(isNew).length),
       changedBytes: sum(touched),
-      addedBytes: sum(touched),
-      storedBytes: sum(touched),
+      addedBytes: sum(written),
+      storedBytes: sum(written),
       compressible: of('text'),
       incompressible: of('noise'),
     },
@@ -227,7 +232,7 @@ if (import.meta.main) {
         if (result.attack.length > 0) hits++;
         if (name === 'half in place') alarms.push(...result.falseAlarms);
       }
-      return `${name} ${hits} %`;
+      return `${name} ${Math.round((hits * 100) / SEEDS)} %`;
     });
     process.stdout.write(`${kind}: ${alarms.length} alarms in ${90 * SEEDS} days; ${noticed.join(', ')}\n`);
     for (const alarm of alarms.slice(0, 4)) process.stdout.write(`  ${alarm}\n`);
