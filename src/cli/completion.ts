@@ -34,13 +34,16 @@ function arms(commands: readonly CompletedCommand[]): string {
       next.set(before, (next.get(before) ?? new Set()).add(part));
     });
   }
-  const flagArms = commands.map(
-    ({ words, flags }) => `    " ${words} "*) flags="${flags.map(({ name }) => `--${name}`).join(' ')}" ;;`,
-  );
+  const flagsOf = new Map(commands.map(({ words, flags }) => [words, flags.map(({ name }) => `--${name}`).join(' ')]));
   const wordArms = [...next].map(([before, words]) => {
-    return `    "${before === '' ? '  ' : ` ${before} `}") next="${[...words].sort().join(' ')}" ;;`;
+    const flags = flagsOf.get(before); // of a command that is a topic too: `snapshots`, `snapshots tag`
+    return `    "${before === '' ? '  ' : ` ${before} `}") next="${[...words].sort().join(' ')}"${flags === undefined ? '' : ` flags="${flags}"`} ;;`;
   });
-  return [...flagArms, ...wordArms].join('\n');
+  // The first arm that fits is taken: longer names come first.
+  const flagArms = [...flagsOf]
+    .toSorted(([a], [b]) => b.split(' ').length - a.split(' ').length)
+    .map(([words, flags]) => `    " ${words} "*) flags="${flags}" ;;`);
+  return [...wordArms, ...flagArms].join('\n');
 }
 
 function bash(commands: readonly CompletedCommand[]): string {

@@ -7,6 +7,7 @@ const path = z.string().min(1).max(4096);
 const text = z.string().min(1).max(1024);
 /** A name for people and logs: no white space, no control characters. */
 const handle = z.string().regex(/^[^\s\p{C}]{1,64}$/u, 'must be 1 to 64 characters without white space');
+const percent = z.string().regex(/^(?:[1-9]\d?|100)%$/, 'must be a percentage from 1% to 100%');
 const backendName = z.string().regex(/^[a-z0-9-]{1,32}$/, 'a backend name is 1 to 32 characters of a-z, 0-9 and -');
 
 export const configSchema = z
@@ -87,6 +88,17 @@ export const configSchema = z
           .describe('How many backends must hold a snapshot for exit code 0; default all.'),
       })
       .describe('When a backup counts as done.'),
+    suspicion: z
+      .strictObject({
+        shrink: percent.optional().describe('Of the files or bytes that may be gone at once; default 50%.'),
+        change: percent.optional().describe('Of the files that may have new contents at once; default 50%.'),
+        incompressible: percent
+          .optional()
+          .describe('Of what could be compressed that may be incompressible at once; default 25%.'),
+        history: z.int().min(7).max(1000).optional().describe('How many snapshots tell what is usual; default 30.'),
+        off: z.boolean().optional().describe('True: no snapshot is suspicious.'),
+      })
+      .describe('When what the state has become is suspicious; see docs/loss.md.'),
   })
   .partial();
 

@@ -9,6 +9,7 @@ import { HoldfastError, messageOf, systemErrorCode } from '../errors.ts';
 import { CONFIG_MAX_BYTES } from '../limits.ts';
 import { offsetOf, placeOf } from '../yaml-place.ts';
 import { DEFAULT_PROFILE, isProfileName, type SecretHandling } from '../state/profile-names.ts';
+import { DEFAULT_THRESHOLDS, type Thresholds } from '../operations/suspicion.ts';
 import type { configSchema } from './config-schema.ts';
 import { misplacedSetting, wholeUrl, type BackendEntry } from './backend-config.ts';
 import { nearest } from './suggest.ts';
@@ -36,6 +37,8 @@ export interface Config {
     /** How many backends must hold a snapshot; all of them where the file does not say. */
     require: number;
   };
+  /** False: no snapshot is suspicious. */
+  suspicion: Thresholds | false;
 }
 
 type Environment = Readonly<Record<string, string | undefined>>;
@@ -101,6 +104,7 @@ export async function loadConfig(path: string): Promise<Config> {
     }),
     ...(backends && { backends }),
     commit: { require },
+    suspicion: thresholdsOf(raw.suspicion),
   };
 }
 
@@ -119,6 +123,18 @@ export function requireSections<K extends 'agent' | 'state' | 'backends'>(
     }
   }
   return config as Config & Required<Pick<Config, K>>;
+}
+
+function thresholdsOf(raw: RawConfig['suspicion']): Thresholds | false {
+  if (raw?.off) return false;
+  const share = (text: string | undefined, usual: number) =>
+    text === undefined ? usual : Number.parseInt(text, 10) / 100;
+  return {
+    shrink: share(raw?.shrink, DEFAULT_THRESHOLDS.shrink),
+    change: share(raw?.change, DEFAULT_THRESHOLDS.change),
+    incompressible: share(raw?.incompressible, DEFAULT_THRESHOLDS.incompressible),
+    history: raw?.history ?? DEFAULT_THRESHOLDS.history,
+  };
 }
 
 type RawConfig = z.output<typeof configSchema>;

@@ -11,6 +11,7 @@ import {
   openRepository,
   SPECIAL_FILES,
   timestamp,
+  type Finding,
   type KeyLog,
   type Snapshot,
   type SnapshotId,
@@ -18,11 +19,13 @@ import {
 import { failedBackendWarnings, mishapWarnings, openMirror, type BackendAddress } from './backends.ts';
 import { catchUp, patienceAtStart } from './catch-up.ts';
 import { checkLogIsComplete, findParent, pendingChangeWarnings, seen } from './continuity.ts';
+import { readPast, rememberSnapshot } from './history.ts';
 import { readLocalState, writeLocalState, type LocalFolders } from './local-state.ts';
 import { takeLock } from './lock.ts';
 import type { SecretCount } from './secret-manifest.ts';
 import { TreeSaver, type StateOptions } from './save-tree.ts';
 import { secondsSince, type Seams } from './seams.ts';
+import { DEFAULT_THRESHOLDS, judge, type Past, type Thresholds } from './suspicion.ts';
 
 export interface BackupOptions {
   backends: readonly BackendAddress[];
@@ -33,6 +36,9 @@ export interface BackupOptions {
   /** How many backends must hold the snapshot for the run to be complete. */
   require: number;
   tags: readonly string[];
+  note?: string | undefined;
+  /** When a snapshot is suspicious; false: never. Default: `DEFAULT_THRESHOLDS`. */
+  suspicion?: Thresholds | false;
   host: string;
   /** `holdfast/<version>`. */
   tool: string;
@@ -50,6 +56,8 @@ export interface BackupResult {
   /** `read`: from the source; `added`: of chunks that were not there yet; `stored`: of new objects on each backend. */
   bytes: { read: number; added: number; stored: number };
   backends: BackendOutcome[];
+  /** Why somebody should look at what the state has become; each is a warning too. */
+  suspicious: Finding[];
   warnings: Warning[];
   seconds: number;
   /** False when something that should be in the snapshot is not, or too few backends hold it: exit code 3. */
@@ -95,7 +103,10 @@ export async function backup(options: BackupOptions, seams: Seams): Promise<Back
   // Asked now, the answers are there when the first object is to be stored.
   for (const { backend } of mirror.live()) backend.capabilities?.().catch(() => undefined);
   progress({ type: 'phase', name: 'looking at the backends' });
-  const { results, index, snapshots, problems } = await level(repository, { patience: patienceAtStart(clock), signal });
+  const { results, index, snapshots, annotations, problems } = await level(repository, {
+    patience: patienceAtStart(clock),
+    signal,
+  });
   const warnings: Warning[] = pendingChangeWarnings(repository);
   for (const { name, objects, skipped, error } of results) {
     if (objects > 0) {
@@ -122,13 +133,26 @@ export async function backup(options: BackupOptions, seams: Seams): Promise<Back
   }
   const { parent, seq } = await findParent(repository, snapshots, options.folders, { warnings, signal });
 
+  const thresholds = options.suspicion ?? DEFAULT_THRESHOLDS;
+  const past = thresholds
+    ? await readPast(repository, { snapshots, annotations }, options.folders, { atMost: thresholds.history, signal })
+    : [];
+  const device = readLocalState(options.folders)?.device;
+
   const writer = repository.writer(index, seams);
   const tree = new TreeSaver(options, seams, repository, writer, warnings);
   let snapshot: Snapshot;
+  let suspicious: Finding[] = [];
   try {
     progress({ type: 'phase', name: 'saving' });
     const { manifest, secrets } = await tree.save(parent);
     await writer.flush();
+    const statistics = { ...tree.statistics, ...writer.totals.data };
+    const { files, bytes } = tree.counts;
+    if (thresholds) {
+      const isOtherDevice = device !== undefined && tree.device !== undefined && device !== tree.device;
+      suspicious = judge(past, { files, bytes, statistics, isOtherDevice, scaffolds: [] }, thresholds);
+    }
     snapshot = await writer.commit(
       {
         version: FORMAT_VERSION,
@@ -148,6 +172,9 @@ export async function backup(options: BackupOptions, seams: Seams): Promise<Back
         tool: options.tool,
         config: options.config,
         keys: newestEntry(repository.log),
+        statistics,
+        ...(suspicious.length > 0 ? { suspicious } : {}),
+        ...(options.note === undefined ? {} : { note: options.note }),
       },
       options.signer,
     );
@@ -164,6 +191,9 @@ export async function backup(options: BackupOptions, seams: Seams): Promise<Back
       incomplete: true,
     });
   }
+  rememberSnapshot(options.folders, snapshot);
+  warnings.push(...suspicious.map(({ code, message }) => ({ code, message, incomplete: true })));
+  if (suspicious.length === 0) warnings.push(...unacknowledgedWarnings(past));
   const holders = new Set(mirror.live().map(({ name }) => name));
   const known = readLocalState(options.folders)?.backends ?? [];
   const remember = () =>
@@ -171,6 +201,8 @@ export async function backup(options: BackupOptions, seams: Seams): Promise<Back
       last: { id: snapshot.id, seq },
       backends: [...new Set([...known, ...holders])],
       keys: seen(repository.log),
+      // Of a source that seems not to be there, the device is not where it should be.
+      ...(suspicious.length > 0 ? {} : { device: tree.device }),
     });
   let isRemembered = remember(); // at once: what comes now may take long, and be interrupted
   warnings.push(...(await catchUp(repository, options.require, seams)));
@@ -191,10 +223,24 @@ export async function backup(options: BackupOptions, seams: Seams): Promise<Back
     secrets: tree.secret,
     bytes: { read: tree.readBytes, added: writer.totals.addedBytes, stored: writer.totals.storedBytes },
     backends,
+    suspicious,
     warnings,
     seconds: secondsSince(clock, started),
     complete: holders.size >= options.require && !warnings.some(({ incomplete }) => incomplete),
   };
+}
+
+/** All is well now, and yet somebody has to say so before anything may be forgotten. */
+function unacknowledgedWarnings(past: readonly Past[]): Warning[] {
+  const last = past.findLast(({ isSuspicious, isAcknowledged }) => isSuspicious && !isAcknowledged);
+  if (!last || past.slice(past.indexOf(last)).some(({ isAcknowledged }) => isAcknowledged)) return [];
+  const id = last.id.slice(0, 8);
+  return [
+    {
+      code: 'unacknowledged',
+      message: `snapshot ${id} was suspicious, and nobody has acknowledged it: nothing up to it may be forgotten; see \`holdfast snapshots\``,
+    },
+  ];
 }
 
 /** What this host has seen of the identity log. */

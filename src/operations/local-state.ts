@@ -19,6 +19,7 @@ import { MANIFEST_LINE_MAX_BYTES } from '../limits.ts';
 import { LineSplitter } from '../lines.ts';
 import { comparePaths, type RawPath } from '../raw-path.ts';
 import { glanceAtLine, type SnapshotId } from '../repository/repository.ts';
+import type { Texture } from '../state/texture.ts';
 
 /** Where a repository's local files lie; both folders are of this repository alone. */
 export interface LocalFolders {
@@ -37,6 +38,8 @@ export interface LocalState {
   keys?: SeenEntry | undefined;
   /** When the locks of all objects of a backend were last set anew, by its name; milliseconds since the Unix epoch. */
   locked?: Readonly<Record<string, number>> | undefined;
+  /** The device that the root of the state lay on when the last snapshot was made. */
+  device?: string | undefined;
 }
 
 export interface SeenEntry {
@@ -54,12 +57,13 @@ export function readLocalState(folders: LocalFolders): LocalState | undefined {
     if (!Array.isArray(backends) || !backends.every((name) => typeof name === 'string')) return undefined;
     const keys = 'keys' in value ? seenEntry(value.keys) : undefined;
     const locked = 'locked' in value ? timesIn(value.locked) : undefined;
-    if (last === null) return { last, backends, keys, locked };
+    const device = 'device' in value && typeof value.device === 'string' ? value.device : undefined;
+    if (last === null) return { last, backends, keys, locked, device };
     if (typeof last !== 'object' || !('id' in last) || !('seq' in last)) return undefined;
     const { id, seq } = last;
     if (typeof id !== 'string' || !/^[0-9a-f]{64}$/.test(id) || typeof seq !== 'number' || !Number.isSafeInteger(seq))
       return undefined;
-    return { last: { id: id as SnapshotId, seq }, backends, keys, locked };
+    return { last: { id: id as SnapshotId, seq }, backends, keys, locked, device };
   } catch {
     return undefined; // then only what the backends say is known
   }
@@ -143,6 +147,8 @@ export interface CachedLine {
   line: string;
   /** See `stampOf`. */
   stamp: string;
+  /** Of a file, where it could be told. */
+  texture?: Texture | undefined;
 }
 
 /** What changes with every change of a file, besides what the manifest has. */
@@ -153,6 +159,8 @@ export function stampOf({ ctimeNs, ino }: { ctimeNs: bigint; ino: bigint }): str
 /** 2: lines have what the file system knows of an entry besides. The cache of an earlier version is not trusted. */
 const CACHE_HEAD = /^holdfast-cache 2 (\d+)$/;
 const CACHE_END = 'end';
+/** As they stand at the end of a line. */
+const TEXTURES: Readonly<Record<string, Texture>> = { c: 'compressible', i: 'incompressible' };
 const CACHE_PIECE_BYTES = 256 * 1024;
 /** Longer than the tick of any kernel's file times, with room for a clock that was set back a little. */
 const CLOCK_TICK_NS = 2_000_000_000n;
@@ -219,8 +227,11 @@ export class ManifestCache implements Disposable {
       const cached = this.#line();
       if (cached === CACHE_END) return;
       const second = cached.indexOf('\t', cached.indexOf('\t') + 1);
-      const line = cached.slice(second + 1);
-      this.#next = { ...glanceAtLine(line), line, stamp: cached.slice(0, second) };
+      const third = cached.indexOf('\t', second + 1); // JSON has no tab of its own
+      if (third < 0) throw new Error('of a version that kept less');
+      const line = cached.slice(second + 1, third);
+      const texture = TEXTURES[cached.slice(third + 1)];
+      this.#next = { ...glanceAtLine(line), line, stamp: cached.slice(0, second), texture };
     } catch {
       this.isDamaged = true; // the rest is read anew
     }
@@ -263,8 +274,8 @@ export class ManifestCacheWriter {
     this.#write(`holdfast-cache 2 ${BigInt(Math.trunc(startedMs)) * 1_000_000n - CLOCK_TICK_NS}\n`);
   }
 
-  add(line: string, stamp: string): void {
-    this.#write(`${stamp}\t${line}\n`);
+  add(line: string, stamp: string, texture?: Texture): void {
+    this.#write(`${stamp}\t${line}\t${texture?.charAt(0) ?? ''}\n`);
   }
 
   commit(id: SnapshotId): void {

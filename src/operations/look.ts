@@ -2,11 +2,14 @@
 import type { Device, Entry, Warning } from '../entry.ts';
 import { HoldfastError } from '../errors.ts';
 import { rawForDisplay, type RawPath } from '../raw-path.ts';
+import { whatIsSaid } from './history.ts';
 import {
   checkChain,
   openRepository,
+  readAnnotations,
   type Access,
   type ChunkReader,
+  type Finding,
   type Repository,
   type Snapshot,
   type SnapshotId,
@@ -24,7 +27,12 @@ export interface SnapshotRow {
   agent: string;
   files: number;
   bytes: number;
+  /** Of the record, as annotations have changed them. */
   tags: string[];
+  note: string | null;
+  /** What was suspicious when it was made, and whether somebody has acknowledged it since. */
+  suspicious: Finding[];
+  acknowledged: boolean;
   /** Names of the backends that hold it: on these it is committed. */
   backends: string[];
   /** Names of those that hold all packs and indexes there are, and so what it needs, but not (yet) the snapshot itself. */
@@ -44,6 +52,9 @@ export async function listSnapshots(
     message: `${key}: ${error.message}`,
     incomplete: true,
   }));
+  const said = await readAnnotations(repository, undefined, seams.signal);
+  for (const { key, error } of said.problems)
+    warnings.push({ code: 'annotation_damaged', message: `${key}: ${error.message}`, incomplete: true });
   for (const { snapshot, problem } of checkChain(snapshots)) {
     warnings.push({
       code: 'chain',
@@ -58,18 +69,24 @@ export async function listSnapshots(
       .states()
       .map(({ name }) => name)
       .filter((name) => names.includes(name));
-  const rows = snapshots.map(({ id, record, backends }) => ({
-    id,
-    seq: record.seq,
-    time: record.time,
-    parent: record.parent,
-    agent: record.agent.handle,
-    files: record.counts.files,
-    bytes: record.counts.bytes,
-    tags: record.tags,
-    backends: inOrder(backends),
-    prepared: inOrder(whole.filter((name) => !backends.includes(name))),
-  }));
+  const rows = snapshots.map(({ id, record, backends }) => {
+    const { tags, note, isAcknowledged } = whatIsSaid({ id, record }, said.annotations);
+    return {
+      id,
+      seq: record.seq,
+      time: record.time,
+      parent: record.parent,
+      agent: record.agent.handle,
+      files: record.counts.files,
+      bytes: record.counts.bytes,
+      tags,
+      note,
+      suspicious: record.suspicious ?? [],
+      acknowledged: isAcknowledged,
+      backends: inOrder(backends),
+      prepared: inOrder(whole.filter((name) => !backends.includes(name))),
+    };
+  });
   return { snapshots: rows, warnings: [...warnings, ...mishapWarnings(mirror), ...failedBackendWarnings(mirror)] };
 }
 

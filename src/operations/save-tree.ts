@@ -11,6 +11,7 @@ import {
   fileLineHead,
   type Repository,
   type SnapshotId,
+  type SnapshotStatistics,
   type SnapshotWriter,
 } from '../repository/repository.ts';
 import { attributesAt, canReadAttributes, type Attributes, type AttributesRead } from '../state/attributes.ts';
@@ -18,6 +19,7 @@ import { readFile, type ReadResult } from '../state/read-file.ts';
 import { isSqlite } from '../state/sqlite.ts';
 import { scan, type ScannedFile, type ScanItem, type ScanProblem } from '../state/scan.ts';
 import { absoluteIn } from '../state/tree-path.ts';
+import { TextureSampler, type Texture } from '../state/texture.ts';
 import { MARKER } from './continuity.ts';
 import { firstNameLine, HardLinks, otherNameLine } from './hard-links.ts';
 import { SecretManifest, type SecretCount, type SecretOptions } from './secret-manifest.ts';
@@ -75,6 +77,12 @@ export class TreeSaver {
   /** A manifest names no file of the other. */
   readonly #apartLinks = new HardLinks();
   readonly #root: RawPath;
+  /** Of the root, once the walk has begun. */
+  device: string | undefined;
+  readonly #textures = { compressible: { files: 0, bytes: 0 }, incompressible: { files: 0, bytes: 0 } };
+  #changedBytes = 0;
+  /** Files with contents that the repository had not: under a name that was there before, and under one that was not. */
+  readonly #fresh = { old: 0, new: 0 };
   readonly #options: SaveOptions;
   readonly #seams: Seams;
   readonly #repository: Repository;
@@ -121,6 +129,7 @@ export class TreeSaver {
         this.#warnings.push(item.warning);
         continue;
       }
+      this.device ??= String(item.dev);
       if (item.kind === 'file' && this.#databases.isPartOfOne(item.path)) continue;
       if (item.secret && handling === 'leave') {
         this.#countSecret(item);
@@ -129,6 +138,7 @@ export class TreeSaver {
       const isApart = item.secret && handling === 'apart';
       this.#counting = isApart ? this.#apart : this.counts;
       const before = cache?.at(item.path);
+      this.#texture = before?.texture;
       const links = isApart ? this.#apartLinks : this.#links;
       const first = item.kind === 'file' && item.links > 1 ? links.firstOf(item) : undefined;
       const isBlind = parent !== undefined && (!cache || cache.isDamaged);
@@ -152,7 +162,7 @@ export class TreeSaver {
         manifest.add(line);
         if (item.kind === 'folder') apart.passFolder(item.path, line);
       }
-      this.#cacheOut.add(line, stamp);
+      this.#cacheOut.add(line, stamp, item.kind === 'file' ? this.#texture : undefined);
       const full = this.#writer.ready();
       if (full) await full;
     }
@@ -167,6 +177,18 @@ export class TreeSaver {
     if (item.kind !== 'file') return;
     this.secret.files++;
     this.secret.bytes += item.size;
+  }
+
+  /** To be asked after `save`. */
+  get statistics(): Omit<SnapshotStatistics, 'addedBytes' | 'storedBytes'> {
+    return {
+      new: this.files.new,
+      changed: this.files.changed,
+      removed: this.files.removed,
+      rewritten: this.#fresh.old + Math.min(this.#fresh.new, this.files.removed),
+      changedBytes: this.#changedBytes,
+      ...this.#textures,
+    };
   }
 
   commitCache(id: SnapshotId): void {
@@ -240,7 +262,7 @@ export class TreeSaver {
     const entry = await this.#save(item, before);
     if (!entry) return undefined;
     const line = entryLine(entry);
-    this.#compare(line, before, blind);
+    if (this.#compare(line, before, blind) !== 'unmodified') this.#changedBytes += entry.size;
     this.#counted(entry);
     return line;
   }
@@ -272,6 +294,10 @@ export class TreeSaver {
   #counted({ size }: { size: number }): void {
     this.#counting.files++;
     this.#counting.bytes += size;
+    if (this.#texture) {
+      this.#textures[this.#texture].files++;
+      this.#textures[this.#texture].bytes += size;
+    }
     const done = this.counts.bytes + this.#apart.bytes;
     this.#seams.progress({ type: 'progress', phase: 'saving', done, unit: 'bytes' });
   }
@@ -279,12 +305,17 @@ export class TreeSaver {
   #lastFileWasNew = false;
   /** What the cache's stamp of a file has besides when another size is stored than the file has: that size, and what else must be as it was. */
   #stampTail = '';
+  /** Of the file that the walk is at. */
+  #texture: Texture | undefined;
 
   /** Without a cache what was there before is unknown: then a file counts as unmodified when all its chunks were known. */
-  #compare(line: string, before: CachedLine | undefined, blind: boolean): void {
-    if (before?.isFile) this.files[before.line === line ? 'unmodified' : 'changed']++;
-    else if (blind) this.files[this.#lastFileWasNew ? 'changed' : 'unmodified']++;
-    else this.files.new++;
+  #compare(line: string, before: CachedLine | undefined, blind: boolean): 'new' | 'changed' | 'unmodified' {
+    const isOld = before?.isFile ?? blind;
+    const isSame = before?.isFile ? before.line === line : !this.#lastFileWasNew;
+    const how = !isOld ? 'new' : isSame ? 'unmodified' : 'changed';
+    this.files[how]++;
+    if (this.#lastFileWasNew) this.#fresh[isOld ? 'old' : 'new']++;
+    return how;
   }
 
   async #save(item: ScannedFile, before: CachedLine | undefined): Promise<FileEntry | undefined> {
@@ -377,6 +408,7 @@ export class TreeSaver {
   ): Promise<{ read: ReadResult; chunks: ChunkId[] } | undefined> {
     const chunks: ChunkId[] = [];
     this.#lastFileWasNew = false;
+    const texture = new TextureSampler();
     const stream = new ChunkStream(this.#repository.cut, this.#repository.record.chunker, (bytes) => {
       const before = this.#writer.totals.addedBytes;
       const id = this.#writer.add(bytes, 'data');
@@ -395,6 +427,7 @@ export class TreeSaver {
       if (step.done) {
         stream.end();
         if ('extras' in step.value) for (const { length } of step.value.extras.holes ?? []) this.readBytes -= length;
+        this.#texture = texture.texture;
         return { read: step.value, chunks };
       }
       if (seen === 0 && copyIn === undefined && isSqlite(step.value)) {
@@ -403,6 +436,7 @@ export class TreeSaver {
       }
       seen += step.value.length;
       this.readBytes += step.value.length;
+      texture.see(step.value);
       stream.push(step.value, seen === size);
       await this.#writer.ready();
     }

@@ -94,6 +94,40 @@ export type GrantRecord = z.infer<typeof grantSchema>;
 export const SPECIAL_FILES = 'special-files';
 /** The features that this version has, and a record of version 1 does without. */
 export const SNAPSHOT_FEATURES: readonly string[] = [SPECIAL_FILES];
+const filesAndBytes = z.object({ files: count, bytes: count });
+
+/** How a snapshot differs from the one before, and what its files are like: what later ones are judged by. */
+export const statisticsSchema = z.object({
+  /** Files, compared with the snapshot before. */
+  new: count,
+  changed: count,
+  removed: count,
+  /** Files whose contents were not in the repository yet, in the place of others: under the same name, or under a new one for one that went. */
+  rewritten: count,
+  /** Sizes of the new and the changed files. */
+  changedBytes: count,
+  /** Of chunks of files that were not there before, and what their packs take. */
+  addedBytes: count,
+  storedBytes: count,
+  /** Of all files, as far as samples of them tell; see texture.ts. */
+  compressible: filesAndBytes,
+  incompressible: filesAndBytes,
+});
+export type SnapshotStatistics = z.infer<typeof statisticsSchema>;
+
+/** Why a snapshot was found suspicious when it was made. */
+export const findingSchema = z.object({
+  code: z.string(),
+  message: z.string(),
+  /** What was found, what is usual (over the snapshots before), and the bound that it went over. */
+  value: count,
+  usual: z.object({ median: count, mad: count }).optional(),
+  bound: count,
+});
+export type Finding = z.infer<typeof findingSchema>;
+
+const tag = z.string().min(1).max(200);
+const note = z.string().max(10_000);
 
 /** The payload of a snapshot's envelope. */
 export const snapshotSchema = z.object({
@@ -117,8 +151,27 @@ export const snapshotSchema = z.object({
   config: z.string(),
   /** The newest entry of the identity log that its maker saw: a witness of what was there at the time. */
   keys: z.object({ seq: count, id: hex(32) }).optional(),
+  statistics: statisticsSchema.optional(),
+  suspicious: z.array(findingSchema).max(64).optional(),
+  note: note.optional(),
 });
 export type SnapshotRecord = z.infer<typeof snapshotSchema>;
+
+/** The payload of an annotation's envelope: what is said of a snapshot after it was made. */
+export const annotationSchema = z.object({
+  ...header,
+  repository: hex(16),
+  agent: z.object({ handle: z.string(), publicKey: hex(32) }),
+  snapshot: hex(32).transform((text) => text as SnapshotId),
+  time,
+  host: z.string(),
+  tags: z.object({ add: z.array(tag).max(100), remove: z.array(tag).max(100) }).optional(),
+  note: note.optional(),
+  acknowledged: z.literal(true).optional(),
+});
+export type AnnotationRecord = z.infer<typeof annotationSchema>;
+
+export const ANNOTATION_PAYLOAD_TYPE = 'application/vnd.holdfast.annotation.v1+json';
 
 export const SNAPSHOT_PAYLOAD_TYPE = 'application/vnd.holdfast.snapshot.v1+json';
 

@@ -1,6 +1,6 @@
 /**
  * Bringing backends level: what one has and another lacks is copied, byte for byte, without the source and without opening a pack. The order of
- * copying is the order of writing: keys, packs, indexes, snapshots.
+ * copying is the order of writing: keys, packs, indexes, snapshots, annotations.
  */
 import type { Clock } from '../clock.ts';
 import { HoldfastError, isHoldfastError, isSurvivable } from '../errors.ts';
@@ -28,6 +28,8 @@ export interface Levelled {
   index: PackIndex;
   /** The snapshots that were on the backends that are still in use, as `Repository.listSnapshots` has them. */
   snapshots: ListedSnapshots;
+  /** Keys of the annotations on those backends. */
+  annotations: string[];
   /** Indexes and packs that no backend has whole. */
   problems: { key: string; error: HoldfastError }[];
 }
@@ -137,10 +139,14 @@ export async function level(repository: Repository, options: LevelOptions = {}):
     if (!isListed(key))
       problems.push({ key, error: new HoldfastError('damaged', 'it is on no backend, and a recovery needs it') });
   }
+  const inUse = members.filter(({ name }) => repository.mirror.live().some((one) => one.name === name));
   return {
     results: members.map(({ result }) => result),
     index: lost.size > 0 ? index.without(lost) : index,
-    snapshots: snapshotsIn(members.filter(({ name }) => repository.mirror.live().some((one) => one.name === name))),
+    snapshots: snapshotsIn(inUse),
+    annotations: [...new Set(inUse.flatMap(({ objects }) => [...objects.keys()]))].filter(
+      (key) => parseKey(key)?.kind === 'annotation',
+    ),
     problems,
   };
 }
@@ -200,6 +206,8 @@ async function fill(
     if (hasAll) await copyIfGood(repository, member, key, signal);
     else member.result.skipped.push(key);
   }
+  // What is said of a snapshot needs the keys and nothing else.
+  for (const key of ofKind('annotation')) await copyIfGood(repository, member, key, signal);
   // Without its keys it cannot be opened, and is none.
   for (const key of ofKind('repository'))
     if (hasKeys) await store(member, key, await readGood(repository, key, signal), signal);
@@ -257,6 +265,9 @@ export async function checkStored(repository: Repository, key: string, bytes: Ui
       break;
     case 'snapshot':
       await repository.checkSnapshot(name.id, key, bytes);
+      break;
+    case 'annotation':
+      await repository.checkAnnotation(name.id, key, bytes);
       break;
     case 'repository':
       if (!Buffer.from(bytes).equals(repository.plain))

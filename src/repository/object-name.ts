@@ -7,6 +7,8 @@ declare const brand: unique symbol;
 export type PackId = string & { readonly [brand]: 'PackId' };
 /** SHA-256 of the snapshot record (the payload of its envelope), 64 hex digits. */
 export type SnapshotId = string & { readonly [brand]: 'SnapshotId' };
+/** SHA-256 of the annotation record (the payload of its envelope), 64 hex digits. */
+export type AnnotationId = string & { readonly [brand]: 'AnnotationId' };
 
 export const REPOSITORY_KEY = 'holdfast.json';
 export const packKey = (id: PackId): string => `packs/${id.slice(0, 2)}/${id}.tar.zst.age`;
@@ -21,6 +23,8 @@ export const rewrappedIdentityKey = (publicKeyHex: string, id: string): string =
   `identity/${sha256Hex(Buffer.from(publicKeyHex, 'hex'))}-${id}.age`;
 export const vaultKey = (id: string): string => `vault/${id}.age`;
 export const snapshotKey = (timeMs: number, id: SnapshotId): string => `snapshots/${stampOf(timeMs)}-${id}.age`;
+
+export const annotationKey = (timeMs: number, id: AnnotationId): string => `annotations/${stampOf(timeMs)}-${id}.age`;
 
 /** `20260131T235959Z`: sorts by time. */
 export function stampOf(timeMs: number): string {
@@ -39,12 +43,13 @@ export type ObjectName =
   | { kind: 'vault'; id: string }
   | { kind: 'pack'; id: PackId }
   | { kind: 'index'; id: string }
-  | { kind: 'snapshot'; id: SnapshotId };
+  | { kind: 'snapshot'; id: SnapshotId }
+  | { kind: 'annotation'; id: AnnotationId };
 
 export function parseKey(key: string): ObjectName | undefined {
   if (key === REPOSITORY_KEY) return { kind: 'repository' };
   const match =
-    /^(keys|identity|packs|index|snapshots|vault)\/(?:([0-9a-f]{2})\/)?(?:(\d{8}|\d{8}T\d{6}Z|[0-9a-f]{64})-)?([0-9a-f]{64})(\.json|\.tar\.zst\.age|\.age)$/.exec(
+    /^(keys|identity|packs|index|snapshots|annotations|vault)\/(?:([0-9a-f]{2})\/)?(?:(\d{8}|\d{8}T\d{6}Z|[0-9a-f]{64})-)?([0-9a-f]{64})(\.json|\.tar\.zst\.age|\.age)$/.exec(
       key,
     );
   if (!match) return undefined;
@@ -69,6 +74,10 @@ export function parseKey(key: string): ObjectName | undefined {
     case 'snapshots':
       return suffix === '.age' && !shard && prefix?.length === 16
         ? { kind: 'snapshot', id: id as SnapshotId }
+        : undefined;
+    case 'annotations':
+      return suffix === '.age' && !shard && prefix?.length === 16
+        ? { kind: 'annotation', id: id as AnnotationId }
         : undefined;
     default:
       return undefined;

@@ -15,10 +15,12 @@ import {
   parseKey,
   secretsKey,
   stampIn,
+  type AnnotationId,
   type PackId,
   type SnapshotId,
 } from './object-name.ts';
 import type { RawPath } from '../raw-path.ts';
+import { openAnnotation, type Annotation } from './annotation.ts';
 import { openIndex } from './index-object.ts';
 import type { FileKeys } from './grants.ts';
 import type { KeyLog, KeyState } from './key-log.ts';
@@ -219,6 +221,16 @@ export class Repository {
     } catch (error) {
       // The key is right, or the repository would not be open: the header is damaged, or somebody else's. (The name is no hash of the bytes.)
       if (!isHoldfastError(error, 'wrong_key')) throw error;
+      throw new HoldfastError('damaged', `${key} does not open with the keys of this repository`, { cause: error });
+    }
+  }
+
+  async checkAnnotation(id: AnnotationId, key: string, bytes: Uint8Array): Promise<Annotation> {
+    try {
+      const { generations } = this.state;
+      return await openAnnotation(bytes, { id, key, generations, repository: this.id }, this.identities);
+    } catch (error) {
+      if (!isHoldfastError(error, 'wrong_key')) throw error; // see checkSnapshot
       throw new HoldfastError('damaged', `${key} does not open with the keys of this repository`, { cause: error });
     }
   }

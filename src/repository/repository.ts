@@ -17,10 +17,20 @@ export {
 export { putGrants } from './grants.ts';
 export { heal, type Healed, type HealResult } from './heal.ts';
 export { CONTEST_MS, lastEntry, recoveryCommitment, type KeyLog, type KeyLogEntry, type KeyState } from './key-log.ts';
-export { HANDLE, timestamp, FORMAT_VERSION, SPECIAL_FILES } from './format.ts';
+export { HANDLE, timestamp, FORMAT_VERSION, SPECIAL_FILES, statisticsSchema } from './format.ts';
 export { parseKey, REPOSITORY_KEY } from './object-name.ts';
-export type { KeyChange, KeysRecord, RepositoryRecord, Signer, SnapshotRecord } from './format.ts';
-export type { PackId, SnapshotId } from './object-name.ts';
+export type {
+  AnnotationRecord,
+  Finding,
+  KeyChange,
+  KeysRecord,
+  RepositoryRecord,
+  Signer,
+  SnapshotRecord,
+  SnapshotStatistics,
+} from './format.ts';
+export { annotate, readAnnotations, type Annotation } from './annotation.ts';
+export type { AnnotationId, PackId, SnapshotId } from './object-name.ts';
 export { checkChain, type Snapshot } from './snapshot.ts';
 export { ChunkStream, type ChunkerParameters } from './chunker.ts';
 export { chunksInLine, entryLine, fileLineHead, glanceAtLine, parseEntryLine } from './manifest.ts';

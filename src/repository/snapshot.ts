@@ -1,4 +1,5 @@
 /** Snapshot records: signed by the agent, encrypted to those who may know that they exist. */
+import type { z } from 'zod';
 import { HoldfastError, isSurvivable } from '../errors.ts';
 import type { Mirror } from '../backend/mirror.ts';
 import { openAge, sealAge } from '../crypto/age.ts';
@@ -47,18 +48,47 @@ export async function openSnapshot(
   identities: readonly string[],
 ): Promise<Snapshot> {
   const what = `snapshot ${expected.id.slice(0, 8)}`;
-  const envelope = parseEnvelope(await openAge(bytes, identities), SNAPSHOT_PAYLOAD_TYPE);
+  const keyOf = ({ time }: SnapshotRecord) => snapshotKey(Date.parse(time), expected.id);
+  const form = { what, type: SNAPSHOT_PAYLOAD_TYPE, schema: snapshotSchema, keyOf };
+  const { record, generations } = await openSigned(bytes, expected, form, identities);
+  if (!generations.some(({ lastSeq }) => record.seq <= lastSeq)) {
+    throw notTheAgentsThen(`${what} (number ${record.seq}, ${record.time})`);
+  }
+  return { id: expected.id, record, key: expected.key };
+}
+
+interface SignedForm<T> {
+  /** For messages. */
+  what: string;
+  type: string;
+  schema: z.ZodType<T>;
+  keyOf: (record: T) => string;
+}
+
+/**
+ * Opens what is signed by the agent, sealed, and named by its time and the hash of its record: a snapshot or an annotation.
+ * @returns the record, and the generations of the agent's keys in which its signature counts: one or more
+ * @throws `damaged`, `forged`, `wrong_key`, `unsupported_format`
+ */
+export async function openSigned<
+  T extends { repository: string; agent: { publicKey: string }; time: string; seq?: number },
+>(
+  bytes: Uint8Array,
+  expected: { id: string; key: string; generations: readonly Generation[]; repository: string },
+  { what, type, schema, keyOf }: SignedForm<T>,
+  identities: readonly string[],
+): Promise<{ record: T; generations: readonly Generation[] }> {
+  const envelope = parseEnvelope(await openAge(bytes, identities), type);
   if (sha256Hex(envelope.payload) !== expected.id)
-    throw new HoldfastError('damaged', `${what} is another snapshot than its name says`);
+    throw new HoldfastError('damaged', `${what} is another one than its name says`);
   const signers = expected.generations.filter(({ publicKey }) => signedBy(envelope, Buffer.from(publicKey, 'hex')));
   if (signers.length === 0) {
     throw new HoldfastError('forged', `${what} is not signed by the agent's key`, {
       hint: 'Somebody else wrote it. Do not restore it; find out who can write to the backend.',
     });
   }
-  const record = parseRecord(envelope.payload, snapshotSchema, what, SNAPSHOT_FEATURES);
-  if (snapshotKey(Date.parse(record.time), expected.id) !== expected.key)
-    throw new HoldfastError('damaged', `${what} lies under a name of another time`);
+  const record = parseRecord(envelope.payload, schema, what, SNAPSHOT_FEATURES);
+  if (keyOf(record) !== expected.key) throw new HoldfastError('damaged', `${what} lies under a name of another time`);
   const named = signers.filter(({ publicKey }) => publicKey === record.agent.publicKey);
   if (record.repository !== expected.repository || named.length === 0) {
     throw new HoldfastError('forged', `${what} belongs to another repository or agent`, {
@@ -66,16 +96,16 @@ export async function openSnapshot(
     });
   }
   const timeMs = Date.parse(record.time);
-  if (!named.some(({ fromMs, untilMs, lastSeq }) => fromMs <= timeMs && timeMs < untilMs && record.seq <= lastSeq)) {
-    throw new HoldfastError(
-      'forged',
-      `${what} (number ${record.seq}, ${record.time}) is signed by a key that was not the agent's then`,
-      {
-        hint: 'A copy of the agent that was replaced, or who stole its key, wrote it. Do not restore it; find out where the key still is.',
-      },
-    );
-  }
-  return { id: expected.id, record, key: expected.key };
+  const generations = named.filter(({ fromMs, untilMs }) => fromMs <= timeMs && timeMs < untilMs);
+  const number = record.seq === undefined ? '' : `number ${record.seq}, `;
+  if (generations.length === 0) throw notTheAgentsThen(`${what} (${number}${record.time})`);
+  return { record, generations };
+}
+
+function notTheAgentsThen(what: string): HoldfastError {
+  return new HoldfastError('forged', `${what} is signed by a key that was not the agent's then`, {
+    hint: 'A copy of the agent that was replaced, or who stole its key, wrote it. Do not restore it; find out where the key still is.',
+  });
 }
 
 /**

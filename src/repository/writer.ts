@@ -43,10 +43,17 @@ export interface WriterTotals {
   addedBytes: number;
   /** Bytes of new objects on each backend. */
   storedBytes: number;
+  /** Of these, chunks of files and the packs with them. */
+  data: { addedBytes: number; storedBytes: number };
 }
 
 export class SnapshotWriter {
-  readonly totals: WriterTotals = { packs: 0, addedBytes: 0, storedBytes: 0 };
+  readonly totals: WriterTotals = {
+    packs: 0,
+    addedBytes: 0,
+    storedBytes: 0,
+    data: { addedBytes: 0, storedBytes: 0 },
+  };
   readonly #options: WriterOptions;
   readonly #buffers = new FrameBuffers();
   readonly #builders = new Map<PackKind, PackBuilder>();
@@ -81,6 +88,7 @@ export class SnapshotWriter {
     if (!builder) this.#builders.set(kind, (builder = new PackBuilder(kind, this.#buffers)));
     builder.add(id, bytes);
     this.totals.addedBytes += bytes.length;
+    if (kind === 'data') this.totals.data.addedBytes += bytes.length;
     return id;
   }
 
@@ -153,6 +161,7 @@ export class SnapshotWriter {
     index.addPack(pack);
     this.totals.packs++;
     this.totals.storedBytes += storedBytes;
+    if (builder.kind === 'data') this.totals.data.storedBytes += storedBytes;
     this.#unindexed.push(pack);
     const due = clock.monotonic() - this.#lastIndexAt >= INDEX_FLUSH_MS;
     const chunks = this.#unindexed.reduce((sum, one) => sum + one.chunks.length, 0);

@@ -57,5 +57,9 @@ describe.each(SHELLS)('in %s', (shell) => {
     expect(offered('identity', 'show', '--q').filter(Boolean)).toEqual(['--quiet']);
     expect(offered('restore', '--tar').filter(Boolean)).toEqual(['--target']);
     expect(offered('snapshots', '--tar').filter(Boolean)).toEqual([]);
+    // A command that is a topic too.
+    expect(offered('snapshots', 'ta').filter(Boolean)).toEqual(['tag']);
+    expect(offered('snapshots', '--q').filter(Boolean)).toEqual(['--quiet']);
+    expect(offered('snapshots', 'tag', '--rem').filter(Boolean)).toEqual(['--remove']);
   });
 });

@@ -37,6 +37,7 @@ import {
   secretsSchema,
   signRecord,
   SNAPSHOT_PAYLOAD_TYPE,
+  annotationSchema,
   snapshotSchema,
 } from '../../src/repository/format.ts';
 import {
@@ -46,9 +47,11 @@ import {
   parseKey,
   REPOSITORY_KEY,
   secretsKey,
+  annotationKey,
   snapshotKey,
   wrappedIdentityKey,
   type PackId,
+  type AnnotationId,
   type SnapshotId,
 } from '../../src/repository/object-name.ts';
 import { CONTEST_MS, firstEntry, nextEntry, type KeyLog } from '../../src/repository/key-log.ts';
@@ -195,6 +198,13 @@ describe('the vectors of docs/format.md', () => {
     expect(Buffer.from(signEnvelope(SNAPSHOT_PAYLOAD_TYPE, payload, [agent])).toString()).toBe(bytes.toString());
   });
 
+  it('records: the annotation', () => {
+    const payload = Buffer.from(block('annotation'));
+    const record = parseRecord(payload, annotationSchema, 'annotation');
+    expect(JSON.stringify(record)).toBe(block('annotation'));
+    expect(record.snapshot).toBe(sha256Hex(Buffer.from(block('snapshot'))));
+  });
+
   it('names of objects', () => {
     const names = vector<Record<string, string>>('names');
     const standIn = sha256Hex(Buffer.from('the secrets object as stored'));
@@ -208,6 +218,10 @@ describe('the vectors of docs/format.md', () => {
       pack: packKey(standIn as PackId),
       index: indexKey(standIn),
       snapshot: snapshotKey(Date.parse(time), sha256Hex(payload) as SnapshotId),
+      annotation: annotationKey(
+        Date.parse('2026-02-01T08:00:00.000Z'),
+        sha256Hex(Buffer.from(block('annotation'))) as AnnotationId,
+      ),
     });
     for (const [kind, name] of Object.entries(names)) expect(parseKey(name)?.kind).toBe(kind);
   });

@@ -3,6 +3,7 @@ import { existsSync, mkdirSync, readdirSync, symlinkSync, writeFileSync } from '
 import { join } from 'node:path';
 import { afterAll, beforeEach, describe, expect, test } from 'vitest';
 import { HoldfastError, type ErrorCode } from '../../src/errors.ts';
+import { annotateSnapshot } from '../../src/operations/annotate.ts';
 import type { RestoreResult } from '../../src/operations/restore.ts';
 import { parseKey, type ScrubLevel } from '../../src/repository/repository.ts';
 import { seededRandom } from '../crypto/support.ts';
@@ -26,6 +27,11 @@ afterAll(() => agent[Symbol.asyncDispose]());
 const first = await agent.backup();
 for (const path of CHANGED) writeFileSync(join(agent.state, path), noise.bytes(2000));
 const second = await agent.backup();
+for (const note of ['one', 'another']) {
+  const { addresses: backends, signer, folders } = agent;
+  const options = { backends, access: agent.access.writer, signer, folders, host: 'h', snapshot: 'latest', note };
+  await annotateSnapshot(options, agent.seams());
+}
 const pristine = await contentsOf(agent);
 const content = pristine.get('a') ?? new Map<string, Uint8Array>();
 
@@ -95,6 +101,13 @@ const KINDS: Record<string, Kind> = {
   'the identity': {
     key: keyOf('identity'),
     other: strangeOf('identity'),
+    flipsFoundAt: 'listing',
+    everywhere: { lost: [] },
+    needed: false,
+  },
+  'an annotation': {
+    key: keyOf('annotation'),
+    other: at([...content.keys()].findLast((key) => parseKey(key)?.kind === 'annotation') ?? ''),
     flipsFoundAt: 'listing',
     everywhere: { lost: [] },
     needed: false,

@@ -12,6 +12,7 @@ import {
   repositorySchema,
   secretsSchema,
   signRecord,
+  annotationSchema,
   snapshotSchema,
   timestamp,
   type RepositoryRecord,
@@ -24,9 +25,11 @@ import {
   parseKey,
   REPOSITORY_KEY,
   secretsKey,
+  annotationKey,
   snapshotKey,
   wrappedIdentityKey,
   type PackId,
+  type AnnotationId,
   type SnapshotId,
 } from '../../src/repository/object-name.ts';
 import { failure } from '../crypto/support.ts';
@@ -58,6 +61,7 @@ describe('the key of an object', () => {
             [secretsKey(id), { kind: 'secrets', id }],
             [wrappedIdentityKey(id), { kind: 'identity', fingerprint }],
             [snapshotKey(time.getTime(), id as SnapshotId), { kind: 'snapshot', id: id as SnapshotId }],
+            [annotationKey(time.getTime(), id as AnnotationId), { kind: 'annotation', id: id as AnnotationId }],
           ];
           for (const [key, name] of cases) {
             expect(parseKey(key), key).toEqual(name);
@@ -149,11 +153,21 @@ const snapshotRecord = {
   tool: 'holdfast/1',
   config: '',
 };
+const annotationRecord = {
+  version: 1,
+  critical: [],
+  repository: 'cd'.repeat(16),
+  agent: { handle: 'ada', publicKey: ID },
+  snapshot: ID,
+  time: '2026-01-31T12:00:00.000Z',
+  host: 'h',
+};
 const RECORDS = [
   ['repository', repositorySchema, repositoryRecord],
   ['keys', keysSchema, keysRecord],
   ['secrets', secretsSchema, secretsRecord],
   ['snapshot', snapshotSchema, snapshotRecord],
+  ['annotation', annotationSchema, annotationRecord],
 ] as const;
 const bytesOf = (value: unknown) => Buffer.from(JSON.stringify(value));
 

@@ -21,6 +21,7 @@ export default class Backup extends HoldfastCommand<typeof Backup, BackupResult>
   static override flags = {
     tag: Flags.string({ summary: 'A label for the snapshot.', multiple: true, helpValue: 'TAG', default: [] }),
     'one-file-system': Flags.boolean({ summary: 'Leave out what lies on other file systems than the state.' }),
+    note: Flags.string({ summary: 'A note to the snapshot.', helpValue: 'TEXT' }),
   };
 
   protected override async work(): Promise<BackupResult> {
@@ -39,6 +40,8 @@ export default class Backup extends HoldfastCommand<typeof Backup, BackupResult>
         },
         require: config.commit.require,
         tags: this.flags.tag,
+        note: this.flags.note,
+        suspicion: config.suspicion,
         host: hostname(),
         tool: this.tool,
         config: await readFile(config.path, 'utf8'),
@@ -58,6 +61,7 @@ export default class Backup extends HoldfastCommand<typeof Backup, BackupResult>
     secrets,
     bytes,
     backends,
+    suspicious,
     warnings,
     seconds,
     complete,
@@ -69,8 +73,25 @@ export default class Backup extends HoldfastCommand<typeof Backup, BackupResult>
         ...(secrets.files > 0 ? [`${count(secrets.files, 'secret file')}: ${HANDLED[secrets.handling]}`] : []),
         `read ${formatSize(bytes.read)}, new ${formatSize(bytes.added)}, stored ${formatSize(bytes.stored)} on each backend, in ${seconds} s`,
         ...backends.map(({ name, state, error }) => `  ${name}: ${state}${error ? ` (${error.message})` : ''}`),
-        ...(complete ? [] : ['The snapshot is INCOMPLETE: see the warnings and backends above.']),
+        ...(suspicious.length > 0
+          ? [
+              `The snapshot is SUSPICIOUS: look with \`holdfast diff\`; if it is right: holdfast snapshots acknowledge ${snapshot.id.slice(0, 8)}`,
+            ]
+          : []),
+        ...(complete || isOnlySuspicious({ backends, warnings, suspicious })
+          ? []
+          : ['The snapshot is INCOMPLETE: see the warnings and backends above.']),
       )
     );
   }
+}
+
+/** Then the snapshot has all that there was to save. */
+function isOnlySuspicious({
+  backends,
+  warnings,
+  suspicious,
+}: Pick<BackupResult, 'backends' | 'warnings' | 'suspicious'>): boolean {
+  const isEverywhere = backends.every(({ state }) => state === 'committed');
+  return isEverywhere && warnings.filter(({ incomplete }) => incomplete).length === suspicious.length;
 }

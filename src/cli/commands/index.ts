@@ -29,6 +29,9 @@ export const { COMMANDS, loadCommands } = commandTable({
   recover: () => import('./recover.ts'),
   restore: () => import('./restore.ts'),
   snapshots: () => import('./snapshots.ts'),
+  'snapshots:acknowledge': () => import('./snapshots/acknowledge.ts'),
+  'snapshots:note': () => import('./snapshots/note.ts'),
+  'snapshots:tag': () => import('./snapshots/tag.ts'),
   sync: () => import('./sync.ts'),
   verify: () => import('./verify.ts'),
 });

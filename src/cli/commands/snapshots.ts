@@ -25,8 +25,11 @@ export default class Snapshots extends HoldfastCommand<typeof Snapshots, Snapsho
 
   protected override text(rows: SnapshotRow[]): string {
     if (rows.length === 0) return lines('No snapshot yet: run `holdfast backup`.');
+    const hasMarks = rows.some(({ suspicious }) => suspicious.length > 0);
+    const hasNotes = rows.some(({ note }) => note !== null);
+    const more = [...(hasMarks ? ['suspicious'] : []), ...(hasNotes ? ['note'] : [])];
     return table(
-      ['id', 'number', 'time', 'files', 'size', 'backends', 'tags'],
+      ['id', 'number', 'time', 'files', 'size', 'backends', 'tags', ...more],
       rows.map((row) => [
         row.id.slice(0, 8),
         String(row.seq),
@@ -35,8 +38,15 @@ export default class Snapshots extends HoldfastCommand<typeof Snapshots, Snapsho
         formatSize(row.bytes),
         row.backends.join(', '),
         row.tags.join(', '),
+        ...(hasMarks ? [markOf(row)] : []),
+        ...(hasNotes ? [row.note ?? ''] : []),
       ]),
       ['number', 'files', 'size'],
     );
   }
+}
+
+function markOf({ suspicious, acknowledged }: SnapshotRow): string {
+  const codes = [...new Set(suspicious.map(({ code }) => code))].join(', ');
+  return codes !== '' && acknowledged ? `${codes} (acknowledged)` : codes;
 }
