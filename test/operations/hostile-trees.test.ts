@@ -264,7 +264,7 @@ describe.skipIf(lacksTools)('what a file system knows besides', () => {
     expect(result.complete).toBe(false);
     const codes = result.warnings.map(({ code, incomplete }) => `${code}${incomplete ? '!' : ''}`);
     expect(codes).toEqual(['xattrs_not_restored!', 'labels_not_restored', 'flags_not_restored!']);
-    expect(result.warnings[0]?.message).toContain('entries, the first being');
+    expect(result.warnings[0]?.message).toContain(': 5 entries, the first being');
     expect(inventory(join(place, 'restored'))).toEqual(inventory(agent.state));
   });
 });
