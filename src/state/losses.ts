@@ -42,9 +42,12 @@ export class Losses {
     });
   }
 
-  /** @param name of an attribute that the target did not take. */
-  countXattr(name: string, path: RawPath): void {
-    this.count(/^(?:security|trusted)\./.test(name) ? 'labels_not_restored' : 'xattrs_not_restored', path);
+  /** @param names of attributes of the entry that the target did not take. */
+  countXattrs(names: readonly string[], path: RawPath): void {
+    const kinds = names.map((name) =>
+      /^(?:security|trusted)\./.test(name) ? 'labels_not_restored' : 'xattrs_not_restored',
+    );
+    for (const kind of new Set(kinds)) this.count(kind, path);
   }
 
   count(kind: Kind, path: RawPath): void {

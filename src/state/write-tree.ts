@@ -466,7 +466,7 @@ export class TreeWriter implements AsyncDisposable {
 
   #setAttributes({ path, xattrs, flags, ...rest }: Metadata, place: number | RawPath): void {
     if (flags && path !== ROOT) this.#flagged.push({ path, flags, ...rest });
-    for (const name of xattrs ? setXattrs(place, xattrs) : []) this.#losses.countXattr(name, path);
+    if (xattrs) this.#losses.countXattrs(setXattrs(place, xattrs), path);
   }
 
   #setFlags({ path, flags = [] }: Metadata): void {

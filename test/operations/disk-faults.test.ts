@@ -1,10 +1,10 @@
 /** A disk that fails, is full, or a process that has no descriptor left: what it costs, and that it is said. */
-import { mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { appendFileSync, mkdirSync, readdirSync, readFileSync, statSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest';
 import type { RawPath } from '../../src/raw-path.ts';
 import { openTarget } from '../../src/state/write-tree.ts';
-import { failing, type Fault } from '../state/fs-faults.ts';
+import { counting, failing, type Fault } from '../state/fs-faults.ts';
 import { temporaryFolder, removeFolder } from '../state/trees.ts';
 import { makeAgent, type TestAgent } from './support.ts';
 
@@ -50,6 +50,21 @@ describe('a fault while the state is read', () => {
       expect(readFileSync(join(target, 'one/b'), 'utf8')).toBe('one b');
     },
   );
+
+  test('cannot come from a hole, as holes are not read', async () => {
+    await using agent = await makeAgent({ backends: ['a'] });
+    writeFileSync(join(agent.state, 'sparse'), '');
+    truncateSync(join(agent.state, 'sparse'), 20 * 2 ** 20);
+    appendFileSync(join(agent.state, 'sparse'), 'the end');
+    using reads = counting('readSync', /state\/sparse$/);
+    expect(await agent.backup()).toMatchObject({ complete: true, bytes: { read: 7 } });
+    expect(reads.count).toBe(1);
+    const target = join(agent.folder, 'restored');
+    using writes = counting('writeSync', /restored\/sparse$/);
+    await agent.restore(target);
+    expect(writes.count).toBe(1);
+    expect(readFileSync(join(target, 'sparse')).equals(readFileSync(join(agent.state, 'sparse')))).toBe(true);
+  });
 
   test('while a file that was read is closed costs nothing', async () => {
     await using agent = await makeAgent({ backends: ['a'], fill });

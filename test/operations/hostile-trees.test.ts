@@ -89,9 +89,21 @@ describe('hard links', () => {
       await agent.restore(target);
       expectSameTree(target, agent.state);
       expect(linksIn(target)).toEqual(linksIn(agent.state));
+      await using repository = await agent.open();
+      const snapshot = await repository.findSnapshot('latest');
+      const { index } = await repository.loadIndex();
+      const firsts = new Set<string>();
+      for await (const entry of repository.entries(snapshot, repository.reader(index))) {
+        if (entry.type !== 'file') continue;
+        if (entry.hardlink === undefined) firsts.add(entry.path);
+        else expect(firsts).toContain(entry.hardlink);
+      }
       return saved;
     };
-    renameSync(join(agent.state, 'b'), join(agent.state, '0')); // another name comes first now, and no inode was touched
+    // Another name comes first now, and no inode was touched: once one that is known, once one that is new.
+    renameSync(join(agent.state, 'a'), join(agent.state, 'y'));
+    expect((await check()).files).toMatchObject({ total: 6, new: 2, removed: 2 });
+    renameSync(join(agent.state, 'b'), join(agent.state, '0'));
     expect((await check()).files).toMatchObject({ total: 6, new: 2, removed: 2 });
     appendFileSync(join(agent.state, 'z'), 'more');
     expect((await check()).files).toMatchObject({ changed: 2, unmodified: 4 });
@@ -252,10 +264,30 @@ describe.skipIf(lacksTools)('what a file system knows besides', () => {
     expect(result.complete).toBe(false);
     const codes = result.warnings.map(({ code, incomplete }) => `${code}${incomplete ? '!' : ''}`);
     expect(codes).toEqual(['xattrs_not_restored!', 'labels_not_restored', 'flags_not_restored!']);
-    expect(result.warnings[0]?.message).toContain('entries, the first being');
+    expect(result.warnings[0]?.message).toContain(': 5 entries, the first being');
     expect(inventory(join(place, 'restored'))).toEqual(inventory(agent.state));
   });
 });
+
+test.runIf(isRoot && !lacksTools)(
+  'a root that is immutable is recovered whole, but for the note to the agent',
+  async () => {
+    await using agent = await makeAgent({ backends: ['a'], fill: (state) => writeFileSync(join(state, 'file'), 'x') });
+    run('chattr', '+i', agent.state);
+    await agent.backup();
+    const home = join(agent.folder, 'home');
+    mkdirSync(home);
+    try {
+      const recovered = await agent.recover(home);
+      expect(recovered.markerFile).toBeNull();
+      expect(recovered.warnings).toMatchObject([{ code: 'marker_not_written', incomplete: true }]);
+      expect(flagsIn(join(home, 'state'))).toEqual(['. i']);
+      expect(readFileSync(join(home, 'state/file'), 'utf8')).toBe('x');
+    } finally {
+      clearFlags(agent.folder);
+    }
+  },
+);
 
 describe('special files', () => {
   const fill = (state: string) => {

@@ -54,6 +54,18 @@ export function failing(fault: Fault): Disposable & { readonly fired: number } {
   };
 }
 
+/** Counts calls on files whose path matches, and lets them through, until disposal. */
+export function counting(call: FaultyCall, path: RegExp): Disposable & { readonly count: number } {
+  const plan: Planned = { call, path, code: '', after: Number.POSITIVE_INFINITY, seen: 0, fired: 0 };
+  planned.add(plan);
+  return {
+    get count() {
+      return plan.seen;
+    },
+    [Symbol.dispose]: () => void planned.delete(plan),
+  };
+}
+
 function check(call: FaultyCall, path: string): void {
   for (const plan of planned) {
     if (plan.call !== call) continue;
