@@ -1,12 +1,13 @@
 /** Looking into a repository: `snapshots`, `ls`, `cat`. */
 import type { Entry, Warning } from '../entry.ts';
 import { HoldfastError } from '../errors.ts';
-import { rawForDisplay, type RawPath } from '../raw-path.ts';
+import { rawForDisplay, ROOT, type RawPath } from '../raw-path.ts';
 import { checkChain, openRepository, type Access, type SnapshotId } from '../repository/repository.ts';
 import { openForRestore, type ExpectedRepository, type RestoreSecret } from './access.ts';
 import { failedBackendWarnings, mishapWarnings, openMirror, type BackendAddress } from './backends.ts';
-import { normalise, passedOverWarnings } from './restore.ts';
+import { passedOverWarnings } from './restore.ts';
 import type { Seams } from './seams.ts';
+import { normalise } from './selection.ts';
 
 export interface SnapshotRow {
   id: SnapshotId;
@@ -84,9 +85,13 @@ export interface ListedEntry {
   target?: string;
 }
 
-/** The entries of a snapshot at and below `path`. @throws `not_found` */
+/**
+ * The entries of a snapshot at and below `path`.
+ * @param options.depth how far below: 1 lists what the folder holds and not what its folders hold. Default: all.
+ * @throws `not_found`
+ */
 export async function listEntries(
-  options: LookOptions & { path: string },
+  options: LookOptions & { path: string; depth?: number | undefined },
   seams: Seams,
 ): Promise<{ snapshot: SnapshotId; entries: ListedEntry[]; warnings: Warning[] }> {
   const wanted = normalise(options.path);
@@ -97,7 +102,8 @@ export async function listEntries(
   const entries: ListedEntry[] = [];
   const isWanted = (path: RawPath) => wanted === '' || path === wanted || path.startsWith(`${wanted}/`);
   for await (const entry of repository.entries(snapshot, repository.reader(index), seams.signal, isWanted)) {
-    if (isWanted(entry.path)) entries.push(listed(entry));
+    if (isWanted(entry.path) && depthBelow(wanted, entry.path) <= (options.depth ?? Infinity))
+      entries.push(listed(entry));
   }
   if (entries.length === 0) throw absent(options.path, snapshot.id);
   const warnings = [
@@ -106,6 +112,12 @@ export async function listEntries(
     ...failedBackendWarnings(mirror),
   ];
   return { snapshot: snapshot.id, entries, warnings };
+}
+
+/** 0 for the folder itself. */
+function depthBelow(folder: RawPath, path: RawPath): number {
+  const levels = (one: RawPath) => (one === ROOT ? 0 : one.split('/').length);
+  return levels(path) - levels(folder);
 }
 
 function listed(entry: Entry): ListedEntry {
@@ -119,7 +131,8 @@ function listed(entry: Entry): ListedEntry {
   };
 }
 
-function formatNs(ns: bigint): string {
+/** RFC 3339 with nanoseconds. */
+export function formatNs(ns: bigint): string {
   const second = ns >= 0n ? ns / 1_000_000_000n : (ns - 999_999_999n) / 1_000_000_000n;
   const fraction = (ns - second * 1_000_000_000n).toString().padStart(9, '0');
   const ms = Number(second) * 1000;

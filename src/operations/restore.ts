@@ -1,9 +1,11 @@
-/** `restore`: a snapshot, or some paths of it, into a new or empty folder. Plan first, then fetch each pack once. */
-import type { ChunkId, FileEntry, FolderEntry, SymlinkEntry, Warning } from '../entry.ts';
+/**
+ * `restore`: a snapshot, or some paths of it, into a new or empty folder, or over what is there. Plan first, then fetch each pack once.
+ */
+import type { ChunkId, Entry, FileEntry, FolderEntry, SymlinkEntry, Warning } from '../entry.ts';
 import { drain } from '../drain.ts';
 import { HoldfastError, isHoldfastError } from '../errors.ts';
 import { PACKS_IN_FLIGHT } from '../limits.ts';
-import { rawForDisplay, rawFromText, ROOT, type RawPath } from '../raw-path.ts';
+import { rawForDisplay, type RawPath } from '../raw-path.ts';
 import {
   heal,
   type ChunkReader,
@@ -13,21 +15,36 @@ import {
   type SnapshotId,
   type WantedChunk,
 } from '../repository/repository.ts';
-import { RESTORE_MARKER } from '../state/tree-path.ts';
+import type { Change, Overwrite, Piece } from '../state/compare-tree.ts';
+import { isRestoreOwn } from '../state/tree-path.ts';
 import { openTarget, type FileRef, type TreeWriter } from '../state/write-tree.ts';
 import { openForRestore, type ExpectedRepository, type RestoreSecret } from './access.ts';
 import { failedBackendWarnings, mishapWarnings, openMirror, type BackendAddress } from './backends.ts';
+import {
+  changesOf,
+  compareWithTarget,
+  entriesOf,
+  refusalWarnings,
+  restoreOver,
+  withoutLost,
+  type Changes,
+} from './restore-over.ts';
 import { secondsSince, type Seams } from './seams.ts';
+import { isBelow, Selection } from './selection.ts';
 
 export interface RestoreOptions {
   backends: readonly BackendAddress[];
   secret: RestoreSecret;
   expected?: ExpectedRepository | undefined;
-  /** `latest`, an id or the beginning of one. */
+  /** For what can be written see `selectSnapshot`. */
   snapshot: string;
   target: string;
-  /** Only these paths and what lies below them; everything when empty. Relative to the root of the state, as text. */
+  /** Only these paths, or globs over paths, and what lies below them; everything when empty. Relative to the root of the state, as text. */
   paths: readonly string[];
+  /** What becomes of what the target holds; undefined: a target that holds anything is refused. What is not in the snapshot always stays. */
+  overwrite?: Overwrite | undefined;
+  /** Only find out what would be changed. */
+  dryRun?: boolean | undefined;
   /** Name of the backend to read from first. */
   from?: string | undefined;
   /** Store again, where it was found damaged or missing, what another backend has whole. Default true. */
@@ -35,9 +52,13 @@ export interface RestoreOptions {
 }
 
 export interface RestoreResult {
-  snapshot: { id: SnapshotId; seq: number; time: string };
+  /** `ageSeconds` by the clock of this host; below 0 when it is behind the clock of the host that was backed up. */
+  snapshot: { id: SnapshotId; seq: number; time: string; ageSeconds: number };
   target: string;
-  /** Files written, and their bytes. */
+  dryRun: boolean;
+  /** What was (or, in a dry run, would be) done to the target; null for a plain restore, which writes everything. */
+  changes: Changes | null;
+  /** Files written (or to be written), and their bytes. */
   files: number;
   bytes: number;
   /** Objects repaired on a backend on the way. */
@@ -61,7 +82,7 @@ export async function restore(options: RestoreOptions, seams: Seams): Promise<Re
 /** `restore` from a repository that is open already. */
 export async function restoreFrom(
   repository: Repository,
-  options: Pick<RestoreOptions, 'snapshot' | 'target' | 'paths' | 'from' | 'heal'>,
+  options: Pick<RestoreOptions, 'snapshot' | 'target' | 'paths' | 'overwrite' | 'dryRun' | 'from' | 'heal'>,
   seams: Seams,
 ): Promise<RestoreResult> {
   const started = seams.clock.monotonic();
@@ -77,17 +98,58 @@ export async function restoreFrom(
   const reader = repository.reader(index, options.from);
   const plan = await makePlan(repository, snapshot, reader, options.paths, signal);
 
-  progress({ type: 'phase', name: 'restoring' });
-  await using target = await openTarget(options.target);
-  const lost = await execute(plan, reader, target, seams);
-  warnings.push(...(await target.finish()));
-  for (const path of lost)
-    warnings.push({
-      code: 'lost',
-      path,
-      message: `${path} is damaged on every backend; it was not restored`,
-      incomplete: true,
+  const report = (lost: readonly string[], changes: Changes | null, healed: RestoreResult['healed'] = []) => ({
+    snapshot: {
+      id: snapshot.id,
+      seq: snapshot.record.seq,
+      time: snapshot.record.time,
+      ageSeconds: Math.floor((clock.now() - Date.parse(snapshot.record.time)) / 1000),
+    },
+    target: options.target,
+    dryRun: options.dryRun ?? false,
+    changes,
+    files: plan.files.length - lost.length,
+    bytes: plan.bytes - plan.lostBytes,
+    healed,
+    lost: [...lost],
+    warnings,
+    seconds: secondsSince(clock, started),
+    complete: !warnings.some(({ incomplete }) => incomplete),
+  });
+  const { overwrite, dryRun } = options;
+  let changes: Change[] | undefined;
+  let isOver = false;
+  if (overwrite || dryRun) {
+    progress({ type: 'phase', name: 'comparing' });
+    const compared = await compareWithTarget(options.target, overwrite, entriesOf(plan), {
+      isSelected: (path) => plan.wanted.has(path),
+      piecesOf: (file) => piecesOf(file, reader, repository),
+      signal,
     });
+    ({ changes, isOver } = compared);
+    reduce(plan, changes);
+  }
+  if (dryRun) {
+    const lost = lostFiles(plan);
+    warnings.push(...lostWarnings(lost), ...refusalWarnings(changes ?? []));
+    warnings.push(...mishapWarnings(repository.mirror), ...failedBackendWarnings(repository.mirror));
+    return report(lost, changesOf(changes ?? []));
+  }
+  progress({ type: 'phase', name: 'restoring' });
+  let lost: string[];
+  if (isOver && overwrite && changes) {
+    const done = await restoreOver(options.target, overwrite, changes, (target) =>
+      execute(plan, reader, target, seams),
+    );
+    ({ result: lost, changes } = done);
+    warnings.push(...done.warnings);
+  } else {
+    await using target = await openTarget(options.target);
+    lost = await execute(plan, reader, target, seams);
+    warnings.push(...(await target.finish()));
+    changes &&= withoutLost(changes, warnings, lost);
+  }
+  warnings.push(...refusalWarnings(changes ?? []), ...lostWarnings(lost));
   const mishaps = repository.mirror.mishaps();
   warnings.push(...mishapWarnings(repository.mirror));
   const { healed, failed } = options.heal === false ? NOTHING_HEALED : await heal(repository, mishaps, signal);
@@ -97,22 +159,22 @@ export async function restoreFrom(
       message: `${key} on backend ${backend} could not be healed: ${error.message}`,
     });
   warnings.push(...failedBackendWarnings(repository.mirror));
-  return {
-    snapshot: { id: snapshot.id, seq: snapshot.record.seq, time: snapshot.record.time },
-    target: options.target,
-    files: plan.files.length - lost.length,
-    bytes: plan.bytes - plan.lostBytes,
-    healed,
-    lost,
-    warnings,
-    seconds: secondsSince(clock, started),
-    complete: !warnings.some(({ incomplete }) => incomplete),
-  };
+  return report(lost, changes ? changesOf(changes) : null, healed);
+}
+
+function lostWarnings(lost: readonly string[]): Warning[] {
+  return lost.map((path) => ({
+    code: 'lost',
+    path,
+    message: `${path} is damaged on every backend; it was not restored`,
+    incomplete: true,
+  }));
 }
 
 const NOTHING_HEALED: HealResult = { healed: [], failed: [] };
 
 interface Plan {
+  wanted: Selection;
   folders: FolderEntry[];
   symlinks: SymlinkEntry[];
   files: PlannedFile[];
@@ -145,12 +207,13 @@ async function makePlan(
   paths: readonly string[],
   signal: AbortSignal | undefined,
 ): Promise<Plan> {
-  const wanted = new Selection(paths);
-  const plan: Plan = { folders: [], symlinks: [], files: [], bytes: 0, lostBytes: 0, packs: new Map() };
+  const wanted = await Selection.of(paths);
+  const made = new Set<RawPath>();
+  const plan: Plan = { wanted, folders: [], symlinks: [], files: [], bytes: 0, lostBytes: 0, packs: new Map() };
   let parents: FolderEntry[] = [];
   for await (const entry of repository.entries(snapshot, reader, signal, (path) => wanted.has(path))) {
-    if (entry.path === RESTORE_MARKER) {
-      throw new HoldfastError('damaged', `the snapshot holds ${RESTORE_MARKER}, the mark of an unfinished restore`, {
+    if (isRestoreOwn(entry.path)) {
+      throw new HoldfastError('damaged', `the snapshot holds ${entry.path}, the mark of an unfinished restore`, {
         hint: 'No backup takes it along. Restore another snapshot, and find out who could have written this one.',
       });
     }
@@ -161,9 +224,7 @@ async function makePlan(
     }
     if (!selected) continue;
     // The folders that lead to a selected entry come along, with their modes and times.
-    plan.folders.push(
-      ...parents.filter(({ path }) => isBelow(entry.path, path) && !wanted.made.has(path) && wanted.made.add(path)),
-    );
+    plan.folders.push(...parents.filter(({ path }) => isBelow(entry.path, path) && !made.has(path) && made.add(path)));
     if (entry.type === 'symlink') plan.symlinks.push(entry);
     if (entry.type === 'file') planFile(plan, entry, reader);
   }
@@ -200,6 +261,29 @@ function tryLocate(reader: ChunkReader, id: ChunkId) {
   }
 }
 
+/** Takes out of the plan what need not be written: what is kept, or refused. */
+function reduce(plan: Plan, changes: readonly Change[]): void {
+  const written = new Set<Entry>();
+  for (const { kind, entry } of changes) if (kind === 'create' || kind === 'replace') written.add(entry);
+  plan.files = plan.files.filter(({ entry }) => written.has(entry));
+  plan.folders = plan.folders.filter((entry) => written.has(entry));
+  plan.symlinks = plan.symlinks.filter((entry) => written.has(entry));
+  plan.bytes = plan.files.reduce((sum, { entry }) => sum + entry.size, 0);
+  for (const [pack, chunks] of plan.packs) {
+    const needed = chunks.filter(({ file }) => written.has(file.entry));
+    if (needed.length > 0) plan.packs.set(pack, needed);
+    else plan.packs.delete(pack);
+  }
+}
+
+/** A file that is known to be lost has no pieces, and so never those of the target. */
+function* piecesOf(file: FileEntry, reader: ChunkReader, { idOf }: Repository): Generator<Piece> {
+  for (const id of file.chunks) {
+    const length = tryLocate(reader, id)?.length;
+    yield length === undefined ? { length: 0, isIt: () => false } : { length, isIt: (bytes) => idOf(bytes) === id };
+  }
+}
+
 /** @returns the paths whose data could not be had. */
 async function execute(plan: Plan, reader: ChunkReader, target: TreeWriter, seams: Seams): Promise<string[]> {
   for (const folder of plan.folders) target.addFolder(folder);
@@ -224,11 +308,13 @@ async function execute(plan: Plan, reader: ChunkReader, target: TreeWriter, seam
     }
   });
 
+  for (const file of plan.files) if (file.lost && file.ref) target.discardFile(file.ref);
+  return lostFiles(plan);
+}
+
+function lostFiles(plan: Plan): string[] {
   const lost = plan.files.filter((file) => file.lost);
-  for (const file of lost) {
-    if (file.ref) target.discardFile(file.ref);
-    plan.lostBytes += file.entry.size;
-  }
+  plan.lostBytes = lost.reduce((sum, { entry }) => sum + entry.size, 0);
   return lost.map((file) => rawForDisplay(file.entry.path));
 }
 
@@ -243,51 +329,6 @@ function writeChunk(target: TreeWriter, { file, fileOffset }: PlannedChunk, byte
   if (--file.missing > 0) return;
   target.closeFile(file.ref);
   file.ref = undefined;
-}
-
-/** Which entries of the tree were asked for. */
-class Selection {
-  readonly made = new Set<RawPath>();
-  readonly #paths: { raw: RawPath; found: boolean }[];
-
-  constructor(paths: readonly string[]) {
-    this.#paths = paths.map((path) => ({ raw: normalise(path), found: false }));
-  }
-
-  has(path: RawPath): boolean {
-    if (this.#paths.length === 0) return true;
-    let selected = false;
-    for (const wanted of this.#paths) {
-      if (!isBelow(path, wanted.raw)) continue;
-      wanted.found = true;
-      selected = true;
-    }
-    return selected;
-  }
-
-  checkAllFound(): void {
-    const absent = this.#paths.find(({ found }) => !found);
-    if (absent) {
-      throw new HoldfastError('not_found', `the snapshot has no ${JSON.stringify(rawForDisplay(absent.raw))}`, {
-        hint: '`holdfast ls SNAPSHOT` lists what it has. Nothing was written.',
-      });
-    }
-  }
-}
-
-/** A path as a user types it: `./a/b/` is `a/b`. */
-export function normalise(path: string): RawPath {
-  const names = path.split('/').filter((name) => name !== '' && name !== '.');
-  if (names.includes('..'))
-    throw new HoldfastError('usage', `the path ${JSON.stringify(path)} leads out of the state`, {
-      hint: 'Give paths relative to the root of the state.',
-    });
-  return rawFromText(names.join('/'));
-}
-
-/** True for `ancestor` itself and for all below it. */
-function isBelow(path: RawPath, ancestor: RawPath): boolean {
-  return ancestor === ROOT || path === ancestor || path.startsWith(`${ancestor}/`);
 }
 
 /** Snapshots that seem to be newer than the one that was taken for the latest, and cannot be read. */

@@ -12,7 +12,7 @@ import type { Warning } from '../entry.ts';
 import { HoldfastError, throwIfAborted } from '../errors.ts';
 import { ROOT, joinRaw, rawForDisplay, rawFromText, rawToFs, rawToText, type RawPath } from '../raw-path.ts';
 import { isGone, reasonOf } from './system-error.ts';
-import { RESTORE_MARKER, inTree } from './tree-path.ts';
+import { inTree, isRestoreOwn } from './tree-path.ts';
 
 interface ScannedCommon {
   path: RawPath;
@@ -105,7 +105,7 @@ export function* scan(root: string, options: ScanOptions = {}): Generator<ScanIt
       continue;
     }
     const path = joinRaw(folder.path, name);
-    if (path === RESTORE_MARKER) {
+    if (isRestoreOwn(path)) {
       yield problem(
         'unfinished_restore',
         path,

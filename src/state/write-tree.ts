@@ -66,17 +66,10 @@ export async function openTarget(folder: string, options: TargetOptions = {}): P
   const path = resolve(folder);
   const shown = rawForDisplay(rawFromText(path));
   const refuse = (what: string, hint: string) => new HoldfastError('exists', `the target ${shown} ${what}`, { hint });
-  const notAFolder = () => refuse('is not a folder', 'Name a folder that is empty or does not exist yet.');
   try {
-    const existing = namesIn(path);
-    if (existing === undefined) {
-      if (lstatSync(path, { throwIfNoEntry: false }) !== undefined) throw notAFolder();
-      makeFolders(path);
-    } else if (existing.includes(RESTORE_MARKER)) {
-      throw refuse('holds an unfinished restore', 'Remove that folder, or name another one, and restore again.');
-    } else if (existing.length > 0) {
-      throw refuse('is not empty', 'Name a folder that is empty or does not exist yet: a restore never overwrites.');
-    }
+    const existing = namesInTarget(path);
+    checkEmpty(path, existing ?? []);
+    if (existing === undefined) makeFolders(path);
     const base = realpathSync.native(path, 'latin1') as RawPath;
     const before = statOf(base);
     placeMarker(base);
@@ -85,9 +78,20 @@ export async function openTarget(folder: string, options: TargetOptions = {}): P
   } catch (error) {
     const code = systemErrorCode(error);
     if (code === 'EEXIST') throw refuse('is being restored into by another run', 'Name another folder.');
-    if (code === 'ENOTDIR') throw notAFolder();
     throw isSystemError(error) ? refusedBySystem(`the target ${shown} cannot be used`, error) : error;
   }
+}
+
+/** @throws `exists` when a target that holds these names is not empty. */
+export function checkEmpty(path: string, names: readonly string[]): void {
+  if (names.length === 0) return;
+  const isUnfinished = names.includes(RESTORE_MARKER);
+  const what = isUnfinished ? 'holds an unfinished restore' : 'is not empty';
+  throw new HoldfastError('exists', `the target ${rawForDisplay(rawFromText(path))} ${what}`, {
+    hint: isUnfinished
+      ? '`--overwrite changed` finishes it; or name another folder.'
+      : 'Name a folder that is empty or does not exist yet, or say with --overwrite what becomes of what is there.',
+  });
 }
 
 /** By hand: Node's recursive form never ends where a parent is there and nothing can be made in it (`/proc`). */
@@ -102,13 +106,17 @@ function makeFolders(path: string): void {
   }
 }
 
-/** Undefined when there is nothing (or a link that leads nowhere). */
-function namesIn(path: string): string[] | undefined {
+/** Undefined when there is nothing. @throws `exists` when it is no folder, or a link that leads nowhere */
+export function namesInTarget(path: string): string[] | undefined {
   try {
     return readdirSync(path, 'latin1');
   } catch (error) {
-    if (systemErrorCode(error) === 'ENOENT') return undefined;
-    throw error;
+    const isNothing = systemErrorCode(error) === 'ENOENT' && !lstatSync(path, { throwIfNoEntry: false });
+    if (isNothing) return undefined;
+    if (!['ENOENT', 'ENOTDIR'].includes(systemErrorCode(error) ?? '')) throw error;
+    throw new HoldfastError('exists', `the target ${rawForDisplay(rawFromText(path))} is not a folder`, {
+      hint: 'Name a folder that is empty or does not exist yet.',
+    });
   }
 }
 
@@ -116,10 +124,10 @@ const MARKER_TEXT = `A restore by holdfast into this folder has not ended, so no
 If none is running any more, remove the whole folder and restore again.
 `;
 
-function placeMarker(base: RawPath): void {
+export function placeMarker(base: RawPath, text = MARKER_TEXT): void {
   const fd = openSync(inTree(base, RESTORE_MARKER), CREATE, 0o600);
   try {
-    writeSync(fd, MARKER_TEXT);
+    writeSync(fd, text);
     fsyncSync(fd);
   } finally {
     closeSync(fd);
@@ -394,7 +402,7 @@ export class TreeWriter implements AsyncDisposable {
       const result = (await libc()?.syncfs?.(fd)) ?? 0;
       if (result !== 0) {
         throw new HoldfastError('io', 'the disk did not take all that was restored', {
-          hint: 'Check the disk, remove the target and restore to another one.',
+          hint: 'Check the disk, and restore to another one.',
         });
       }
     } finally {
@@ -407,7 +415,7 @@ export class TreeWriter implements AsyncDisposable {
 const CANNOT_HOLD = ['ENAMETOOLONG', 'EILSEQ', 'EINVAL', 'ENOTSUP', 'EOPNOTSUPP', 'EPERM'];
 
 /** Metadata that a file system (FAT, a network share) or a container refuses is no reason to stop; the comparison afterwards tells. */
-function leniently(action: () => void): boolean {
+export function leniently(action: () => void): boolean {
   try {
     action();
     return true;
@@ -421,11 +429,11 @@ function writeAll(fd: number, offset: number, bytes: Uint8Array): void {
   for (let done = 0; done < bytes.length;) done += writeSync(fd, bytes, done, bytes.length - done, offset + done);
 }
 
-function statOf(path: RawPath): BigIntStats {
+export function statOf(path: RawPath): BigIntStats {
   return lstatSync(rawToFs(path), { bigint: true });
 }
 
-function syncFolder(path: RawPath): void {
+export function syncFolder(path: RawPath): void {
   const fd = openSync(rawToFs(path), constants.O_RDONLY);
   try {
     leniently(() => fsyncSync(fd));
@@ -440,12 +448,10 @@ function damagedEntry(path: RawPath, what: string): HoldfastError {
   });
 }
 
-function refusedBySystem(what: string, error: unknown): HoldfastError {
+export function refusedBySystem(what: string, error: unknown): HoldfastError {
   const full = ['ENOSPC', 'EDQUOT'].includes(systemErrorCode(error) ?? '');
   return new HoldfastError('io', `${what}: ${reasonOf(error)}`, {
-    hint: full
-      ? 'Free some space or choose another disk, remove the target and restore again.'
-      : 'Check the target and its permissions.',
+    hint: full ? 'Free some space or choose another disk, and restore again.' : 'Check the target and its permissions.',
     cause: error,
   });
 }

@@ -1,10 +1,11 @@
 import * as Args from '@oclif/core/args';
+import * as Flags from '@oclif/core/flags';
 import { listEntries, type ListedEntry } from '../../operations/look.ts';
 import { HoldfastCommand } from '../base-command.ts';
 import { requireSections } from '../config.ts';
 import { expectedRepository, restoreSecret } from '../context.ts';
 import { EXIT } from '../exit-codes.ts';
-import { table } from '../render.ts';
+import { SNAPSHOT_FORMS, table } from '../render.ts';
 import { restoreSecretFlags } from '../secrets.ts';
 
 interface Listing {
@@ -16,10 +17,17 @@ export default class Ls extends HoldfastCommand<typeof Ls, Listing> {
   static override summary =
     'List what a snapshot holds. Needs the restore secret: the host itself cannot read its history.';
   static override args = {
-    snapshot: Args.string({ description: '`latest`, an id or the beginning of one', default: 'latest' }),
+    snapshot: Args.string({ description: SNAPSHOT_FORMS, default: 'latest' }),
     path: Args.string({ description: 'only this path and what lies below it', default: '' }),
   };
-  static override flags = restoreSecretFlags;
+  static override flags = {
+    depth: Flags.integer({
+      summary: 'How many folders deep; 1 is what the folder itself holds.',
+      min: 0,
+      helpValue: 'N',
+    }),
+    ...restoreSecretFlags,
+  };
   #complete = true;
 
   protected override async work(): Promise<Listing> {
@@ -31,6 +39,7 @@ export default class Ls extends HoldfastCommand<typeof Ls, Listing> {
         expected: await expectedRepository(config),
         snapshot: this.args.snapshot,
         path: this.args.path ?? '',
+        depth: this.flags.depth,
       },
       this.seams,
     );

@@ -13,7 +13,7 @@ import { HoldfastCommand } from '../base-command.ts';
 import { defaultKeyPaths, newConfigPath, recoveredConfig } from '../config.ts';
 import { localFolders, restoreSecret } from '../context.ts';
 import { EXIT, restoreExitCode } from '../exit-codes.ts';
-import { count, facts, lines, warningLines } from '../render.ts';
+import { count, facts, lines, SNAPSHOT_FORMS, warningLines } from '../render.ts';
 import { readPassphrase, restoreSecretFlags } from '../secrets.ts';
 
 type Recovered = RecoverResult | EmergencyResult;
@@ -39,7 +39,7 @@ With --emergency a recovery key that was given out beforehand adds to the identi
       summary: 'A new or empty folder for the state; needed but for --emergency.',
       helpValue: 'DIR',
     }),
-    snapshot: Flags.string({ summary: '`latest`, an id or the beginning of one.', default: 'latest', helpValue: 'ID' }),
+    snapshot: Flags.string({ summary: `${SNAPSHOT_FORMS}.`, default: 'latest', helpValue: 'SNAPSHOT' }),
     'no-heal': Flags.boolean({ summary: 'Leave damaged copies on backends as they are.' }),
     ...restoreSecretFlags,
     'stored-vault': Flags.boolean({
