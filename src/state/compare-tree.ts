@@ -100,7 +100,10 @@ class Looker {
   entry(entry: Entry): Change | undefined {
     const { path } = entry;
     const parent = path === ROOT ? undefined : this.#state(parentOf(path));
-    if (parent === 'refused') return undefined;
+    if (parent === 'refused') {
+      if (entry.type === 'folder') this.#folders.set(path, 'refused');
+      return undefined;
+    }
     const base = this.#options.base;
     if (parent === 'new' || base === undefined) {
       if (entry.type === 'folder') this.#folders.set(path, 'new');

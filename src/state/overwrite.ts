@@ -40,7 +40,7 @@ import { exactTimes } from './exact-times.ts';
 import { libc } from './libc.ts';
 import { Losses } from './losses.ts';
 import { isSystemError, reasonOf } from './system-error.ts';
-import { RESTORE_MARKER, RESTORE_STAGING, absoluteIn, inTree } from './tree-path.ts';
+import { RESTORE_MARKER, RESTORE_READY, RESTORE_STAGING, absoluteIn, inTree } from './tree-path.ts';
 import {
   checkEmpty,
   leniently,
@@ -255,7 +255,7 @@ export class Overwriter implements AsyncDisposable {
 
   /** To another file system that is mounted in the target. */
   #copyOver(from: RawPath, to: RawPath, entry: Entry): void {
-    const ready = absoluteIn(parentOf(to), RESTORE_STAGING);
+    const ready = absoluteIn(parentOf(to), RESTORE_READY);
     removeTree(ready); // of a run that was killed
     try {
       if (entry.type === 'symlink') symlinkSync(rawToFs(entry.target), rawToFs(ready));
