@@ -46,6 +46,9 @@ export {
   type LookOptions,
   type SnapshotRow,
 } from './operations/look.ts';
+export { findEntries, type FindOptions, type FindResult, type FoundEntry, type FoundIn } from './operations/find.ts';
+export type { ChangeList, Changes } from './operations/restore-over.ts';
+export type { Overwrite } from './state/compare-tree.ts';
 export type { ExpectedRepository, RestoreSecret } from './operations/access.ts';
 export type { BackendAddress } from './operations/backends.ts';
 export type { LocalFolders } from './operations/local-state.ts';

@@ -27,7 +27,7 @@ import { OVERWRITE, type Overwrite } from '../../src/state/compare-tree.ts';
 import { takeLock } from '../../src/operations/lock.ts';
 import { failure } from '../crypto/support.ts';
 import { inventory } from '../state/trees.ts';
-import { expectSameTree, makeAgent } from './support.ts';
+import { contentsOf, expectSameTree, makeAgent, packKeysOf, putBack, storeOf } from './support.ts';
 
 /** Counts what changes the file system, and can end all of it at one of them, as the death of the process does. */
 const world = vi.hoisted(() => ({
@@ -38,7 +38,16 @@ const world = vi.hoisted(() => ({
 
 vi.mock('node:fs', async (original) => {
   const real = await original<Record<string, unknown>>();
-  const changing = ['mkdirSync', 'openSync', 'writeSync', 'renameSync', 'unlinkSync', 'rmdirSync', 'chmodSync', 'fchmodSync'];
+  const changing = [
+    'mkdirSync',
+    'openSync',
+    'writeSync',
+    'renameSync',
+    'unlinkSync',
+    'rmdirSync',
+    'chmodSync',
+    'fchmodSync',
+  ];
   changing.push('chownSync', 'fchownSync', 'lchownSync', 'symlinkSync', 'copyFileSync');
   const watched = Object.fromEntries(
     changing.map((name) => [
@@ -166,7 +175,10 @@ describe('--overwrite', () => {
     });
     expect(lstatSync(join(target, 'new.txt'), { bigint: true })).toMatchObject({ ino, ctimeNs });
     const again = await both('changed');
-    expect(again).toMatchObject({ files: 0, changes: { create: { count: 0 }, replace: { count: 0 }, metadata: { count: 0 } } });
+    expect(again).toMatchObject({
+      files: 0,
+      changes: { create: { count: 0 }, replace: { count: 0 }, metadata: { count: 0 } },
+    });
   });
 
   test('changed looks at contents where the time alone differs, and at nothing where both are right', async () => {
@@ -197,6 +209,15 @@ describe('--overwrite', () => {
     for (const path of ['memory/new.md', 'new.txt']) await promisify(execFile)('rm', [join(target, path)]);
     await both('always');
     expectSameTree(target, agent.state);
+  });
+
+  test('gives folders back the times that replacing and adding files took from them, and others no time', async () => {
+    plant(target, { memory: { 'a.md': 'mine' }, other: {} });
+    expect((await both('changed', ['memory'])).changes).toMatchObject({ keep: { paths: ['memory'] } });
+    for (const path of ['.', 'memory', 'other'])
+      expect([path, lstatSync(join(target, path)).mtimeMs]).toEqual([path, 1_600_000_000_000]);
+    await both('changed', ['old.txt']); // the folder that it goes into was not asked for
+    expect(lstatSync(target).mtimeMs).toBeGreaterThan(1_700_000_000_000);
   });
 
   test('is needed for a target that holds something, also for a dry run', async () => {
@@ -303,8 +324,7 @@ function moveAside(path: string): void {
 
 it('on another file system that is mounted in the target a file is made ready beside its place', async () => {
   plant(target, { memory: { 'a.md': 'old', deep: {} } }, 1_700_000_000);
-  world.failing = (call, path) =>
-    call === 'renameSync' && path.includes(`${STAGING}/tree/`) ? 'EXDEV' : undefined;
+  world.failing = (call, path) => (call === 'renameSync' && path.includes(`${STAGING}/tree/`) ? 'EXDEV' : undefined);
   await both('changed');
   expectSameTree(target, agent.state);
 });
@@ -319,6 +339,23 @@ it('a disk that is full replaces nothing, and leaves nothing behind', async () =
   world.failing = undefined;
   expect(harvest(target)).toEqual(before);
   expect(inventory(target)).toEqual(listed);
+});
+
+it('what is damaged on every backend stays the file that is there, and is told', async () => {
+  const pristine = await contentsOf(agent);
+  plant(target, { 'MEMORY.md': 'mine', memory: { 'a.md': 'mine' } });
+  const [pack = ''] = await packKeysOf(agent, 'data');
+  for (const name of ['a', 'b']) await storeOf(agent, name).inner.delete(pack);
+  const result = await over('always');
+  await putBack(agent, pristine);
+  expect(result.lost).toEqual(['MEMORY.md', 'memory/a.md', 'memory/b.md', 'memory/deep/log.jsonl', 'old.txt']);
+  expect(result.changes).toMatchObject({ replace: { count: 0 }, refuse: { paths: result.lost } });
+  expect(result.complete).toBe(false);
+  expect(harvest(target)).toEqual({
+    'MEMORY.md': 'mine',
+    memory: { 'a.md': 'mine', deep: {}, link: ['a.md'] },
+    empty: {},
+  });
 });
 
 describe('a run that is killed', () => {
@@ -337,7 +374,11 @@ describe('a run that is killed', () => {
   }
 
   it('leaves old files or new ones at every call, is recognised, and is finished by the next', async () => {
-    const finished = { ...SNAPSHOT, mine: { x: 'mine' }, memory: { ...(SNAPSHOT['memory'] as Tree), 'new.md': 'mine' } };
+    const finished = {
+      ...SNAPSHOT,
+      mine: { x: 'mine' },
+      memory: { ...(SNAPSHOT['memory'] as Tree), 'new.md': 'mine' },
+    };
     const seen = { old: 0, mixed: 0 };
     let at = 1;
     for (let isDone = false; !isDone; at++) {
@@ -430,8 +471,11 @@ it('whatever is there: what was asked for is as the rules say, and all the rest 
       expect(harvest(target)).toEqual(expected(tree, SNAPSHOT, overwrite, isAsked));
       expect(result.complete).toBe(result.changes?.refuse.count === 0);
       for (const [path, time] of timesOf(target)) {
-        const isListed = (['create', 'replace', 'metadata'] as const).some((kind) => result.changes?.[kind].paths.includes(path));
-        if (!isListed && !lstatSync(join(target, path)).isDirectory()) expect([path, time]).toEqual([path, times.get(path)]);
+        const isListed = (['create', 'replace', 'metadata'] as const).some((kind) =>
+          result.changes?.[kind].paths.includes(path),
+        );
+        if (!isListed && !lstatSync(join(target, path)).isDirectory())
+          expect([path, time]).toEqual([path, times.get(path)]);
       }
       if (overwrite === 'never') return;
       const again = (await both('changed', paths)).changes;

@@ -37,7 +37,10 @@ test.each([
   [['star*'], ['star*', 'starry']],
   [['a[1]'], ['a[1]', 'a1']],
   [['a\\[1\\]'], ['a[1]']],
-  [['MEMORY.md', 'a1'], ['MEMORY.md', 'a1']],
+  [
+    ['MEMORY.md', 'a1'],
+    ['MEMORY.md', 'a1'],
+  ],
 ])('%j selects %j', async (patterns, wanted) => {
   expect((await selected(...patterns)).sort()).toEqual(wanted.sort());
 });

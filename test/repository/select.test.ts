@@ -72,15 +72,27 @@ describe('a selector that finds nothing', () => {
     expect(refusal(selector)).toMatchObject({ code, hint: expect.stringContaining(hint) as string });
   });
 
-  test.each(['', 'newest', 'bbb', 'LATEST', 'latest~', 'latest~-1', 'latest~x', 'tag:', '@', '@yesterday', '@2026-02-30', '@1', 'b'.repeat(65)])(
-    '%j is none',
-    (selector) => {
-      expect(refusal(selector).code).toBe('usage');
-    },
-  );
+  test.each([
+    '',
+    'newest',
+    'bbb',
+    'LATEST',
+    'latest~',
+    'latest~-1',
+    'latest~x',
+    'tag:',
+    '@',
+    '@yesterday',
+    '@2026-02-30',
+    '@1',
+    'b'.repeat(65),
+  ])('%j is none', (selector) => {
+    expect(refusal(selector).code).toBe('usage');
+  });
 
   it('says that there is none yet', () => {
-    for (const selector of ['latest', 'latest~1', '@2h']) expect(refusal(selector, []).message).toContain('no snapshot yet');
+    for (const selector of ['latest', 'latest~1', '@2h'])
+      expect(refusal(selector, []).message).toContain('no snapshot yet');
   });
 });
 
