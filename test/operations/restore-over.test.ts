@@ -168,6 +168,7 @@ describe('--overwrite', () => {
     const { ino, ctimeNs } = lstatSync(join(target, 'new.txt'), { bigint: true });
     const result = await both('changed');
     expect(result.changes?.replace.paths).toEqual(['MEMORY.md', 'memory/a.md', 'memory/link']);
+    expect(result.warnings).toEqual([]);
     expect(harvest(target)).toEqual({
       ...SNAPSHOT,
       'new.txt': 'of today',
@@ -422,7 +423,7 @@ describe('a run that is killed', () => {
 });
 
 function harvestOf(tree: Tree, like: Tree): Tree {
-  return Object.fromEntries(Object.keys(like).map((name) => [name, tree[name] ?? '(not wanted)'])) as Tree;
+  return Object.fromEntries(Object.keys(like).map((name) => [name, tree[name] ?? '(not wanted)']));
 }
 
 const name = fc.constantFrom('MEMORY.md', 'memory', 'a.md', 'b.md', 'deep', 'link', 'empty', 'x');
@@ -433,7 +434,7 @@ const { tree: anyTree } = fc.letrec<{ tree: Tree }>((tie) => ({
       { maxDepth: 2 },
       fc.constantFrom('short answers', 'other', 'b', ''),
       fc.constantFrom<[string]>(['a.md'], ['..'], ['nowhere']),
-      tie('tree') as fc.Arbitrary<Tree>,
+      tie('tree'),
     ),
     { maxKeys: 4, noNullPrototype: true },
   ),
@@ -448,7 +449,7 @@ function expected(now: Tree, wanted: Tree, overwrite: Overwrite, isAsked: (path:
     const thereIsFolder = typeof there === 'object' && !Array.isArray(there);
     if (isFolder) {
       if (there !== undefined && !thereIsFolder) continue;
-      const inside = expected((there ?? {}) as Tree, value as Tree, overwrite, isAsked, `${path}/`);
+      const inside = expected(there ?? {}, value as Tree, overwrite, isAsked, `${path}/`);
       if (there !== undefined || isAsked(path) || Object.keys(inside).length > 0) result[key] = inside;
     } else if (isAsked(path) && !thereIsFolder && (there === undefined || overwrite !== 'never')) result[key] = value;
   }
