@@ -49,6 +49,9 @@ export {
 export { detectProfile, isScaffold, loadProfile, type ContinuityCheck, type Profile } from './state/profile.ts';
 export { survey, type Counted, type Survey } from './state/survey.ts';
 export type { SecretCount, SecretOptions } from './operations/secret-manifest.ts';
+export { findEntries, type FindOptions, type FindResult, type FoundEntry, type FoundIn } from './operations/find.ts';
+export type { ChangeList, Changes } from './operations/restore-over.ts';
+export type { Overwrite } from './state/compare-tree.ts';
 export type { ExpectedRepository, RestoreSecret } from './operations/access.ts';
 export type { BackendAddress } from './operations/backends.ts';
 export type { LocalFolders } from './operations/local-state.ts';

@@ -90,3 +90,34 @@ export function formatSize(bytes: number): string {
   }
   return `${i === 0 ? value : value.toFixed(1)} ${units[i]}`;
 }
+
+const MOMENT = /^(\d{4})-(\d\d)-(\d\d)(?:[T ](\d\d):(\d\d)(?::(\d\d)(\.\d{1,9})?)?(Z|[+-]\d\d:\d\d)?)?$/;
+
+/**
+ * Milliseconds since the Unix epoch of a moment that somebody wrote: a duration before `nowMs` ('2h'), a time ('2026-01-31T10:00',
+ * with seconds, a zone such as Z or +02:00; UTC without), or a day (in UTC), of which its last millisecond is meant, "as of that day",
+ * or its first. Throws `usage` on anything else.
+ */
+export function parseMoment(text: string, nowMs: number, ofDay: 'start' | 'end' = 'end'): number {
+  const match = MOMENT.exec(text);
+  if (!match) {
+    if (!/^\d+[a-z]/.test(text)) throw noMoment(text);
+    const momentMs = nowMs - parseDuration(text);
+    if (Math.abs(momentMs) > 8.64e15) throw noMoment(text);
+    return momentMs;
+  }
+  const [, year, month, day, hour, minute, second = '00', fraction = '', zone = 'Z'] = match;
+  const ms = Date.parse(`${year}-${month}-${day}T00:00:00Z`);
+  // What `Date` takes for the day after, 30 February, is none.
+  if (Number.isNaN(ms) || new Date(ms).getUTCDate() !== Number(day)) throw noMoment(text);
+  if (hour === undefined) return ofDay === 'start' ? ms : ms + DAY_MS - 1;
+  const time = Date.parse(`${year}-${month}-${day}T${hour}:${minute}:${second}${fraction.slice(0, 4)}${zone}`);
+  if (Number.isNaN(time) || Number(hour) > 23) throw noMoment(text);
+  return time;
+}
+
+function noMoment(text: string): HoldfastError {
+  return new HoldfastError('usage', `not a time: ${JSON.stringify(text.slice(0, 40))}`, {
+    hint: 'Write a day (2026-01-31), a time (2026-01-31T10:00, UTC unless it says +02:00) or how long ago (2h, 3d).',
+  });
+}

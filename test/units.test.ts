@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { formatDuration, formatSize, parseDuration, parseSize } from '../src/units.ts';
+import { formatDuration, formatSize, parseDuration, parseMoment, parseSize } from '../src/units.ts';
 
 const SECOND = 1000;
 const MINUTE = 60 * SECOND;
@@ -100,5 +100,40 @@ describe('sizes', () => {
         expect(Math.abs(read - bytes)).toBeLessThanOrEqual(bytes * 0.05 + 1);
       }),
     );
+  });
+});
+
+describe('moments', () => {
+  const now = Date.parse('2026-03-10T12:00:00Z');
+  it.each([
+    ['2h', '2026-03-10T10:00:00.000Z'],
+    ['1d12h', '2026-03-09T00:00:00.000Z'],
+    ['2026-03-08', '2026-03-08T23:59:59.999Z'],
+    ['2026-03-08T10:00', '2026-03-08T10:00:00.000Z'],
+    ['2026-03-08 10:00:07', '2026-03-08T10:00:07.000Z'],
+    ['2026-03-08T10:00:07.123456789Z', '2026-03-08T10:00:07.123Z'],
+    ['2026-03-08T10:00+02:00', '2026-03-08T08:00:00.000Z'],
+  ])('%s is %s', (text, wanted) => {
+    expect(new Date(parseMoment(text, now)).toISOString()).toBe(wanted);
+  });
+
+  it('a day begins where it is asked to', () => {
+    expect(parseMoment('2026-03-08', now, 'start')).toBe(Date.parse('2026-03-08T00:00:00Z'));
+  });
+
+  it.each([
+    '',
+    'now',
+    '2026',
+    '2026-02-29',
+    '2026-13-01',
+    '2026-03-08T24:00',
+    '2026-03-08T10',
+    '10:00',
+    '2',
+    '-2h',
+    '99999999w',
+  ])('refuses %j', (text) => {
+    expect(() => parseMoment(text, now)).toThrow(expect.objectContaining({ code: 'usage' }));
   });
 });

@@ -2,6 +2,7 @@
 import type { Warning } from '../entry.ts';
 import { rowCheck, ROWS, WORDS_A_ROW } from '../crypto/words.ts';
 import { escapeForDisplay } from '../raw-path.ts';
+import { formatDuration } from '../units.ts';
 
 /** One row a line, columns padded to the widest cell; columns named in `right` are aligned to the right. */
 export function table(
@@ -68,6 +69,17 @@ export function secretsLine({ files, restored }: { files: number; restored: numb
 /** A time for people and for sorting: '2026-01-31T09:05:00Z'. */
 export function formatTime(ms: number): string {
   return new Date(ms).toISOString().replace(/\.\d{3}Z$/, 'Z');
+}
+
+/** What can be written for a snapshot, for the help of arguments. */
+export const SNAPSHOT_FORMS =
+  '`latest`, `latest~1`, an id or its beginning, `@TIME` (`@2h`, `@2026-01-31`), `tag:NAME`';
+
+/** What the age of a snapshot means for who restores it. */
+export function ageText(seconds: number): string {
+  return seconds < 0
+    ? `It is from the future by the clock of this host, which is ${formatDuration(-seconds * 1000)} behind at least.`
+    : `It is ${formatDuration(seconds * 1000)} old; what was written since is not in it.`;
 }
 
 /** `1 file`, `2 files`. */

@@ -1,7 +1,7 @@
 /** Looking into a repository: `snapshots`, `ls`, `cat`. */
 import type { Device, Entry, Warning } from '../entry.ts';
 import { HoldfastError } from '../errors.ts';
-import { rawForDisplay, type RawPath } from '../raw-path.ts';
+import { rawForDisplay, ROOT, type RawPath } from '../raw-path.ts';
 import { whatIsSaid } from './history.ts';
 import {
   checkChain,
@@ -16,8 +16,9 @@ import {
 } from '../repository/repository.ts';
 import { openForRestore, type ExpectedRepository, type RestoreSecret } from './access.ts';
 import { failedBackendWarnings, mishapWarnings, openMirror, type BackendAddress } from './backends.ts';
-import { normalise, passedOverWarnings } from './restore.ts';
+import { passedOverWarnings } from './restore.ts';
 import type { Seams } from './seams.ts';
+import { normalise } from './selection.ts';
 
 export interface SnapshotRow {
   id: SnapshotId;
@@ -115,9 +116,13 @@ export interface ListedEntry {
   hardlink?: string;
 }
 
-/** The entries of a snapshot at and below `path`; `secrets`: how many files are kept apart. @throws `not_found` */
+/**
+ * The entries of a snapshot at and below `path`; `secrets`: how many files are kept apart.
+ * @param options.depth how far below: 1 lists what the folder holds and not what its folders hold. Default: all.
+ * @throws `not_found`
+ */
 export async function listEntries(
-  options: LookOptions & { path: string },
+  options: LookOptions & { path: string; depth?: number | undefined },
   seams: Seams,
 ): Promise<{ snapshot: SnapshotId; entries: ListedEntry[]; secrets: number; warnings: Warning[] }> {
   const wanted = normalise(options.path);
@@ -129,7 +134,8 @@ export async function listEntries(
   const isWanted = (path: RawPath) => wanted === '' || path === wanted || path.startsWith(`${wanted}/`);
   const reader = repository.reader(index);
   for await (const entry of entriesOf(repository, snapshot, reader, options, seams.signal, isWanted)) {
-    if (isWanted(entry.path)) entries.push(listed(entry));
+    if (isWanted(entry.path) && depthBelow(wanted, entry.path) <= (options.depth ?? Infinity))
+      entries.push(listed(entry));
   }
   if (entries.length === 0 && !(options.secrets && wanted === '')) throw absent(options.path, snapshot.id);
   const warnings = [
@@ -153,6 +159,12 @@ function entriesOf(
     : repository.entries(snapshot, reader, signal, isWanted);
 }
 
+/** 0 for the folder itself. */
+function depthBelow(folder: RawPath, path: RawPath): number {
+  const levels = (one: RawPath) => (one === ROOT ? 0 : one.split('/').length);
+  return levels(path) - levels(folder);
+}
+
 function listed(entry: Entry): ListedEntry {
   return {
     path: entry.path === '' ? '.' : rawForDisplay(entry.path),
@@ -166,7 +178,8 @@ function listed(entry: Entry): ListedEntry {
   };
 }
 
-function formatNs(ns: bigint): string {
+/** RFC 3339 with nanoseconds. */
+export function formatNs(ns: bigint): string {
   const second = ns >= 0n ? ns / 1_000_000_000n : (ns - 999_999_999n) / 1_000_000_000n;
   const fraction = (ns - second * 1_000_000_000n).toString().padStart(9, '0');
   const ms = Number(second) * 1000;

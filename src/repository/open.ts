@@ -14,7 +14,6 @@ import {
   lostIfAbsent,
   parseKey,
   secretsKey,
-  stampIn,
   type AnnotationId,
   type PackId,
   type SnapshotId,
@@ -28,6 +27,7 @@ import { openKeys, type Access, type OpenedKeys, type OpenOptions } from './keys
 import { readEntries } from './manifest.ts';
 import { PackIndex } from './pack-index.ts';
 import { ChunkReader } from './reader.ts';
+import { selectSnapshot } from './select.ts';
 import { openSnapshot, type Snapshot } from './snapshot.ts';
 import { SnapshotWriter } from './writer.ts';
 
@@ -48,7 +48,7 @@ export async function openRepository(mirror: Mirror, access: Access, options: Op
       'the repository has chunker parameters this holdfast does not support',
     );
   }
-  return new Repository(mirror, opened);
+  return new Repository(mirror, opened, options.clock);
 }
 
 /** An object that cannot be read from any backend. */
@@ -87,9 +87,11 @@ export class Repository {
   readonly cut: Cut;
   readonly identities: readonly string[];
   readonly fileKeys: FileKeys;
+  readonly #clock: Clock;
 
-  constructor(mirror: Mirror, opened: OpenedKeys) {
+  constructor(mirror: Mirror, opened: OpenedKeys, clock: Clock) {
     this.mirror = mirror;
+    this.#clock = clock;
     this.record = opened.repository;
     this.plain = opened.plain;
     this.log = opened.log;
@@ -236,41 +238,16 @@ export class Repository {
   }
 
   /**
-   * Finds one snapshot by `latest`, its id or the beginning of its id. With `latest`, `passedOver` are those that seem to be newer and
-   * cannot be read. @throws `not_found`, `usage` when several begin so.
+   * Finds the one snapshot that is meant; for what can be written see `selectSnapshot`. `passedOver` are those that cannot be read and may
+   * have been meant. @throws `not_found`, `usage`, …
    */
   async findSnapshot(
     selector: string,
     signal?: AbortSignal,
   ): Promise<Snapshot & { backends: string[]; passedOver: { key: string; error: HoldfastError }[] }> {
     const { snapshots, problems } = await this.snapshots(signal);
-    if (selector === 'latest') {
-      const newest = snapshots.at(-1);
-      if (newest) return { ...newest, passedOver: problems.filter(({ key }) => stampIn(key) >= stampIn(newest.key)) };
-      if (problems[0]) throw problems[0].error;
-      throw new HoldfastError('not_found', 'the repository holds no snapshot yet', {
-        hint: 'Run `holdfast backup` first.',
-      });
-    }
-    if (!/^[0-9a-f]{4,64}$/.test(selector)) {
-      throw new HoldfastError('usage', `${JSON.stringify(selector)} is no snapshot id`, {
-        hint: 'Give `latest` or at least 4 hex digits of an id that `holdfast snapshots` lists.',
-      });
-    }
-    const matches = snapshots.filter((snapshot) => snapshot.id.startsWith(selector));
-    const [match] = matches;
-    if (!match) {
-      const broken = problems.find(({ key }) => key.includes(`-${selector}`));
-      if (broken) throw broken.error;
-      throw new HoldfastError('not_found', `no snapshot begins with ${selector}`, {
-        hint: '`holdfast snapshots` lists them.',
-      });
-    }
-    if (matches.length > 1)
-      throw new HoldfastError('usage', `${matches.length} snapshots begin with ${selector}`, {
-        hint: 'Give more digits of the id.',
-      });
-    return { ...match, passedOver: [] };
+    const { snapshot, passedOver } = selectSnapshot(selector, snapshots, problems, this.#clock.now());
+    return { ...snapshot, passedOver };
   }
 
   /** Reads every index object into memory. An index that cannot be read from any backend is skipped and reported. */

@@ -29,9 +29,7 @@ export function damagedEntry(path: RawPath, what: string): HoldfastError {
 export function refusedBySystem(what: string, error: unknown): HoldfastError {
   const full = ['ENOSPC', 'EDQUOT'].includes(systemErrorCode(error) ?? '');
   return new HoldfastError('io', `${what}: ${reasonOf(error)}`, {
-    hint: full
-      ? 'Free some space or choose another disk, remove the target and restore again.'
-      : 'Check the target and its permissions.',
+    hint: full ? 'Free some space or choose another disk, and restore again.' : 'Check the target and its permissions.',
     cause: error,
   });
 }

@@ -13,7 +13,7 @@ import { ROOT, joinRaw, rawForDisplay, rawFromText, rawToFs, type RawPath } from
 import { unpackDevice } from './attributes.ts';
 import { matcher } from './patterns.ts';
 import { isGone, reasonOf } from './system-error.ts';
-import { RESTORE_MARKER, inTree } from './tree-path.ts';
+import { inTree, isRestoreOwn } from './tree-path.ts';
 
 interface ScannedCommon {
   path: RawPath;
@@ -130,7 +130,7 @@ export function* scan(root: string, options: ScanOptions = {}): Generator<ScanIt
       continue;
     }
     const path = joinRaw(folder.path, name);
-    if (path === RESTORE_MARKER) {
+    if (isRestoreOwn(path)) {
       yield problem(
         'unfinished_restore',
         path,

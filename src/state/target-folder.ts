@@ -14,8 +14,8 @@ import {
 } from 'node:fs';
 import { dirname } from 'node:path';
 import type { Hole } from '../entry.ts';
-import { systemErrorCode } from '../errors.ts';
-import { parentOf, rawToFs, rawToText, type RawPath } from '../raw-path.ts';
+import { HoldfastError, systemErrorCode } from '../errors.ts';
+import { parentOf, rawForDisplay, rawFromText, rawToFs, rawToText, type RawPath } from '../raw-path.ts';
 import { leniently } from './refusals.ts';
 import { RESTORE_MARKER, inTree } from './tree-path.ts';
 
@@ -31,13 +31,29 @@ export function makeFolders(path: string): void {
   }
 }
 
-/** Undefined when there is nothing (or a link that leads nowhere). */
-export function namesIn(path: string): string[] | undefined {
+/** @throws `exists` when a target that holds these names is not empty. */
+export function checkEmpty(path: string, names: readonly string[]): void {
+  if (names.length === 0) return;
+  const isUnfinished = names.includes(RESTORE_MARKER);
+  const what = isUnfinished ? 'holds an unfinished restore' : 'is not empty';
+  throw new HoldfastError('exists', `the target ${rawForDisplay(rawFromText(path))} ${what}`, {
+    hint: isUnfinished
+      ? '`--overwrite changed` finishes it; or name another folder.'
+      : 'Name a folder that is empty or does not exist yet, or say with --overwrite what becomes of what is there.',
+  });
+}
+
+/** Undefined when there is nothing. @throws `exists` when it is no folder, or a link that leads nowhere */
+export function namesInTarget(path: string): string[] | undefined {
   try {
     return readdirSync(path, 'latin1');
   } catch (error) {
-    if (systemErrorCode(error) === 'ENOENT') return undefined;
-    throw error;
+    const isNothing = systemErrorCode(error) === 'ENOENT' && !lstatSync(path, { throwIfNoEntry: false });
+    if (isNothing) return undefined;
+    if (!['ENOENT', 'ENOTDIR'].includes(systemErrorCode(error) ?? '')) throw error;
+    throw new HoldfastError('exists', `the target ${rawForDisplay(rawFromText(path))} is not a folder`, {
+      hint: 'Name a folder that is empty or does not exist yet.',
+    });
   }
 }
 
@@ -45,10 +61,10 @@ const MARKER_TEXT = `A restore by holdfast into this folder has not ended, so no
 If none is running any more, remove the whole folder and restore again.
 `;
 
-export function placeMarker(base: RawPath): void {
+export function placeMarker(base: RawPath, text = MARKER_TEXT): void {
   const fd = openSync(inTree(base, RESTORE_MARKER), CREATE, 0o600);
   try {
-    writeSync(fd, MARKER_TEXT);
+    writeSync(fd, text);
     fsyncSync(fd);
   } finally {
     closeSync(fd);

@@ -9,6 +9,16 @@ import { rawForDisplay, rawToFs, type RawPath } from '../raw-path.ts';
  */
 export const RESTORE_MARKER = '.holdfast-restore-incomplete' as RawPath;
 
+/** Beside the marker while a restore replaces files: in it they are written, each complete before it takes its place. Never part of a backup. */
+export const RESTORE_STAGING = '.holdfast-restore-staging' as RawPath;
+
+/** In any folder that lies on another file system than the target: the one file that is about to take its place there. */
+export const RESTORE_READY = '.holdfast-restore-file' as RawPath;
+
+/** What a restore puts into its target for the time it runs. */
+export const isRestoreOwn = (path: RawPath): boolean =>
+  path === RESTORE_MARKER || path === RESTORE_STAGING || path === RESTORE_READY || path.endsWith(`/${RESTORE_READY}`);
+
 /** The absolute path of an entry of the tree at `base`, in the form `node:fs` takes. */
 export function inTree(base: RawPath, path: RawPath): string | Buffer {
   return rawToFs(absoluteIn(base, path));

@@ -45,7 +45,8 @@ import {
   CREATE,
   hasName,
   makeFolders,
-  namesIn,
+  checkEmpty,
+  namesInTarget,
   placeMarker,
   removeFile,
   statOf,
@@ -80,17 +81,10 @@ export async function openTarget(folder: string, options: TargetOptions = {}): P
   const path = resolve(folder);
   const shown = rawForDisplay(rawFromText(path));
   const refuse = (what: string, hint: string) => new HoldfastError('exists', `the target ${shown} ${what}`, { hint });
-  const notAFolder = () => refuse('is not a folder', 'Name a folder that is empty or does not exist yet.');
   try {
-    const existing = namesIn(path);
-    if (existing === undefined) {
-      if (lstatSync(path, { throwIfNoEntry: false }) !== undefined) throw notAFolder();
-      makeFolders(path);
-    } else if (existing.includes(RESTORE_MARKER)) {
-      throw refuse('holds an unfinished restore', 'Remove that folder, or name another one, and restore again.');
-    } else if (existing.length > 0) {
-      throw refuse('is not empty', 'Name a folder that is empty or does not exist yet: a restore never overwrites.');
-    }
+    const existing = namesInTarget(path);
+    checkEmpty(path, existing ?? []);
+    if (existing === undefined) makeFolders(path);
     const base = realpathSync.native(path, 'latin1') as RawPath;
     const before = statOf(base);
     placeMarker(base);
@@ -100,7 +94,6 @@ export async function openTarget(folder: string, options: TargetOptions = {}): P
   } catch (error) {
     const code = systemErrorCode(error);
     if (code === 'EEXIST') throw refuse('is being restored into by another run', 'Name another folder.');
-    if (code === 'ENOTDIR') throw notAFolder();
     throw isSystemError(error) ? refusedBySystem(`the target ${shown} cannot be used`, error) : error;
   }
 }
@@ -481,7 +474,7 @@ export class TreeWriter implements AsyncDisposable {
       const result = (await libc()?.syncfs?.(fd)) ?? 0;
       if (result !== 0) {
         throw new HoldfastError('io', 'the disk did not take all that was restored', {
-          hint: 'Check the disk, remove the target and restore to another one.',
+          hint: 'Check the disk, and restore to another one.',
         });
       }
     } finally {

@@ -6,6 +6,7 @@ import { HoldfastCommand } from '../base-command.ts';
 import { requireSections } from '../config.ts';
 import { expectedRepository, restoreSecret } from '../context.ts';
 import { EXIT } from '../exit-codes.ts';
+import { SNAPSHOT_FORMS } from '../render.ts';
 import { restoreSecretFlags } from '../secrets.ts';
 
 interface Content {
@@ -20,7 +21,7 @@ const JSON_MAX_BYTES = 64 * 1024 * 1024;
 export default class Cat extends HoldfastCommand<typeof Cat, Content> {
   static override summary = 'Print one file of a snapshot.';
   static override args = {
-    snapshot: Args.string({ description: '`latest`, an id or the beginning of one', required: true }),
+    snapshot: Args.string({ description: SNAPSHOT_FORMS, required: true }),
     path: Args.string({ description: 'the file, relative to the root of the state', required: true }),
   };
   static override flags = {

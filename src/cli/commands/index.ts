@@ -10,6 +10,7 @@ export const { COMMANDS, loadCommands } = commandTable({
   cat: () => import('./cat.ts'),
   completion: () => import('./completion.ts'),
   demo: () => import('./demo.ts'),
+  find: () => import('./find.ts'),
   'identity:export': () => import('./identity/export.ts'),
   'identity:import': () => import('./identity/import.ts'),
   'identity:log': () => import('./identity/log.ts'),

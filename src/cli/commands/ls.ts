@@ -5,7 +5,7 @@ import { HoldfastCommand } from '../base-command.ts';
 import { requireSections } from '../config.ts';
 import { expectedRepository, restoreSecret } from '../context.ts';
 import { EXIT } from '../exit-codes.ts';
-import { count, lines, table } from '../render.ts';
+import { count, lines, SNAPSHOT_FORMS, table } from '../render.ts';
 import { restoreSecretFlags } from '../secrets.ts';
 
 interface Listing {
@@ -19,11 +19,16 @@ export default class Ls extends HoldfastCommand<typeof Ls, Listing> {
   static override summary =
     'List what a snapshot holds. Needs the restore secret: the host itself cannot read its history.';
   static override args = {
-    snapshot: Args.string({ description: '`latest`, an id or the beginning of one', default: 'latest' }),
+    snapshot: Args.string({ description: SNAPSHOT_FORMS, default: 'latest' }),
     path: Args.string({ description: 'only this path and what lies below it', default: '' }),
   };
   static override flags = {
     secrets: Flags.boolean({ summary: 'What the profile keeps apart, instead of the state.' }),
+    depth: Flags.integer({
+      summary: 'How many folders deep; 1 is what the folder itself holds.',
+      min: 0,
+      helpValue: 'N',
+    }),
     ...restoreSecretFlags,
   };
   #complete = true;
@@ -38,6 +43,7 @@ export default class Ls extends HoldfastCommand<typeof Ls, Listing> {
         snapshot: this.args.snapshot,
         secrets: this.flags.secrets,
         path: this.args.path ?? '',
+        depth: this.flags.depth,
       },
       this.seams,
     );

@@ -13,7 +13,7 @@ import { HoldfastCommand } from '../base-command.ts';
 import { defaultKeyPaths, newConfigPath, recoveredConfig } from '../config.ts';
 import { askPassphrase, localFolders, restoreSecret } from '../context.ts';
 import { restoreExitCode, warningsExitCode } from '../exit-codes.ts';
-import { count, facts, lines, secretsLine, warningLines } from '../render.ts';
+import { count, facts, lines, secretsLine, SNAPSHOT_FORMS, warningLines } from '../render.ts';
 import { restoreSecretFlags } from '../secrets.ts';
 import { missingProfile } from '../state-options.ts';
 
@@ -40,7 +40,7 @@ With --emergency a recovery key that was given out beforehand adds to the identi
       summary: 'A new or empty folder for the state; needed but for --emergency.',
       helpValue: 'DIR',
     }),
-    snapshot: Flags.string({ summary: '`latest`, an id or the beginning of one.', default: 'latest', helpValue: 'ID' }),
+    snapshot: Flags.string({ summary: `${SNAPSHOT_FORMS}.`, default: 'latest', helpValue: 'SNAPSHOT' }),
     'with-secrets': Flags.boolean({ summary: 'Also restore what the profile keeps apart: keys, tokens.' }),
     'no-heal': Flags.boolean({ summary: 'Leave damaged copies on backends as they are.' }),
     ...restoreSecretFlags,

@@ -1,29 +1,50 @@
 import * as Args from '@oclif/core/args';
 import * as Flags from '@oclif/core/flags';
 import { resolve } from 'node:path';
+import { HoldfastError } from '../../errors.ts';
+import type { Changes } from '../../operations/restore-over.ts';
 import { restore, type RestoreResult } from '../../operations/restore.ts';
+import { OVERWRITE } from '../../state/compare-tree.ts';
 import { formatSize } from '../../units.ts';
 import { HoldfastCommand } from '../base-command.ts';
 import { requireSections } from '../config.ts';
 import { expectedRepository, restoreSecret } from '../context.ts';
 import { restoreExitCode } from '../exit-codes.ts';
-import { count, lines, secretsLine, warningLines } from '../render.ts';
+import { ageText, count, lines, secretsLine, SNAPSHOT_FORMS, warningLines } from '../render.ts';
 import { restoreSecretFlags } from '../secrets.ts';
 import { ownProfile } from '../state-options.ts';
 
 export default class Restore extends HoldfastCommand<typeof Restore, RestoreResult> {
-  static override summary = 'Restore a snapshot, or some paths of it, into a new or empty folder.';
-  static override examples = ['holdfast restore latest --target ./restored --words-file words.txt'];
+  static override summary =
+    'Restore a snapshot, or some paths of it, into a new or empty folder, or over what is there.';
+  static override description = `Without --overwrite a target that holds anything is refused. With it each file that is replaced is written aside, checked, and then takes the place of the old one in a single step. Nothing is ever deleted.`;
+  static override examples = [
+    'holdfast restore latest --target ./restored --words-file words.txt',
+    "holdfast restore --at 2h --path 'memory/*.md' --target ./agent --overwrite changed --dry-run",
+  ];
   static override args = {
-    snapshot: Args.string({ description: '`latest`, an id or the beginning of one', default: 'latest' }),
+    snapshot: Args.string({ description: `${SNAPSHOT_FORMS} [default: latest]` }),
   };
   static override flags = {
-    target: Flags.string({ summary: 'A new or empty folder.', required: true, helpValue: 'DIR' }),
+    target: Flags.string({
+      summary: 'A folder; new or empty unless --overwrite is given.',
+      required: true,
+      helpValue: 'DIR',
+    }),
     path: Flags.string({
-      summary: 'Only this path and what lies below it; may be given again.',
+      summary: 'Only this path, or what this glob matches, and what lies below; may be given again.',
       multiple: true,
+      multipleNonGreedy: true,
       helpValue: 'P',
       default: [],
+    }),
+    at: Flags.string({ summary: 'The newest snapshot of this time or before: @TIME.', helpValue: 'TIME' }),
+    overwrite: Flags.string({
+      summary: 'What becomes of files that are there: all stay, those that differ are replaced, all are replaced.',
+      options: [...OVERWRITE],
+    }),
+    'dry-run': Flags.boolean({
+      summary: 'Only list what would change (+ new, ~ replaced, m mode or time, ! in the way).',
     }),
     from: Flags.string({ summary: 'The backend to read from first.', helpValue: 'NAME' }),
     'with-secrets': Flags.boolean({ summary: 'Also restore what the profile keeps apart: keys, tokens.' }),
@@ -35,14 +56,19 @@ export default class Restore extends HoldfastCommand<typeof Restore, RestoreResu
 
   protected override async work(): Promise<RestoreResult> {
     const config = requireSections(await this.loadConfig(), 'backends');
+    const { at, overwrite } = this.flags;
+    if (at !== undefined && this.args.snapshot !== undefined)
+      throw new HoldfastError('usage', '--at is given, and a snapshot too', { hint: 'Give one of them.' });
     return restore(
       {
         backends: config.backends,
         secret: await restoreSecret(this.flags, this.signal),
         expected: await expectedRepository(config),
-        snapshot: this.args.snapshot,
+        snapshot: at === undefined ? (this.args.snapshot ?? 'latest') : `@${at}`,
         target: resolve(this.flags.target),
         paths: this.flags.path,
+        overwrite: OVERWRITE.find((mode) => mode === overwrite),
+        dryRun: this.flags['dry-run'],
         from: this.flags.from,
         heal: !this.flags['no-heal'],
         withSecrets: this.flags['with-secrets'],
@@ -56,25 +82,45 @@ export default class Restore extends HoldfastCommand<typeof Restore, RestoreResu
     return restoreExitCode(result);
   }
 
-  protected override text({
-    snapshot,
-    target,
-    files,
-    bytes,
-    secrets,
-    healed,
-    warnings,
-    seconds,
-    lost,
-  }: RestoreResult): string {
+  protected override text(result: RestoreResult): string {
+    const { snapshot, target, files, bytes, secrets, healed, warnings, seconds, lost, changes, dryRun } = result;
+    const from = `snapshot ${snapshot.id.slice(0, 8)} of ${snapshot.time}`;
+    const what = `${count(files, 'file')}, ${formatSize(bytes)}`;
     return (
       warningLines(warnings) +
+      (dryRun && changes ? changeLines(changes) : '') +
       lines(
-        `restored snapshot ${snapshot.id.slice(0, 8)} of ${snapshot.time} to ${target}: ${count(files, 'file')}, ${formatSize(bytes)}, in ${seconds} s`,
-        ...secretsLine(secrets),
+        dryRun
+          ? `would restore ${from} to ${target}: ${what}; nothing was written`
+          : `restored ${from} to ${target}: ${what}, in ${seconds} s`,
+        ...(changes ? [sums(changes)] : []),
+        ...(dryRun ? [] : secretsLine(secrets)),
+        ageText(snapshot.ageSeconds),
         ...healed.map(({ backend, key }) => `healed: ${key} on backend ${backend}`),
         ...(lost.length > 0 ? [`${count(lost.length, 'file')} could NOT be restored: see the warnings above.`] : []),
       )
     );
   }
+}
+
+const SHOWN_MAX = 50;
+const SIGNS = { create: '+', replace: '~', metadata: 'm', refuse: '!' } as const;
+
+function changeLines(changes: Changes): string {
+  const rows = Object.entries(SIGNS).flatMap(([kind, sign]) =>
+    changes[kind as keyof typeof SIGNS].paths.map((path) => `${sign} ${path}`),
+  );
+  const more = rows.length - SHOWN_MAX;
+  return lines(...rows.slice(0, SHOWN_MAX), ...(more > 0 ? [`… and ${more} more (see --json)`] : []));
+}
+
+function sums({ create, replace, metadata, keep, refuse }: Changes): string {
+  const parts = [
+    `${create.count} new`,
+    `${replace.count} replaced`,
+    `${metadata.count} with mode or time set`,
+    `${keep.count} kept`,
+  ];
+  if (refuse.count > 0) parts.push(`${refuse.count} NOT restored`);
+  return `entries: ${parts.join(', ')}`;
 }

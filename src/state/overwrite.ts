@@ -1,0 +1,355 @@
+/**
+ * Restoring into a folder that holds something. Nothing is ever written to a file that is there: all that is to come is written, checked and
+ * flushed in a folder of its own inside the target, and then takes its place by a rename, one after the other. So a file is the old one or the
+ * new one, whenever the run is killed, and a run that fails before the first rename leaves the target as it was.
+ *
+ * Order of work:
+ * 1. the staging folder is made and locked, and what a killed run left in it is removed; the marker file is made;
+ * 2. a `TreeWriter` writes what is created or replaced into the staging folder, and flushes it;
+ * 3. `commit` renames: whole folders where they are new, else file by file; then metadata of what stays, the deepest folders first;
+ * 4. everything is flushed, staging folder and marker are removed, and last the target gets its own metadata.
+ *
+ * No rename goes through a link: the folder of each is looked at just before. (Who can exchange folders for links in that very moment can
+ * write there anyway.)
+ */
+import {
+  chmodSync,
+  closeSync,
+  constants,
+  copyFileSync,
+  fsyncSync,
+  lchownSync,
+  lstatSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  readdirSync,
+  realpathSync,
+  renameSync,
+  rmdirSync,
+  symlinkSync,
+  unlinkSync,
+  type BigIntStats,
+} from 'node:fs';
+import { join, resolve } from 'node:path';
+import { HoldfastError, assert, systemErrorCode } from '../errors.ts';
+import type { Entry, Warning } from '../entry.ts';
+import { joinRaw, parentOf, rawForDisplay, rawToFs, ROOT, type RawPath } from '../raw-path.ts';
+import { SETUID_SETGID, attainableMode, type Change, type Overwrite } from './compare-tree.ts';
+import { makeSpecial } from './attributes.ts';
+import { exactTimes } from './exact-times.ts';
+import { libc } from './libc.ts';
+import { Losses } from './losses.ts';
+import { SQLITE_SIBLINGS } from './sqlite.ts';
+import { isSystemError, reasonOf } from './system-error.ts';
+import { RESTORE_MARKER, RESTORE_READY, RESTORE_STAGING, absoluteIn, inTree } from './tree-path.ts';
+import { leniently, refusedBySystem } from './refusals.ts';
+import { checkEmpty, namesInTarget, placeMarker, removeFile, statOf, syncFolder } from './target-folder.ts';
+import { openTarget, type TreeWriter } from './write-tree.ts';
+
+/**
+ * What a restore will find in `folder`: its absolute path when it holds something, undefined when it is empty or not there.
+ * @throws `exists` as the restore would: when it holds something and `overwrite` is undefined; when files in it may be half written (an
+ * unfinished restore into an empty folder) and would stay so.
+ */
+export function lookAtTarget(folder: string, overwrite: Overwrite | undefined): RawPath | undefined {
+  const path = resolve(folder);
+  try {
+    const names = namesInTarget(path) ?? [];
+    if (overwrite === undefined) checkEmpty(path, names);
+    if (names.length === 0) return undefined;
+    const base = realpathSync.native(path, 'latin1') as RawPath;
+    if (overwrite === 'never' && names.includes(RESTORE_MARKER) && !isMarkedByUs(base)) checkEmpty(path, names);
+    return base;
+  } catch (error) {
+    throw isSystemError(error) ? refusedBySystem('the target cannot be used', error) : error;
+  }
+}
+
+const MARKER_TEXT = `A restore by holdfast is replacing files in this folder, or was killed while it did: some files are new, the others are
+still the old ones, and none is half written. If no restore is running any more, run the same one again: it finishes.
+`;
+
+function isMarkedByUs(base: RawPath): boolean {
+  const now = lstatSync(inTree(base, RESTORE_MARKER), { throwIfNoEntry: false });
+  return now?.isFile() === true && readFileSync(inTree(base, RESTORE_MARKER), 'utf8') === MARKER_TEXT;
+}
+
+/**
+ * @param lock takes the staging folder for this process alone, or throws.
+ * @throws `exists` when something else has the name of the staging folder, `io`
+ */
+export async function openOverwriter(folder: string, lock: (folder: string) => Disposable): Promise<Overwriter> {
+  const base = realpathSync.native(resolve(folder), 'latin1') as RawPath;
+  const before = statOf(base);
+  const staging = absoluteIn(base, RESTORE_STAGING);
+  const there = lstatSync(rawToFs(staging), { throwIfNoEntry: false });
+  if (there && !there.isDirectory())
+    throw new HoldfastError('exists', `${RESTORE_STAGING} in the target is no folder`, { hint: 'Remove it.' });
+  let held: Disposable | undefined;
+  try {
+    if (!there) mkdirSync(rawToFs(staging), 0o700);
+    held = lock(join(folder, RESTORE_STAGING));
+    const isMarked = lstatSync(inTree(base, RESTORE_MARKER), { throwIfNoEntry: false }) !== undefined;
+    if (!isMarked) placeMarker(base, MARKER_TEXT);
+    removeTree(joinRaw(staging, TREE));
+    const writer = await openTarget(join(folder, RESTORE_STAGING, TREE));
+    return new Overwriter(base, before, writer, held, !isMarked);
+  } catch (error) {
+    held?.[Symbol.dispose]();
+    throw isSystemError(error) ? refusedBySystem('the target cannot be used', error) : error;
+  }
+}
+
+/** In the staging folder, beside the lock. */
+const TREE = 'tree';
+
+/** What the system says when nothing more can be written at all. */
+const FATAL = ['ENOSPC', 'EDQUOT', 'EIO', 'EROFS'];
+
+/** A restore into one folder that holds something. Disposed of before `commit` it leaves the folder as it was. */
+export class Overwriter implements AsyncDisposable {
+  /** What is created or replaced is written here; `commit` finishes it. */
+  readonly writer: TreeWriter;
+  readonly #base: RawPath;
+  readonly #before: BigIntStats;
+  readonly #lock: Disposable;
+  readonly #marked: boolean;
+  readonly #times = exactTimes();
+  readonly #losses = new Losses();
+  #restored: ReadonlySet<RawPath> = new Set();
+  #state: 'writing' | 'committing' | 'done' = 'writing';
+
+  /** Use `openOverwriter`. */
+  constructor(base: RawPath, before: BigIntStats, writer: TreeWriter, lock: Disposable, marked: boolean) {
+    this.#base = base;
+    this.#before = before;
+    this.writer = writer;
+    this.#lock = lock;
+    this.#marked = marked;
+  }
+
+  /** Adds a folder that is there already to the staging folder, so that others can be written below it. */
+  addScaffold(path: RawPath): void {
+    const [uid = 0, gid = 0] = [process.geteuid?.(), process.getegid?.()];
+    this.writer.addFolder({ path, mode: 0o700, mtimeNs: 0n, uid, gid });
+  }
+
+  /**
+   * Puts everything in its place.
+   * @param changes all of them, in the order of a manifest.
+   * @returns what became of them: those that could not be done are now `refuse`, and to be told, but for those with the reason `NOT_HAD`.
+   */
+  async commit(changes: readonly Change[], overwrite: Overwrite): Promise<{ changes: Change[]; warnings: Warning[] }> {
+    assert(this.#state === 'writing', 'a restore is committed twice');
+    const warnings = await this.writer.finish();
+    if (!libc()?.syncfs) this.#syncEach(changes);
+    this.#state = 'committing';
+    this.#restored = new Set(changes.map(({ entry }) => entry.path));
+    const done: Change[] = [];
+    const toSeal: Entry[] = [];
+    const touched = new Set<RawPath>();
+    const moved = new Set<RawPath>();
+    for (const change of changes) {
+      const { kind, entry } = change;
+      const parent = entry.path === ROOT ? undefined : parentOf(entry.path);
+      try {
+        if (kind === 'create' || kind === 'replace') {
+          const came = parent === undefined || moved.has(parent);
+          if (came) this.#checkThere(entry);
+          const isWhole = came || this.#place(change);
+          if (parent !== undefined && !came) touched.add(parent);
+          if (entry.type === 'folder' && isWhole) moved.add(entry.path);
+          if (!isWhole) toSeal.push(entry);
+        } else if (kind === 'metadata' && entry.type !== 'folder') this.#setMetadata(entry);
+        done.push(change);
+      } catch (error) {
+        const reason = error instanceof Refusal ? error.message : isSystemError(error) ? reasonOf(error) : undefined;
+        if (reason === undefined) throw error;
+        if (FATAL.includes(systemErrorCode(error) ?? ''))
+          throw refusedBySystem(`cannot write ${rawForDisplay(entry.path)}`, error);
+        done.push({ kind: 'refuse', entry, reason });
+      }
+    }
+    if (overwrite !== 'never')
+      toSeal.push(
+        ...done.flatMap(({ kind, entry }) =>
+          entry.type === 'folder' && (kind === 'metadata' || (kind === 'keep' && touched.has(entry.path)))
+            ? [entry]
+            : [],
+        ),
+      );
+    const root = toSeal.find(({ path }) => path === ROOT);
+    for (const folder of toSeal.toSorted((a, b) => b.path.length - a.path.length))
+      if (folder.path !== ROOT) this.#sealFolder(folder);
+    await this.#flush();
+    this.#clear();
+    if (root) this.#sealFolder(root);
+    else if (!touched.has(ROOT)) this.#putTimeBack();
+    this.#state = 'done';
+    return { changes: done, warnings: [...warnings, ...this.#losses.warnings()] };
+  }
+
+  /** After a failure on the way of `commit` the marker stays: the run is to be done again. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.writer[Symbol.asyncDispose]();
+    try {
+      if (this.#state === 'writing') {
+        this.#clear();
+        this.#putTimeBack();
+      }
+    } finally {
+      this.#lock[Symbol.dispose]();
+    }
+  }
+
+  #clear(): void {
+    // The staging folder goes first: what marks the target is the marker.
+    removeTree(absoluteIn(this.#base, RESTORE_STAGING));
+    if (this.#state !== 'writing' || this.#marked) unlinkSync(inTree(this.#base, RESTORE_MARKER));
+    syncFolder(this.#base);
+  }
+
+  /** Of a target of which nothing was changed. */
+  #putTimeBack(): void {
+    leniently(() => this.#times.ofPath(this.#base, this.#before.mtimeNs));
+  }
+
+  #staged(path: RawPath): RawPath {
+    return absoluteIn(this.#base, `${RESTORE_STAGING}/${TREE}/${path}` as RawPath);
+  }
+
+  /** @returns false when a folder was made instead of moved, so that what it holds is still to be placed. */
+  #place({ kind, entry }: Change): boolean {
+    const [from, to] = [this.#staged(entry.path), absoluteIn(this.#base, entry.path)];
+    if (!lstatSync(rawToFs(from), { throwIfNoEntry: false })) throw new Refusal(NOT_HAD);
+    this.#checkFolder(parentOf(entry.path));
+    const there = lstatSync(rawToFs(to), { throwIfNoEntry: false });
+    if (there && (kind === 'create' || there.isDirectory())) throw new Refusal('something else came there meanwhile');
+    // A log that lies beside a database would be taken for that of the new one, and corrupt it.
+    if (entry.type === 'file' && entry.sqlite)
+      for (const suffix of SQLITE_SIBLINGS)
+        if (!this.#restored.has((entry.path + suffix) as RawPath)) removeFile(rawToFs((to + suffix) as RawPath));
+    try {
+      if (entry.type === 'folder') this.#moveFolder(from, to, entry);
+      else renameSync(rawToFs(from), rawToFs(to));
+      return true;
+    } catch (error) {
+      if (systemErrorCode(error) !== 'EXDEV') throw error;
+    }
+    if (entry.type === 'folder') {
+      mkdirSync(rawToFs(to), 0o700);
+      return false;
+    }
+    this.#copyOver(from, to, entry);
+    return true;
+  }
+
+  /** Only a folder that one may write to can be moved into another. */
+  #moveFolder(from: RawPath, to: RawPath, { mode }: Entry): void {
+    const isClosed = (mode & 0o200) === 0;
+    if (isClosed) chmodSync(rawToFs(from), mode | 0o700);
+    renameSync(rawToFs(from), rawToFs(to));
+    if (isClosed) chmodSync(rawToFs(to), mode);
+  }
+
+  /** To another file system that is mounted in the target. */
+  #copyOver(from: RawPath, to: RawPath, entry: Entry): void {
+    const ready = absoluteIn(parentOf(to), RESTORE_READY);
+    removeTree(ready); // of a run that was killed
+    try {
+      if (entry.type === 'fifo' || entry.type === 'device') makeSpecial(ready, entry);
+      else if (entry.type === 'symlink') symlinkSync(rawToFs(entry.target), rawToFs(ready));
+      else copyFileSync(rawToFs(from), rawToFs(ready), constants.COPYFILE_EXCL);
+      if (entry.type === 'file') syncFile(ready);
+      this.#apply(ready, entry);
+      renameSync(rawToFs(ready), rawToFs(to));
+    } catch (error) {
+      removeTree(ready);
+      throw error;
+    }
+  }
+
+  /** Of what came with its folder. */
+  #checkThere({ path }: Entry): void {
+    if (!lstatSync(inTree(this.#base, path), { throwIfNoEntry: false })) throw new Refusal(NOT_HAD);
+  }
+
+  #setMetadata(entry: Entry): void {
+    this.#checkFolder(parentOf(entry.path));
+    const path = absoluteIn(this.#base, entry.path);
+    if (statOf(path).isSymbolicLink() !== (entry.type === 'symlink')) throw new Refusal('it is another thing by now');
+    this.#apply(path, entry);
+  }
+
+  #sealFolder(folder: Entry): void {
+    const path = absoluteIn(this.#base, folder.path);
+    try {
+      this.#checkFolder(folder.path);
+      this.#apply(path, folder);
+    } catch (error) {
+      if (!(error instanceof Refusal) && !isSystemError(error)) throw error;
+      const now = lstatSync(rawToFs(path), { bigint: true, throwIfNoEntry: false });
+      if (now) this.#losses.compare(folder, now);
+    }
+  }
+
+  /** Owner before mode, as changing the owner clears setuid; times last. */
+  #apply(path: RawPath, entry: Entry): void {
+    const isRoot = process.geteuid?.() === 0;
+    const owned = !isRoot || leniently(() => lchownSync(rawToFs(path), entry.uid, entry.gid));
+    const mode = owned || entry.type === 'folder' ? attainableMode(entry) : entry.mode & ~SETUID_SETGID;
+    if (entry.type !== 'symlink') leniently(() => chmodSync(rawToFs(path), mode));
+    leniently(() => this.#times.ofPath(path, entry.mtimeNs));
+    this.#losses.compare(entry, statOf(path));
+  }
+
+  /** @throws Refusal when a link leads to the folder, or it is gone. */
+  #checkFolder(folder: RawPath): void {
+    const path = absoluteIn(this.#base, folder);
+    if (realpathSync.native(rawToFs(path), 'latin1') !== path)
+      throw new Refusal('a link is in the way by now, where a folder was');
+  }
+
+  #syncEach(changes: readonly Change[]): void {
+    for (const { kind, entry } of changes)
+      if (entry.type === 'file' && (kind === 'create' || kind === 'replace')) {
+        const path = this.#staged(entry.path);
+        if (lstatSync(rawToFs(path), { throwIfNoEntry: false })) syncFile(path);
+      }
+  }
+
+  async #flush(): Promise<void> {
+    const fd = openSync(rawToFs(this.#base), constants.O_RDONLY);
+    try {
+      await libc()?.syncfs?.(fd);
+    } finally {
+      closeSync(fd);
+    }
+  }
+}
+
+/** Its contents are lost, or the file system cannot hold it; which of them is told already. */
+export const NOT_HAD = 'it could not be written';
+
+/** Why one entry stays as it is. */
+class Refusal extends Error {}
+
+function syncFile(path: RawPath): void {
+  const fd = openSync(rawToFs(path), constants.O_RDONLY | constants.O_NOFOLLOW);
+  try {
+    leniently(() => fsyncSync(fd));
+  } finally {
+    closeSync(fd);
+  }
+}
+
+/** By hand, for names of any bytes and folders that are closed to their owner. Links are removed, not followed. */
+function removeTree(path: RawPath): void {
+  const now = lstatSync(rawToFs(path), { throwIfNoEntry: false });
+  if (!now) return;
+  if (!now.isDirectory()) return unlinkSync(rawToFs(path));
+  if ((now.mode & 0o700) !== 0o700) chmodSync(rawToFs(path), 0o700);
+  for (const name of readdirSync(rawToFs(path), 'latin1')) removeTree(joinRaw(path, name));
+  rmdirSync(rawToFs(path));
+}
