@@ -82,6 +82,7 @@ function mayCopyAfter(error: unknown, wal: boolean): boolean {
 async function backUp(source: string, copy: string): Promise<{ isCutOff: boolean }> {
   closeSync(fresh(copy));
   const database = open(source, 'mode=ro');
+  let header: number | undefined;
   try {
     // Held to the end, the copy is of this moment, and no lock can come in its way.
     database.exec('BEGIN; SELECT 1 FROM sqlite_schema LIMIT 1');
@@ -91,10 +92,31 @@ async function backUp(source: string, copy: string): Promise<{ isCutOff: boolean
     // What an unfinished backup leaves is an empty database, to which nothing can be objected.
     if (pages === 0 || copied !== pages || statSync(fs(copy)).size !== pages * pageBytes)
       throw new Error('its copy is not whole');
+    header = openSync(fs(source), READ);
     // In WAL mode somebody may be at making it longer.
-    return { isCutOff: !isWal(source) && statSync(fs(source)).size % pageBytes !== 0 };
+    if (saysWal(header)) return { isCutOff: false };
+    keepCounters(header, copy);
+    return { isCutOff: fstatSync(header).size % pageBytes !== 0 };
   } finally {
     database.close();
+    if (header !== undefined) closeSync(header); // not before: it would give up the lock
+  }
+}
+
+/** Change counter, and the version that wrote last: a backup sets its own, and with those of the source the copy is the same byte for byte. */
+function keepCounters(header: number, copy: string): void {
+  const fields = [
+    [24, 4],
+    [92, 8],
+  ] as const;
+  const fd = openSync(fs(copy), 'r+');
+  try {
+    for (const [at, length] of fields) {
+      const field = Buffer.alloc(length);
+      if (readSync(header, field, 0, length, at) === length) writeSync(fd, field, 0, length, at);
+    }
+  } finally {
+    closeSync(fd);
   }
 }
 
@@ -215,15 +237,19 @@ function exists(path: string): boolean {
   return fd !== undefined;
 }
 
-/** Whether the header says that the database is in WAL mode. */
 function isWal(path: string): boolean {
   const fd = openSync(fs(path), READ);
   try {
-    const header = Buffer.alloc(20);
-    return readSync(fd, header) === header.length && header[18] === 2;
+    return saysWal(fd);
   } finally {
     closeSync(fd);
   }
+}
+
+/** Whether the header says that the database is in WAL mode. */
+function saysWal(fd: number): boolean {
+  const header = Buffer.alloc(20);
+  return readSync(fd, header, 0, header.length, 0) === header.length && header[18] === 2;
 }
 
 /** Whether a transaction has begun, by a program that may still run or not. (A journal that is kept when it is done has zeros for a head.) */

@@ -79,13 +79,13 @@ beforeAll(async () => {
   await agent.backup({}, { clock });
   keepTree();
   appendFileSync(join(agent.state, 'memory', '0.md'), noise.bytes(20_000));
-  writeFileSync(join(agent.state, 'session.jsonl'), noise.bytes(300_000));
+  writeFileSync(join(agent.state, 'session.bin'), noise.bytes(300_000));
   await agent.backup({}, { clock });
   keepTree();
   baseline = await contentsOf(agent);
   for (const folder of Object.values(agent.folders)) cpSync(folder, `${folder}.kept`, { recursive: true });
   // What the runs that die are about to save.
-  writeFileSync(join(agent.state, 'session.jsonl'), noise.bytes(700_000));
+  writeFileSync(join(agent.state, 'session.bin'), noise.bytes(700_000));
   rmSync(join(agent.state, 'memory', '1.md'));
   keepTree();
 });

@@ -117,7 +117,11 @@ describe('a capture', () => {
     make(at('plain.db'), 'CREATE TABLE t(n); INSERT INTO t VALUES (1)').close();
     expect(readdirSync(join(folder, 'state'))).toEqual(['plain.db', 'wal.db']);
     const before = lookAt();
-    for (const name of ['wal.db', 'plain.db']) expect((await capture(at(name))).rows).toEqual({ t: 1 });
+    for (const name of ['wal.db', 'plain.db']) {
+      const { path, rows } = await capture(at(name));
+      expect(rows).toEqual({ t: 1 });
+      expect(readFileSync(path).equals(readFileSync(at(name)))).toBe(true);
+    }
     expect(lookAt()).toEqual(before);
   });
 
