@@ -37,8 +37,8 @@ export interface Config {
     /** How many backends must hold a snapshot; all of them where the file does not say. */
     require: number;
   };
-  /** False: no snapshot is suspicious. */
-  suspicion: Thresholds | false;
+  /** When a snapshot is suspicious; false: never. */
+  suspicion?: Thresholds | false;
 }
 
 type Environment = Readonly<Record<string, string | undefined>>;
@@ -104,7 +104,7 @@ export async function loadConfig(path: string): Promise<Config> {
     }),
     ...(backends && { backends }),
     commit: { require },
-    suspicion: thresholdsOf(raw.suspicion),
+    ...(raw.suspicion && { suspicion: thresholdsOf(raw.suspicion) }),
   };
 }
 
@@ -125,15 +125,15 @@ export function requireSections<K extends 'agent' | 'state' | 'backends'>(
   return config as Config & Required<Pick<Config, K>>;
 }
 
-function thresholdsOf(raw: RawConfig['suspicion']): Thresholds | false {
-  if (raw?.off) return false;
+function thresholdsOf(raw: NonNullable<RawConfig['suspicion']>): Thresholds | false {
+  if (raw.off) return false;
   const share = (text: string | undefined, usual: number) =>
     text === undefined ? usual : Number.parseInt(text, 10) / 100;
   return {
-    shrink: share(raw?.shrink, DEFAULT_THRESHOLDS.shrink),
-    change: share(raw?.change, DEFAULT_THRESHOLDS.change),
-    incompressible: share(raw?.incompressible, DEFAULT_THRESHOLDS.incompressible),
-    history: raw?.history ?? DEFAULT_THRESHOLDS.history,
+    shrink: share(raw.shrink, DEFAULT_THRESHOLDS.shrink),
+    change: share(raw.change, DEFAULT_THRESHOLDS.change),
+    incompressible: share(raw.incompressible, DEFAULT_THRESHOLDS.incompressible),
+    history: raw.history ?? DEFAULT_THRESHOLDS.history,
   };
 }
 

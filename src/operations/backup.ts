@@ -38,7 +38,7 @@ export interface BackupOptions {
   tags: readonly string[];
   note?: string | undefined;
   /** When a snapshot is suspicious; false: never. Default: `DEFAULT_THRESHOLDS`. */
-  suspicion?: Thresholds | false;
+  suspicion?: Thresholds | false | undefined;
   host: string;
   /** `holdfast/<version>`. */
   tool: string;

@@ -76,6 +76,12 @@ describe('a config', () => {
     expect(() => requireSections(config, 'state', 'backends')).toThrow(/no section `state:`/);
   });
 
+  it('has what is suspicious as shares, with the usual ones where it does not say', async () => {
+    const { suspicion } = await load('suspicion: { shrink: 80%, history: 60 }\n');
+    expect(suspicion).toEqual({ shrink: 0.8, change: 0.5, incompressible: 0.25, history: 60 });
+    expect((await load('suspicion: { off: true, shrink: 80% }\n')).suspicion).toBe(false);
+  });
+
   it('keeps keys beside it, named after it, and wants all backends, unless it says otherwise', async () => {
     const config = await load('agent: {handle: a}\nbackends: {a: {url: "file:///a"}, b: {url: "file:///b"}}\n');
     expect(config.agent).toEqual({
@@ -108,7 +114,12 @@ describe('a config that cannot be right is refused with its place and a hint', (
       'Did you mean `identity`?',
     ],
     ['unknown section', 'agent: {handle: a}\nbackend: {}\n', ':2:1: unknown key `backend`', 'Did you mean `backends`?'],
-    ['unknown, nothing near', 'zebra: 1\n', ':1:1: unknown key `zebra`', 'Known here: agent, state, backends, commit.'],
+    [
+      'unknown, nothing near',
+      'zebra: 1\n',
+      ':1:1: unknown key `zebra`',
+      'Known here: agent, state, backends, commit, suspicion.',
+    ],
     [
       'unknown in a backend',
       'backends:\n  nas:\n    url: file:///a\n    ulr: x\n',

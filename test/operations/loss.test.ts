@@ -171,7 +171,7 @@ test('thirty days of ordinary work raise no alarm, and measure as the model does
     now += 24 * 3_600_000;
     const { snapshot, suspicious, complete } = await agent.backup({}, { clock });
     expect({ suspicious, complete }).toEqual({ suspicious: [], complete: true });
-    const { addedBytes, storedBytes, ...counted } = measure(before, steps, before).statistics ?? {};
+    const { addedBytes: _added, storedBytes: _stored, ...counted } = measure(before, steps, before).statistics ?? {};
     const repository = await agent.open();
     const { record } = await repository.findSnapshot(snapshot.id);
     expect(record.statistics).toMatchObject(counted);

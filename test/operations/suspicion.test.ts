@@ -123,6 +123,12 @@ describe('what is usual', () => {
     expect(codes(with_(false), measured(100))).toEqual([]);
   });
 
+  test('is asked only of what came since somebody acknowledged: the history before says nothing more', () => {
+    const encrypted = past([turned(100, 40)]).map((one) => ({ ...one, isSuspicious: true, isAcknowledged: true }));
+    expect(codes([...quiet(10), ...encrypted], turned(100, 40))).toEqual([]);
+    expect(codes([...quiet(10), ...encrypted], turned(100, 70))).toEqual(['incompressible']);
+  });
+
   test('shows what is done slowly: an eighth of the files encrypted in each snapshot', () => {
     const history = quiet(20);
     const found: string[] = [];
