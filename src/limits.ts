@@ -49,3 +49,8 @@ export const NAME_MAX_BYTES = 255;
 /** Backends in one config. */
 export const BACKENDS_MAX = 16;
 export const CONFIG_MAX_BYTES = 1 * MiB;
+
+/** What is kept of the output of each hook. */
+export const HOOK_OUTPUT_MAX_BYTES = 64 * 1024;
+/** Commands of one hook. */
+export const HOOKS_MAX = 32;

@@ -1,6 +1,7 @@
 /** The shape of holdfast.yaml. Apart from config.ts, because loading zod takes as long as starting Node. */
 import { z } from 'zod';
 import { BACKENDS_MAX } from '../limits.ts';
+import { hookKeys, operatingSections } from './operating-schema.ts';
 
 const path = z.string().min(1).max(4096);
 const text = z.string().min(1).max(1024);
@@ -26,6 +27,7 @@ export const configSchema = z
         profile: z.enum(['files']).optional().describe('How the state is read; files: every file below root as it is.'),
         root: path.describe("The folder of the agent's state."),
         exclude: z.array(z.string().min(1).max(4096)).max(1000).optional().describe('Patterns as in .gitignore.'),
+        ...hookKeys,
       })
       .describe('What is backed up.'),
     backends: z
@@ -67,6 +69,7 @@ export const configSchema = z
           .describe('How many backends must hold a snapshot for exit code 0; default all.'),
       })
       .describe('When a backup counts as done.'),
+    ...operatingSections,
   })
   .partial();
 

@@ -8,13 +8,14 @@ import type { z } from 'zod';
 import { HoldfastError, messageOf, systemErrorCode } from '../errors.ts';
 import { CONFIG_MAX_BYTES } from '../limits.ts';
 import type { configSchema } from './config-schema.ts';
+import { operatingConfig, type OperatingConfig } from './operating-config.ts';
 import { misplacedSetting, wholeUrl, type BackendEntry } from './backend-config.ts';
 import { nearest } from './suggest.ts';
 
 const FILE_NAME = 'holdfast.yaml';
 
 /** A config as commands use it: paths absolute, defaults filled in. A section is absent where the file has none. */
-export interface Config {
+export interface Config extends OperatingConfig {
   /** The file itself. */
   path: string;
   agent?: { handle: string; identity: string; writerKey: string };
@@ -83,6 +84,7 @@ export async function loadConfig(path: string): Promise<Config> {
     }),
     ...(backends && { backends }),
     commit: { require },
+    ...(await operatingConfig(raw, (path) => resolvePath(path, folder, file), file)),
   };
 }
 

@@ -16,6 +16,7 @@ import {
 import { failedBackendWarnings, mishapWarnings, openMirror, type BackendAddress } from './backends.ts';
 import { catchUp, patienceAtStart } from './catch-up.ts';
 import { checkLogIsComplete, findParent, pendingChangeWarnings, seen } from './continuity.ts';
+import type { HookResult, Hooks } from './hooks.ts';
 import { readLocalState, writeLocalState, type LocalFolders } from './local-state.ts';
 import { takeLock } from './lock.ts';
 import { TreeSaver, type StateOptions } from './save-tree.ts';
@@ -36,6 +37,8 @@ export interface BackupOptions {
   /** The config file's text: it goes into the snapshot, so that a recovery can rebuild it. Holds no secrets. */
   config: string;
   folders: LocalFolders;
+  /** Run around the reading of the state; see `Hooks`. */
+  hooks?: Hooks | undefined;
 }
 
 export interface BackupResult {
@@ -46,6 +49,8 @@ export interface BackupResult {
   bytes: { read: number; added: number; stored: number };
   backends: BackendOutcome[];
   warnings: Warning[];
+  /** What ran before and after the state was read, where the config names something. */
+  hooks?: HookResult[];
   seconds: number;
   /** False when something that should be in the snapshot is not, or too few backends hold it: exit code 3. */
   complete: boolean;
@@ -118,7 +123,8 @@ export async function backup(options: BackupOptions, seams: Seams): Promise<Back
   let snapshot: Snapshot;
   try {
     progress({ type: 'phase', name: 'saving' });
-    const manifest = await tree.save(parent);
+    const save = () => tree.save(parent);
+    const manifest = await (options.hooks?.around(save, warnings, signal) ?? save());
     await writer.flush();
     snapshot = await writer.commit(
       {
@@ -174,6 +180,7 @@ export async function backup(options: BackupOptions, seams: Seams): Promise<Back
     bytes: { read: tree.readBytes, added: writer.totals.addedBytes, stored: writer.totals.storedBytes },
     backends,
     warnings,
+    ...(options.hooks && { hooks: options.hooks.results }),
     seconds: secondsSince(clock, started),
     complete: holders.size >= options.require && !warnings.some(({ incomplete }) => incomplete),
   };

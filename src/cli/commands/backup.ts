@@ -3,17 +3,19 @@ import { readFile } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { backup, type BackupResult } from '../../operations/backup.ts';
 import { formatSize } from '../../units.ts';
-import { HoldfastCommand } from '../base-command.ts';
 import { requireSections } from '../config.ts';
 import { localFolders, localRoots, ownPlaces, readHostKeys } from '../context.ts';
 import { EXIT } from '../exit-codes.ts';
 import { count, lines, warningLines } from '../render.ts';
+import { dueFlag, ReportedCommand } from '../reported-command.ts';
 
-export default class Backup extends HoldfastCommand<typeof Backup, BackupResult> {
+export default class Backup extends ReportedCommand<typeof Backup, BackupResult> {
   static override summary = 'Take one snapshot of the state to all backends.';
   static override flags = {
     tag: Flags.string({ summary: 'A label for the snapshot.', multiple: true, helpValue: 'TAG', default: [] }),
+    ...dueFlag,
   };
+  protected override readonly kind = 'backup';
 
   protected override async work(): Promise<BackupResult> {
     const config = requireSections(await this.loadConfig(), 'agent', 'state', 'backends');
@@ -35,6 +37,7 @@ export default class Backup extends HoldfastCommand<typeof Backup, BackupResult>
         tool: this.tool,
         config: await readFile(config.path, 'utf8'),
         folders,
+        hooks: this.hooks,
       },
       this.seams,
     );
