@@ -18,7 +18,7 @@ import { runsPath } from './run-report.ts';
 type Environment = Readonly<Record<string, string | undefined>>;
 
 export const schedulerFlags = {
-  systemd: Flags.boolean({ summary: 'Use systemd timers.', exclusive: ['cron'] }),
+  systemd: Flags.boolean({ summary: 'Use systemd timers.' }),
   cron: Flags.boolean({ summary: 'Use the crontab.', exclusive: ['systemd', 'user', 'system'] }),
   user: Flags.boolean({ summary: 'Units of this user; the default unless one is root.', exclusive: ['system'] }),
   system: Flags.boolean({ summary: 'Units of the system; the default of root.' }),
