@@ -108,7 +108,12 @@ describe('a config that cannot be right is refused with its place and a hint', (
       'Did you mean `identity`?',
     ],
     ['unknown section', 'agent: {handle: a}\nbackend: {}\n', ':2:1: unknown key `backend`', 'Did you mean `backends`?'],
-    ['unknown, nothing near', 'zebra: 1\n', ':1:1: unknown key `zebra`', 'Known here: agent, state, backends, commit.'],
+    [
+      'unknown, nothing near',
+      'zebra: 1\n',
+      ':1:1: unknown key `zebra`',
+      'Known here: agent, state, backends, commit, schedule, notify, metrics, log.',
+    ],
     [
       'unknown in a backend',
       'backends:\n  nas:\n    url: file:///a\n    ulr: x\n',
