@@ -12,7 +12,7 @@ import type { LogSettings } from './run-log.ts';
 export interface OperatingConfig {
   hooks?: HookSettings;
   schedule?: ScheduleSettings;
-  notify?: NotifySettings;
+  notify?: NotifySettings & { pingVerify?: string | undefined };
   metrics?: { textfile: string };
   log?: LogSettings;
 }
@@ -36,7 +36,7 @@ export async function operatingConfig(
     ...(hasHooks && { hooks: { before, after, onError, timeoutMs } }),
     ...(schedule && { schedule: await scheduleSettings(schedule, file) }),
     ...(notify && {
-      notify: { ping: notify.ping, webhook: notify.webhook, pingFailure: notify.pingFailure ?? 'fail' },
+      notify: { ...notify, pingFailure: notify.pingFailure ?? 'fail' },
     }),
     ...(metrics && { metrics: { textfile: resolvePath(metrics.textfile) } }),
     ...(log && { log: { to: isFile ? { file: resolvePath(log.to) } : log.to, level: log.level ?? 'info' } }),

@@ -32,7 +32,8 @@ export const operatingSections = {
     .describe('What `holdfast schedule install` sets up.'),
   notify: z
     .strictObject({
-      ping: address.optional().describe('A check in the manner of healthchecks.io: told of start, success, failure.'),
+      ping: address.optional().describe('A check in the manner of healthchecks.io: is told how backups go.'),
+      pingVerify: address.optional().describe('A second one, for `verify`.'),
       pingFailure: z
         .enum(['fail', 'exit-code'])
         .optional()

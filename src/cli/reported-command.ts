@@ -42,6 +42,17 @@ export abstract class ReportedCommand<T extends typeof Command, R extends Report
     const { RunReport } = await import('./run-report.ts');
     const report = new RunReport({ kind: this.kind, config, env: process.env, seams: this.seams });
     this.#report = report;
+    // A terminal that is closed must not leave the agent as `before` left it: the run goes on.
+    const stay = (): void => {};
+    if (report.hooks) process.on('SIGHUP', stay);
+    try {
+      return await this.#told(report);
+    } finally {
+      process.off('SIGHUP', stay);
+    }
+  }
+
+  async #told(report: RunReport): Promise<R> {
     let result: R;
     try {
       result = await this.work();

@@ -1,9 +1,9 @@
 /** What is told of a run besides its result: hooks, log, pings, webhook, metrics, and the record of last runs. */
-import { mkdirSync } from 'node:fs';
+import { mkdirSync, statSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { sha256Hex } from '../crypto/hash.ts';
 import type { Warning } from '../entry.ts';
-import { messageOf, type HoldfastError } from '../errors.ts';
+import { HoldfastError, messageOf } from '../errors.ts';
 import { Hooks, type HookResult } from '../operations/hooks.ts';
 import { renderMetrics } from '../operations/metrics.ts';
 import { Notifier } from '../operations/notify.ts';
@@ -55,10 +55,13 @@ export class RunReport {
     this.#context = context;
     this.#agent = config.agent?.handle ?? '';
     this.#log = new RunLog(config.log, { run: kind, agent: this.#agent, pid: process.pid }, seams.clock, env);
-    this.#notifier = new Notifier(config.notify ?? { pingFailure: 'fail' }, seams);
+    const notify = config.notify ?? { pingFailure: 'fail' };
+    const pings = { backup: notify.ping, verify: notify.pingVerify, sync: undefined };
+    this.#notifier = new Notifier({ ...notify, ping: pings[kind] }, seams);
     this.#startedMs = seams.clock.now();
     this.#started = seams.clock.monotonic();
     if (kind === 'backup' && config.hooks) {
+      checkOwner(config.path);
       const ended = (result: HookResult) => this.#logHook(result);
       const [folder, clock] = [dirname(config.path), seams.clock];
       this.hooks = new Hooks(config.hooks, { folder, clock, ended, env: hookEnvironment(env, config) });
@@ -145,6 +148,15 @@ export class RunReport {
 
 const isGood = (state: string): boolean => state === 'committed' || state === 'level';
 const named = ({ name, state }: { name: string; state: string }) => ({ name, state });
+
+/** Who can write the config has its commands run. @throws `insecure_permissions` */
+function checkOwner(path: string): void {
+  const { uid, mode } = statSync(path);
+  if ((uid === 0 || uid === process.getuid?.()) && (mode & 0o002) === 0) return;
+  throw new HoldfastError('insecure_permissions', `${path} names hooks, and others can write it`, {
+    hint: 'Make it yours, look through `state.before`, `after` and `onError`, then: chmod go-w.',
+  });
+}
 
 /** A run that failed has left no backend with its snapshot. */
 function notCommitted({ backends = [] }: Config): Record<string, boolean> {

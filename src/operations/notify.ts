@@ -9,6 +9,7 @@ import { retry } from '../policy/retry.ts';
 import type { Seams } from './seams.ts';
 
 export interface NotifySettings {
+  /** Of one kind of run alone: the success of another must not say that all is well. */
   ping?: string | undefined;
   /** How a failure is told: at `URL/fail`, or at `URL/<exit code>`. */
   pingFailure: 'fail' | 'exit-code';

@@ -57,7 +57,7 @@ test('a backup and a verify are told everywhere', async () => {
   configure(
     { before: ['echo paused; env'], after: ['echo resumed'] },
     {
-      notify: { ping: url('/secret-uuid'), webhook: url('/secret-hook') },
+      notify: { ping: url('/secret-uuid'), pingVerify: url('/secret-too'), webhook: url('/secret-hook') },
       metrics: { textfile: 'metrics/holdfast.prom' },
       log: { to: 'log/runs.jsonl' },
     },
@@ -67,10 +67,9 @@ test('a backup and a verify are told everywhere', async () => {
   expect(result.hooks[0]?.output).toMatch(/^HOLDFAST_AGENT=ada$/m);
   expect(result.hooks[0]?.output).not.toContain('swordfish');
   await home.json(0, 'verify');
-  const { snapshot, warnings, ...rest } = JSON.parse(requests[2]?.replace(/^\S+ \S+ /, '') ?? '') as Record<
-    string,
-    unknown
-  >;
+  const { snapshot, warnings, ...rest } = JSON.parse(
+    requests.find((line) => line.includes('/secret-hook'))?.replace(/^\S+ \S+ /, '') ?? '',
+  ) as Record<string, unknown>;
   expect({ ...rest, warnings }).toMatchObject({
     agent: 'ada',
     event: 'backup',
@@ -79,9 +78,14 @@ test('a backup and a verify are told everywhere', async () => {
     warnings: [],
   });
   expect(snapshot).toMatch(/^[0-9a-f]{64}$/);
-  expect(requests.map((line) => line.split(' ').slice(0, 2).join(' ')).sort()).toEqual(
-    ['GET /secret-uuid', 'GET /secret-uuid/start', 'POST /secret-hook'].flatMap((line) => [line, line]),
-  );
+  expect(requests.map((line) => line.split(' ').slice(0, 2).join(' ')).sort()).toEqual([
+    'GET /secret-too',
+    'GET /secret-too/start',
+    'GET /secret-uuid',
+    'GET /secret-uuid/start',
+    'POST /secret-hook',
+    'POST /secret-hook',
+  ]);
   const metrics = readFileSync(home.at('metrics', 'holdfast.prom'), 'utf8');
   expect(metrics).toMatch(/^holdfast_last_backup_backend_committed\{agent="ada",backend="usb"\} 1$/m);
   expect(metrics).toMatch(/^holdfast_last_verify_damaged_objects\{agent="ada"\} 0$/m);
@@ -129,10 +133,19 @@ test('a `before` that fails ends the run with exit code 1 and code hook_failed',
   expect(readFileSync(home.at('error-code'), 'utf8')).toBe('hook_failed\n');
 });
 
+test('a config that others can write has no command of its run', async () => {
+  configure({ before: ['touch run'] }, {});
+  chmodSync(home.at('holdfast.yaml'), 0o666);
+  const error = await home.refused(12, 'backup');
+  chmodSync(home.at('holdfast.yaml'), 0o600);
+  expect(error.code).toBe('insecure_permissions');
+  expect(existsSync(home.at('run'))).toBe(false);
+});
+
 test('SIGTERM resumes the agent, and is told', async () => {
   configure(
     {
-      before: ['echo paused >trace', 'touch there; sleep 1000'],
+      before: ['echo paused >trace', 'touch there; exec sleep 1000'],
       after: ['echo resumed >>trace'],
       onError: ['echo $HOLDFAST_ERROR_CODE >>trace'],
     },
@@ -147,6 +160,7 @@ test('SIGTERM resumes the agent, and is told', async () => {
   };
   const child = spawn(process.execPath, [`${ROOT}/${DEV}`, 'backup'], { cwd: folder, env, stdio: 'ignore' });
   while (!existsSync(home.at('there'))) await new Promise((resolve) => setTimeout(resolve, 5));
+  child.kill('SIGHUP'); // the terminal was closed: no reason to leave the agent paused
   child.kill('SIGTERM');
   expect(await once(child, 'exit')).toEqual([130, null]);
   expect(readFileSync(home.at('trace'), 'utf8')).toBe('paused\nresumed\ninterrupted\n');
