@@ -112,7 +112,7 @@ Description=holdfast ${name} of ${specifiers(plan.agent)}
 ${online}
 [Service]
 Type=oneshot
-ExecStart=${argv.map((arg) => quoted(arg, true)).join(' ')}
+ExecStart=${argv.map((arg, i) => quoted(arg, i > 0)).join(' ')}
 ${environment.join('')}Nice=10
 CPUSchedulingPolicy=batch
 IOSchedulingClass=idle
@@ -141,10 +141,10 @@ WantedBy=timers.target
 
 const specifiers = (text: string): string => text.replaceAll('%', '%%');
 
-/** @param isCommand that `$` is expanded where it is meant for. */
-function quoted(text: string, isCommand = false): string {
+/** @param expands that `$` would be expanded there: in the arguments of a command, and not in its name. */
+function quoted(text: string, expands = false): string {
   const escaped = specifiers(text.replaceAll('\\', '\\\\').replaceAll('"', '\\"'));
-  return `"${isCommand ? escaped.replaceAll('$', '$$$$') : escaped}"`;
+  return `"${expands ? escaped.replaceAll('$', '$$$$') : escaped}"`;
 }
 
 function textOf(path: string): string | undefined {

@@ -64,6 +64,12 @@ export function planSchedule({ agent, config, settings, host, hooksMs }: PlanOpt
       hint: 'Move the config file, or what its path leads through.',
     });
   }
+  // systemd takes no program whose name has them, however they are escaped.
+  if (/["'\\]/.test(host.program[0] ?? '')) {
+    throw new HoldfastError('usage', 'a program with quotes in its path cannot be scheduled', {
+      hint: 'Use a Node that is installed in a plain place.',
+    });
+  }
   const jitterSeconds = Math.floor(settings.jitterMs / 1000);
   const jobs = JOBS.flatMap(({ name, usually }): Job[] => {
     const text = settings.times[name] ?? usually;
