@@ -35,7 +35,8 @@ export const GLOBALS = [
   ['performance', undefined, 'clock.ts'],
   ['crypto', undefined, 'clock.ts'],
   ['process', ['hrtime'], 'clock.ts'],
-  ['process', ['env', 'exit', 'exitCode', 'stdout', 'stderr', 'stdin', 'argv', 'on', 'once', 'abort', 'kill'], 'cli'],
+  ['process', ['env', 'exit', 'exitCode', 'stdout', 'stderr', 'stdin', 'argv', 'on', 'once', 'abort'], 'cli'],
+  ['process', ['kill'], 'operations/hooks.ts'],
   ['console', undefined, 'cli'],
 ];
 /** Functions that are called by their bare name. */

@@ -24,6 +24,7 @@ export type ErrorCode =
   | 'backend_unavailable' // a backend cannot be reached or written
   | 'not_enough_backends' // no backend, or too few, hold what was asked for
   | 'source_unreadable' // the state to back up cannot be read
+  | 'hook_failed' // a command of the operator's that must succeed first did not
   | 'busy' // another run on this host is at it
   | 'interrupted' // cancelled by a signal
   | 'io' // the local file system refused

@@ -53,3 +53,8 @@ export const HOLES_MAX = 100_000;
 /** Backends in one config. */
 export const BACKENDS_MAX = 16;
 export const CONFIG_MAX_BYTES = 1 * MiB;
+
+/** What is kept of the output of each hook. */
+export const HOOK_OUTPUT_MAX_BYTES = 64 * 1024;
+/** Commands of one hook. */
+export const HOOKS_MAX = 32;

@@ -45,6 +45,10 @@ export abstract class HoldfastCommand<T extends typeof Command, R> extends Comma
 
   /** Does the command's work. Writes nothing to stdout, except where the result is bytes (see `stdout`). */
   protected abstract work(): Promise<R>;
+  /** The same with what goes around it. */
+  protected perform(): Promise<R> {
+    return this.work();
+  }
   /** The result for people, with a line feed after each line; '' for nothing to say. */
   protected abstract text(result: R): string;
   /** The exit code of a run that has a result. */
@@ -140,7 +144,7 @@ export abstract class HoldfastCommand<T extends typeof Command, R> extends Comma
     keepYoungGenerationSmall();
     this.#display = createProgress(process.stderr, { quiet: this.flags.quiet, clock: this.clock });
     try {
-      const result = await this.work();
+      const result = await this.perform();
       this.#display.end();
       await writeStdout(this.flags.json ? toJson(result) : this.text(result));
       process.exitCode = this.exitCode(result);

@@ -2,6 +2,7 @@
 import { z } from 'zod';
 import { BACKENDS_MAX } from '../limits.ts';
 import { BUILT_IN_PROFILES, mayBeProfile, SECRET_HANDLING } from '../state/profile-names.ts';
+import { hookKeys, operatingSections } from './operating-schema.ts';
 
 const path = z.string().min(1).max(4096);
 const text = z.string().min(1).max(1024);
@@ -47,6 +48,7 @@ export const configSchema = z
           .optional()
           .describe('Whether FIFOs and devices are kept; default skip. Sockets never are.'),
         oneFileSystem: z.boolean().optional().describe('Leave out what lies on other file systems than root.'),
+        ...hookKeys,
       })
       .describe('What is backed up.'),
     backends: z
@@ -99,6 +101,7 @@ export const configSchema = z
         off: z.boolean().optional().describe('True: no snapshot is suspicious.'),
       })
       .describe('When what the state has become is suspicious; see docs/loss.md.'),
+    ...operatingSections,
   })
   .partial();
 

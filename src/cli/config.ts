@@ -11,13 +11,14 @@ import { offsetOf, placeOf } from '../yaml-place.ts';
 import { DEFAULT_PROFILE, isProfileName, type SecretHandling } from '../state/profile-names.ts';
 import { DEFAULT_THRESHOLDS, type Thresholds } from '../operations/suspicion.ts';
 import type { configSchema } from './config-schema.ts';
+import { operatingConfig, type OperatingConfig } from './operating-config.ts';
 import { misplacedSetting, wholeUrl, type BackendEntry } from './backend-config.ts';
 import { nearest } from './suggest.ts';
 
 const FILE_NAME = 'holdfast.yaml';
 
 /** A config as commands use it: paths absolute, defaults filled in. A section is absent where the file has none. */
-export interface Config {
+export interface Config extends OperatingConfig {
   /** The file itself. */
   path: string;
   agent?: { handle: string; identity: string; writerKey: string };
@@ -105,6 +106,7 @@ export async function loadConfig(path: string): Promise<Config> {
     ...(backends && { backends }),
     commit: { require },
     ...(raw.suspicion && { suspicion: thresholdsOf(raw.suspicion) }),
+    ...(await operatingConfig(raw, (path) => resolvePath(path, folder, file), file)),
   };
 }
 

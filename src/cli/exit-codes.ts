@@ -47,6 +47,7 @@ export const EXIT_CODE_OF: Readonly<Record<ErrorCode, ExitCode>> = {
   // Nothing was done. A run that did its work on too few backends is a result with exit code 3, not this error.
   not_enough_backends: EXIT.failed,
   source_unreadable: EXIT.failed,
+  hook_failed: EXIT.failed,
   busy: EXIT.busy,
   interrupted: EXIT.interrupted,
   io: EXIT.failed,

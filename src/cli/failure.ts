@@ -40,7 +40,7 @@ const HINT_OF: Partial<Record<ErrorCode, string>> = {
 };
 
 /** What was thrown as the domain error that it is; what no code expected is a `bug`. */
-function toFailure(thrown: unknown): HoldfastError {
+export function toFailure(thrown: unknown): HoldfastError {
   if (thrown instanceof HoldfastError) return thrown;
   if (thrown instanceof Errors.CLIError) return fromParser(thrown);
   if (thrown instanceof Error && thrown.name === 'AbortError') {

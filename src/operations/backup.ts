@@ -19,6 +19,7 @@ import {
 import { failedBackendWarnings, mishapWarnings, openMirror, type BackendAddress } from './backends.ts';
 import { catchUp, patienceAtStart } from './catch-up.ts';
 import { checkLogIsComplete, findParent, pendingChangeWarnings, seen } from './continuity.ts';
+import type { HookResult, Hooks } from './hooks.ts';
 import { readPast, rememberSnapshot } from './history.ts';
 import { readLocalState, writeLocalState, type LocalFolders } from './local-state.ts';
 import { takeLock } from './lock.ts';
@@ -45,6 +46,8 @@ export interface BackupOptions {
   /** The config file's text: it goes into the snapshot, so that a recovery can rebuild it. Holds no secrets. */
   config: string;
   folders: LocalFolders;
+  /** Run around the reading of the state; see `Hooks`. */
+  hooks?: Hooks | undefined;
 }
 
 export interface BackupResult {
@@ -59,6 +62,8 @@ export interface BackupResult {
   /** Why somebody should look at what the state has become; each is a warning too. */
   suspicious: Finding[];
   warnings: Warning[];
+  /** What ran before and after the state was read, where the config names something. */
+  hooks?: HookResult[];
   seconds: number;
   /** False when something that should be in the snapshot is not, or too few backends hold it: exit code 3. */
   complete: boolean;
@@ -145,7 +150,8 @@ export async function backup(options: BackupOptions, seams: Seams): Promise<Back
   let suspicious: Finding[] = [];
   try {
     progress({ type: 'phase', name: 'saving' });
-    const { manifest, secrets } = await tree.save(parent);
+    const save = () => tree.save(parent);
+    const { manifest, secrets } = await (options.hooks?.around(save, warnings, signal) ?? save());
     await writer.flush();
     const statistics = { ...tree.statistics, ...writer.totals.data };
     const { files, bytes } = tree.counts;
@@ -225,6 +231,7 @@ export async function backup(options: BackupOptions, seams: Seams): Promise<Back
     backends,
     suspicious,
     warnings,
+    ...(options.hooks && { hooks: options.hooks.results }),
     seconds: secondsSince(clock, started),
     complete: holders.size >= options.require && !warnings.some(({ incomplete }) => incomplete),
   };

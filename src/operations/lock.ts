@@ -1,5 +1,5 @@
 /** One run at a time on a host: a lock that dies with its process, whatever kills it. */
-import { mkdirSync } from 'node:fs';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { HoldfastError, messageOf } from '../errors.ts';
@@ -7,7 +7,7 @@ import { HoldfastError, messageOf } from '../errors.ts';
 /**
  * Takes the lock in `folder` (made if need be, mode 0700). It is an exclusive transaction on an empty SQLite database: the operating system
  * drops it when the process ends, so there is nothing stale to break.
- * @throws `busy` when another process holds it.
+ * @throws `busy` when another process holds it; it says which.
  */
 export function takeLock(folder: string, what: string): Disposable {
   const path = join(folder, 'lock.sqlite');
@@ -19,7 +19,9 @@ export function takeLock(folder: string, what: string): Disposable {
   } catch (cause) {
     database?.close();
     if (isBusy(cause)) {
-      throw new HoldfastError('busy', `another ${what} of this repository is running on this host`, {
+      const who = holder(folder);
+      const process_ = who === undefined ? '' : ` (process ${who})`;
+      throw new HoldfastError('busy', `another ${what} of this repository is running on this host${process_}`, {
         hint: 'Wait until it is done; there is no lock to remove.',
         retryable: true,
       });
@@ -30,7 +32,23 @@ export function takeLock(folder: string, what: string): Disposable {
     });
   }
   const held = database;
+  try {
+    writeFileSync(holderPath(folder), `${process.pid}\n`, { mode: 0o600 });
+  } catch {
+    // it only makes a message say more
+  }
   return { [Symbol.dispose]: () => held.close() };
+}
+
+const holderPath = (folder: string): string => join(folder, 'lock.holder');
+
+/** The process that wrote last that it holds the lock: asked only when somebody holds it. */
+function holder(folder: string): string | undefined {
+  try {
+    return /^\d{1,10}$/m.exec(readFileSync(holderPath(folder), 'utf8'))?.[0];
+  } catch {
+    return undefined;
+  }
 }
 
 const SQLITE_BUSY = 5;

@@ -25,6 +25,7 @@ it('every kind of failure keeps its exit code', () => {
     backend_unavailable: 1,
     not_enough_backends: 1,
     source_unreadable: 1,
+    hook_failed: 1,
     busy: 11,
     interrupted: 130,
     io: 1,

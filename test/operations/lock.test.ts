@@ -41,7 +41,8 @@ describe('one run at a time', () => {
     const program = fileURLToPath(new URL('lock-child.ts', import.meta.url));
     const child = spawn(process.execPath, [program, agent.folders.state], { stdio: ['pipe', 'pipe', 'inherit'] });
     await once(child.stdout, 'data');
-    await failure(() => agent.backup(), 'busy');
+    const { message } = await failure(() => agent.backup(), 'busy');
+    expect(message).toContain(`(process ${child.pid})`);
     child.kill('SIGKILL');
     await once(child, 'exit');
     expect((await agent.backup()).complete).toBe(true);

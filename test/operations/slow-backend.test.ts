@@ -101,7 +101,11 @@ describe('a backend that holds the run up', () => {
       {
         name: 'b',
         state: 'behind',
-        error: { code: 'backend_unavailable', message: expect.stringContaining('left behind') },
+        error: {
+          code: 'backend_unavailable',
+          message: expect.stringContaining('left behind'),
+          hint: expect.stringContaining('holdfast sync'),
+        },
       },
     ]);
     expect(result.complete).toBe(true);

@@ -3,11 +3,11 @@ import { readFile } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { backup, type BackupResult } from '../../operations/backup.ts';
 import { formatSize } from '../../units.ts';
-import { HoldfastCommand } from '../base-command.ts';
 import { requireSections } from '../config.ts';
 import { localFolders, localRoots, ownPlaces, readHostKeys } from '../context.ts';
 import { EXIT } from '../exit-codes.ts';
 import { count, lines, warningLines } from '../render.ts';
+import { dueFlag, ReportedCommand } from '../reported-command.ts';
 import { stateOptions } from '../state-options.ts';
 
 const HANDLED = {
@@ -16,13 +16,15 @@ const HANDLED = {
   leave: 'NOT saved',
 };
 
-export default class Backup extends HoldfastCommand<typeof Backup, BackupResult> {
+export default class Backup extends ReportedCommand<typeof Backup, BackupResult> {
   static override summary = 'Take one snapshot of the state to all backends.';
   static override flags = {
     tag: Flags.string({ summary: 'A label for the snapshot.', multiple: true, helpValue: 'TAG', default: [] }),
     'one-file-system': Flags.boolean({ summary: 'Leave out what lies on other file systems than the state.' }),
     note: Flags.string({ summary: 'A note to the snapshot.', helpValue: 'TEXT' }),
+    ...dueFlag,
   };
+  protected override readonly kind = 'backup';
 
   protected override async work(): Promise<BackupResult> {
     const config = requireSections(await this.loadConfig(), 'agent', 'state', 'backends');
@@ -46,6 +48,7 @@ export default class Backup extends HoldfastCommand<typeof Backup, BackupResult>
         tool: this.tool,
         config: await readFile(config.path, 'utf8'),
         folders,
+        hooks: this.hooks,
       },
       this.seams,
     );

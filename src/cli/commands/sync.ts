@@ -1,13 +1,13 @@
 import * as Flags from '@oclif/core/flags';
 import { sync, type SyncResult } from '../../operations/sync.ts';
 import { formatSize } from '../../units.ts';
-import { HoldfastCommand } from '../base-command.ts';
 import { requireSections } from '../config.ts';
 import { accessOf, localFolders, readWriterKey } from '../context.ts';
 import { EXIT } from '../exit-codes.ts';
 import { lines } from '../render.ts';
+import { ReportedCommand } from '../reported-command.ts';
 
-export default class Sync extends HoldfastCommand<typeof Sync, SyncResult> {
+export default class Sync extends ReportedCommand<typeof Sync, SyncResult> {
   static override summary = 'Bring every backend level with the others; fill one that is new.';
   static override flags = {
     refill: Flags.string({
@@ -18,6 +18,7 @@ export default class Sync extends HoldfastCommand<typeof Sync, SyncResult> {
     }),
   };
 
+  protected override readonly kind = 'sync';
   protected override readonly triesAgain = true;
 
   protected override async work(): Promise<SyncResult> {

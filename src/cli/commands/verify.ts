@@ -1,14 +1,14 @@
 import * as Flags from '@oclif/core/flags';
 import { verify, type VerifyResult } from '../../operations/verify.ts';
 import { formatSize } from '../../units.ts';
-import { HoldfastCommand } from '../base-command.ts';
 import { requireSections } from '../config.ts';
 import { accessOf, expectedRepository, readWriterKey, restoreSecret } from '../context.ts';
 import { EXIT } from '../exit-codes.ts';
 import { count, lines, warningLines } from '../render.ts';
+import { dueFlag, ReportedCommand } from '../reported-command.ts';
 import { namesRestoreSecret, restoreSecretFlags } from '../secrets.ts';
 
-export default class Verify extends HoldfastCommand<typeof Verify, VerifyResult> {
+export default class Verify extends ReportedCommand<typeof Verify, VerifyResult> {
   static override summary = 'Check that every backend holds what was written.';
   static override description =
     'listing: everything needed is there, indexes and snapshots are whole and signed. objects: besides, every object is read and compared with its name. chunks: besides, every pack is opened and every chunk of every snapshot accounted for; this needs the restore secret. With the secret, damage is also told as snapshots and paths.';
@@ -20,7 +20,9 @@ export default class Verify extends HoldfastCommand<typeof Verify, VerifyResult>
     })(),
     repair: Flags.boolean({ summary: 'Store again, from another backend, what is damaged or missing.' }),
     ...restoreSecretFlags,
+    ...dueFlag,
   };
+  protected override readonly kind = 'verify';
 
   protected override readonly triesAgain = true;
 
