@@ -3,7 +3,7 @@ import type { Warning } from '../entry.ts';
 import { isHoldfastError } from '../errors.ts';
 import type { StateOptions } from '../operations/save-tree.ts';
 import { isProfileName } from '../state/profile-names.ts';
-import { loadProfile, type Profile } from '../state/profile.ts';
+import { loadProfile, scaffoldJudge, type Profile } from '../state/profile.ts';
 import { loadConfig, type Config } from './config.ts';
 
 /** The profile's own patterns come first, so that the config can take one back (`!`). @throws `config_invalid` for a profile that cannot be used */
@@ -11,13 +11,16 @@ export async function stateOptions(
   { profile: named, root, exclude, secrets = 'apart' }: NonNullable<Config['state']>,
   keepOut: readonly string[],
 ): Promise<StateOptions> {
-  const { name, cache, secret } = await loadProfile(named);
+  const profile = await loadProfile(named);
+  const { name, cache, secret, logs } = profile;
   return {
     root,
     exclude: [...cache, ...exclude],
     keepOut,
     secret: { patterns: secret, handling: secrets },
     profile: name,
+    appendOnly: logs,
+    isScaffold: scaffoldJudge(profile),
   };
 }
 

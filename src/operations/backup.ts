@@ -157,7 +157,7 @@ export async function backup(options: BackupOptions, seams: Seams): Promise<Back
     const { files, bytes } = tree.counts;
     if (thresholds) {
       const isOtherDevice = device !== undefined && tree.device !== undefined && device !== tree.device;
-      suspicious = judge(past, { files, bytes, statistics, isOtherDevice, scaffolds: [] }, thresholds);
+      suspicious = judge(past, { files, bytes, statistics, isOtherDevice, scaffolds: tree.scaffolds }, thresholds);
     }
     snapshot = await writer.commit(
       {

@@ -46,6 +46,8 @@ export interface StateOptions {
   special?: 'skip' | 'keep' | undefined;
   /** Leave out what lies on other file systems than the root. */
   oneFileSystem?: boolean | undefined;
+  /** Whether a file, at this path with these bytes, is a blank template and no more. Default: none is. */
+  isScaffold?: ((path: RawPath, bytes: Uint8Array) => boolean) | undefined;
   /** Default: nothing is secret. */
   secret?: SecretOptions | undefined;
   /** The name of the profile that `secret` is of, for the record. */
@@ -77,6 +79,8 @@ export class TreeSaver {
   /** A manifest names no file of the other. */
   readonly #apartLinks = new HardLinks();
   readonly #root: RawPath;
+  /** Files that were there before and are blank templates now, for display. */
+  readonly scaffolds: string[] = [];
   /** Of the root, once the walk has begun. */
   device: string | undefined;
   readonly #textures = { compressible: { files: 0, bytes: 0 }, incompressible: { files: 0, bytes: 0 } };
@@ -262,7 +266,9 @@ export class TreeSaver {
     const entry = await this.#save(item, before);
     if (!entry) return undefined;
     const line = entryLine(entry);
-    if (this.#compare(line, before, blind) !== 'unmodified') this.#changedBytes += entry.size;
+    const how = this.#compare(line, before, blind);
+    if (how !== 'unmodified') this.#changedBytes += entry.size;
+    if (how === 'changed' && this.#isScaffold) this.scaffolds.push(rawForDisplay(item.path));
     this.#counted(entry);
     return line;
   }
@@ -305,7 +311,9 @@ export class TreeSaver {
   #lastFileWasNew = false;
   /** What the cache's stamp of a file has besides when another size is stored than the file has: that size, and what else must be as it was. */
   #stampTail = '';
-  /** Of the file that the walk is at. */
+  /** Of the file that the walk is at: whether it is a blank template, */
+  #isScaffold = false;
+  /** and what its bytes are like. */
   #texture: Texture | undefined;
 
   /** Without a cache what was there before is unknown: then a file counts as unmodified when all its chunks were known. */
@@ -408,6 +416,7 @@ export class TreeSaver {
   ): Promise<{ read: ReadResult; chunks: ChunkId[] } | undefined> {
     const chunks: ChunkId[] = [];
     this.#lastFileWasNew = false;
+    this.#isScaffold = false;
     const texture = new TextureSampler();
     const stream = new ChunkStream(this.#repository.cut, this.#repository.record.chunker, (bytes) => {
       const before = this.#writer.totals.addedBytes;
@@ -434,6 +443,8 @@ export class TreeSaver {
         pieces.return({ outcome: 'vanished', reason: 'is a database' }); // closes the file
         return undefined;
       }
+      if (seen === 0 && step.value.length === size)
+        this.#isScaffold = this.#options.state.isScaffold?.(path, step.value) ?? false;
       seen += step.value.length;
       this.readBytes += step.value.length;
       texture.see(step.value);

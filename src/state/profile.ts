@@ -128,17 +128,29 @@ export function classifier(profile: Profile): (path: RawPath, isFolder: boolean)
  * lost it, whatever the upgrade said. False for files that the profile has no template of.
  */
 export function isScaffold(profile: Profile, path: RawPath, bytes: Uint8Array): boolean {
-  const templates = profile.templates.filter(({ files }) => matcher([files])(path, false));
-  if (templates.length === 0) return false;
-  const own = ownLines(bytes);
-  if (own === undefined) return false;
-  if (own.length === 0) return true;
-  const hash = sha256Hex(Buffer.from(own.join('\n')));
-  return templates.some(({ lines, sha256 }) => {
-    const known = new Set(lines.map(oneSpaced));
-    return sha256.includes(hash) || own.every((line) => known.has(line));
-  });
+  return scaffoldJudge(profile)(path, bytes);
 }
+
+/** `isScaffold` for many files. */
+export function scaffoldJudge(profile: Profile): (path: RawPath, bytes: Uint8Array) => boolean {
+  const all = profile.templates.map(({ files, lines, sha256 }) => ({
+    isOne: matcher([files]),
+    known: new Set(lines.map(oneSpaced)),
+    sha256,
+  }));
+  return (path, bytes) => {
+    const templates = bytes.length > SCAFFOLD_MAX_BYTES ? [] : all.filter(({ isOne }) => isOne(path, false));
+    if (templates.length === 0) return false;
+    const own = ownLines(bytes);
+    if (own === undefined) return false;
+    if (own.length === 0) return true;
+    const hash = sha256Hex(Buffer.from(own.join('\n')));
+    return templates.some(({ known, sha256 }) => sha256.includes(hash) || own.every((line) => known.has(line)));
+  };
+}
+
+/** No blank template is longer. */
+const SCAFFOLD_MAX_BYTES = 64 * 1024;
 
 /**
  * The lines of a text that say something: without front matter, comments, headings, rules, hints in brackets (`_(optional)_`) and fields without a

@@ -103,10 +103,11 @@ async function backUp(source: string, copy: string): Promise<{ isCutOff: boolean
   }
 }
 
-/** Change counter, and the version that wrote last: a backup sets its own, and with those of the source the copy is the same byte for byte. */
+/** Change counter, schema cookie, and the version that wrote last: a backup sets its own, and with those of the source the copy is the same byte for byte. */
 function keepCounters(header: number, copy: string): void {
   const fields = [
     [24, 4],
+    [40, 4],
     [92, 8],
   ] as const;
   const fd = openSync(fs(copy), 'r+');

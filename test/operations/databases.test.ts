@@ -61,7 +61,9 @@ test('a live database stands in the snapshot as one file, with its rows counted 
   const entries = await entriesOf(agent);
   expect([...entries.keys()]).toEqual(['memory.db', 'memory.db-notes', 'other-wal']);
   expect(entries.get('memory.db')).toMatchObject({ mode: 0o640, mtimeNs: times.mtimeNs, sqlite: { rows: { t: 2 } } });
-  expect(readdirSync(agent.folders.cache).filter((name) => !/^(manifest-|snapshots)/.test(name))).toEqual([]);
+  expect(
+    readdirSync(agent.folders.cache).filter((name) => !/^(manifest-|snapshots|history\.json$)/.test(name)),
+  ).toEqual([]);
 
   const target = join(agent.folder, 'out');
   expect(await agent.restore(target)).toMatchObject({ complete: true, warnings: [], files: 3 });

@@ -4,6 +4,7 @@ import { dirname, join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { annotateSnapshot } from '../../src/operations/annotate.ts';
 import { listSnapshots } from '../../src/operations/look.ts';
+import { loadProfile, scaffoldJudge } from '../../src/state/profile.ts';
 import { seededRandom } from '../crypto/support.ts';
 import { dice, encrypt, live, measure, type Files, type Step } from './ordinary-days.ts';
 import { aheadClock, makeAgent, type TestAgent } from './support.ts';
@@ -33,6 +34,23 @@ const acknowledge = (agent: TestAgent, snapshot = 'latest') => {
 };
 const rowsOf = async (agent: TestAgent) =>
   (await listSnapshots({ backends: agent.addresses, access: agent.access.writer }, agent.seams())).snapshots;
+
+test('a blank template in the place of memory is suspicious; one that was blank from the beginning is not', async () => {
+  await using agent = await makeAgent();
+  const profile = await loadProfile('ants');
+  const put = (name: string, content: string) => writeFileSync(join(agent.state, name), content);
+  const backup = () =>
+    agent.backup({ state: { root: agent.state, exclude: [], keepOut: [], isScaffold: scaffoldJudge(profile) } });
+  put('MEMORY.md', '# Memory\n\nThe release is on Friday.\n');
+  put('HEARTBEAT.md', '# Tasks\n\n<!-- none yet -->\n');
+  expect(await backup()).toMatchObject({ complete: true, suspicious: [] });
+  put('HEARTBEAT.md', '# Tasks\n\n- [ ] call Bob\n');
+  expect(await backup()).toMatchObject({ complete: true, suspicious: [] });
+  put('MEMORY.md', '# Memory\n\n<!-- what you want to remember -->\n');
+  const { complete, suspicious } = await backup();
+  expect([complete, suspicious.map(({ code }) => code)]).toEqual([false, ['scaffold']]);
+  expect(suspicious[0]?.message).toContain('MEMORY.md');
+});
 
 describe('half of the files replaced by random bytes', () => {
   test.each(['', '.locked'])('of the same size, under names with "%s" behind: suspicious at once', async (suffix) => {
