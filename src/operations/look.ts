@@ -119,7 +119,7 @@ function listed(entry: Entry): ListedEntry {
   };
 }
 
-function formatNs(ns: bigint): string {
+export function formatNs(ns: bigint): string {
   const second = ns >= 0n ? ns / 1_000_000_000n : (ns - 999_999_999n) / 1_000_000_000n;
   const fraction = (ns - second * 1_000_000_000n).toString().padStart(9, '0');
   const ms = Number(second) * 1000;
