@@ -46,6 +46,14 @@ export {
   type LookOptions,
   type SnapshotRow,
 } from './operations/look.ts';
+export {
+  diff,
+  type Change,
+  type DiffEntry,
+  type DiffOptions,
+  type DiffResult,
+  type DiffSide,
+} from './operations/diff.ts';
 export type { ExpectedRepository, RestoreSecret } from './operations/access.ts';
 export type { BackendAddress } from './operations/backends.ts';
 export type { LocalFolders } from './operations/local-state.ts';

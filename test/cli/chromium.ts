@@ -17,9 +17,10 @@ interface Message {
 }
 
 export interface Tab {
-  goto(url: string): Promise<void>;
+  /** @param pages how many are loaded one after the other, where the first leads on by itself. */
+  goto(url: string, pages?: number): Promise<void>;
   /** Does something that leads to another page, and waits for that. */
-  leadsOn(act: () => Promise<unknown>): Promise<void>;
+  leadsOn(act: () => Promise<unknown>, pages?: number): Promise<void>;
   /** The value of an expression of the page. */
   evaluate<T>(expression: string): Promise<T>;
   /** Presses a key: `Tab`, `Enter` or one character. */
@@ -68,7 +69,7 @@ export async function openChromium(): Promise<Tab & AsyncDisposable> {
 
   const waiting = new Map<number, (message: Message) => void>();
   const [dialogs, complaints, requests]: string[][] = [[], [], []];
-  let loaded: (() => void)[] = [];
+  let loaded = (): void => {};
   let count = 0;
   let sessionId: string | undefined;
   const command = async (method: string, params: object = {}): Promise<Record<string, unknown>> => {
@@ -85,7 +86,7 @@ export async function openChromium(): Promise<Tab & AsyncDisposable> {
     const { params = {} } = message;
     switch (message.method) {
       case 'Page.loadEventFired':
-        for (const tell of loaded.splice(0)) tell();
+        loaded();
         break;
       case 'Page.javascriptDialogOpening':
         dialogs?.push(String(params['message']));
@@ -109,8 +110,9 @@ export async function openChromium(): Promise<Tab & AsyncDisposable> {
   sessionId = String(attached['sessionId']);
   for (const domain of ['Page', 'Runtime', 'Log', 'Network']) await command(`${domain}.enable`);
 
-  const leadsOn = async (act: () => Promise<unknown>): Promise<void> => {
-    const arrived = new Promise<void>((resolve) => loaded.push(resolve));
+  const leadsOn = async (act: () => Promise<unknown>, pages = 1): Promise<void> => {
+    let left = pages;
+    const arrived = new Promise<void>((resolve) => (loaded = () => void (--left === 0 && resolve())));
     await act();
     await arrived;
   };
@@ -134,7 +136,7 @@ export async function openChromium(): Promise<Tab & AsyncDisposable> {
   return {
     ...{ command, leadsOn, evaluate, press },
     ...{ dialogs: dialogs ?? [], complaints: complaints ?? [], requests: requests ?? [] },
-    goto: (url) => leadsOn(() => command('Page.navigate', { url })),
+    goto: (url, pages) => leadsOn(() => command('Page.navigate', { url }), pages),
     type: async (text) => void (await command('Input.insertText', { text })),
     text: () => evaluate<string>('document.body.innerText'),
     async [Symbol.asyncDispose]() {

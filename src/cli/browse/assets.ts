@@ -12,7 +12,8 @@ a { color: var(--link); } a:visited { color: var(--link); }
 .skip { position: absolute; left: -999px; } .skip:focus { left: 8px; top: 8px; background: var(--back); padding: 4px 8px; }
 header { display: flex; flex-wrap: wrap; gap: 8px 16px; align-items: center; padding: 10px 16px; border-bottom: 1px solid var(--line); background: var(--soft); }
 header .home { font-weight: 600; text-decoration: none; color: var(--ink); }
-header form.search { display: flex; flex: 1 1 260px; gap: 6px; }
+header form.search { display: flex; flex: 1 1 260px; gap: 6px; } header .quit { margin-left: auto; }
+.unseen { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); white-space: nowrap; }
 main { max-width: 1040px; margin: 0 auto; padding: 8px 16px 48px; }
 h1 { font-size: 1.4rem; line-height: 1.3; margin: 14px 0 6px; overflow-wrap: anywhere; } h2 { font-size: 1.1rem; margin: 26px 0 6px; }
 p { margin: 6px 0 10px; } .dim { color: var(--dim); } .path { overflow-wrap: anywhere; }
@@ -43,7 +44,7 @@ pre .plus, .sign.added { color: var(--plus); background: var(--plus-back); } pre
 pre .at { color: var(--dim); } pre span { display: block; white-space: pre-wrap; overflow-wrap: anywhere; min-height: 1.5em; }
 .sign { font-size: .8125rem; border-radius: 10px; padding: 0 8px; background: var(--soft); min-width: 5.2em; text-align: center; }
 .changes .path { flex: 1 1 14em; } img.preview { max-width: 100%; max-height: 75vh; background: var(--soft); border: 1px solid var(--line); }
-@media (max-width: 560px) { td.when, th.when { display: none; } ol.snapshots .open { min-width: 100%; } header, main { padding-left: 12px; padding-right: 12px; } }
+@media (max-width: 560px) { header form.search { flex: 1 1 100%; flex-wrap: wrap; order: 3; } input[type=search] { flex: 1 1 8em; } td.when, th.when { display: none; } ol.snapshots .open { min-width: 100%; } header, main { padding-left: 12px; padding-right: 12px; } }
 `;
 
 /** Times in the zone of whoever looks; `/` goes to the search. */

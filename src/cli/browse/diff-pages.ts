@@ -59,7 +59,7 @@ function changeRow({ kind, path, what, before, after }: Difference, a: SeenSnaps
     >
     ${kind === 'renamed' && before && html`<span class="dim path">was ${rawForDisplay(before.path)}</span>`}
     <span class="dim">${what.join(', ')} ${sizes}</span>
-    ${hasLines && html`<a href="${address('lines', { p: path, a, b })}">line by line<span class="skip"> in ${name}</span></a>`}
+    ${hasLines && html`<a href="${address('lines', { p: path, a, b })}">line by line<span class="unseen"> in ${name}</span></a>`}
   </li>`;
 }
 

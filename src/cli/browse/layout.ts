@@ -47,7 +47,7 @@ export function layout({ title, body, query, snapshot }: Page, agent: string): s
             }
             <button>Find</button>
           </form>
-          <form method="post" action="quit"><button>Quit</button></form>
+          <form class="quit" method="post" action="quit"><button>Quit</button></form>
         </header>
         <main id="main" tabindex="-1">${body}</main>
       </body>

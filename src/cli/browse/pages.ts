@@ -3,7 +3,7 @@ import type { Entry, FileEntry } from '../../entry.ts';
 import { searchNames, versionsOf, type Version } from '../../operations/history.ts';
 import { formatNs } from '../../operations/look.ts';
 import type { Look, SeenSnapshot, Tree } from '../../operations/open-look.ts';
-import { rawForDisplay, rawToText, ROOT, type RawPath } from '../../raw-path.ts';
+import { escapeForDisplay, rawForDisplay, rawToText, ROOT, type RawPath } from '../../raw-path.ts';
 import { formatSize } from '../../units.ts';
 import { address } from './address.ts';
 import { html, type Html } from './html.ts';
@@ -40,14 +40,14 @@ export function snapshotsPage(look: Look, nowMs: number, skip: number): Page {
       <span class="facts"
         >${ago(snapshot.record.time, nowMs)} · ${plural(snapshot.record.counts.files, 'file')} ·
         ${formatSize(snapshot.record.counts.bytes)}${growth(snapshot, before)} · ${short(snapshot)}
-        ${snapshot.record.tags.map((tag) => html` <span class="mark">${rawForDisplay(tag as RawPath)}</span>`)}
+        ${snapshot.record.tags.map((tag) => html` <span class="mark">${escapeForDisplay(tag)}</span>`)}
         ${snapshot.problem !== undefined && html` <span class="mark warn">${snapshot.problem}</span>`}</span
       >
-      ${before && html`<a href="${address('diff', { a: before, b: snapshot })}">what changed<span class="skip"> by ${snapshot.record.time}</span></a>`}
+      ${before && html`<a href="${address('diff', { a: before, b: snapshot })}">what changed<span class="unseen"> by ${snapshot.record.time}</span></a>`}
     </li>`;
   });
   const body = html`<h1>Snapshots of ${look.agent}</h1>
-    ${warnings.slice(0, 5).map(({ message }) => html`<p class="warn">${rawForDisplay(message as RawPath)}</p>`)}
+    ${warnings.slice(0, 5).map(({ message }) => html`<p class="warn">${escapeForDisplay(message)}</p>`)}
     ${
       newest
         ? html`<p>
@@ -230,7 +230,7 @@ export async function findPage(look: Look, query: string, among: SeenSnapshot | 
         >
         <span class="dim">${sizeOf(entry)}</span>
         ${among === 'all' && holder !== newest && html`<span class="mark warn">no longer there; last in ${time(holder.record.time)}</span>`}
-        ${entry.type !== 'folder' && html`<a href="${address('versions', { p: entry.path })}">versions<span class="skip"> of ${rawForDisplay(entry.path)}</span></a>`}
+        ${entry.type !== 'folder' && html`<a href="${address('versions', { p: entry.path })}">versions<span class="unseen"> of ${rawForDisplay(entry.path)}</span></a>`}
       </li>`,
   );
   const where = among === 'all' ? html`all snapshots` : html`the snapshot of ${named(among)}`;

@@ -6,10 +6,11 @@ import { createServer, type IncomingMessage, type ServerResponse } from 'node:ht
 import type { AddressInfo } from 'node:net';
 import { pipeline } from 'node:stream/promises';
 import type { Clock, Random } from '../../clock.ts';
+import type { FileEntry } from '../../entry.ts';
 import { HoldfastError, isHoldfastError, systemErrorCode } from '../../errors.ts';
 import type { Look, SeenSnapshot } from '../../operations/open-look.ts';
 import { tarOf } from '../../operations/tar-stream.ts';
-import { rawForDisplay, rawFromText, rawToText, ROOT, type RawPath } from '../../raw-path.ts';
+import { escapeForDisplay, rawForDisplay, rawFromText, rawToText, ROOT, type RawPath } from '../../raw-path.ts';
 import { rawValue } from './address.ts';
 import { SCRIPT, STYLE } from './assets.ts';
 import { diffPage, linesPage } from './diff-pages.ts';
@@ -214,14 +215,16 @@ class Site {
     const files = entry.type === 'file' ? [entry] : [...tree.below(path)].filter((one) => one.type === 'file');
     for (const file of files) this.#look.checkIsThere(file);
     const name = path === ROOT ? `${this.#look.agent}-${snapshot.id.slice(0, 8)}` : rawForDisplay(last);
+    const content = (file: FileEntry) => this.#look.content(file);
+    const pieces = await begun(
+      entry.type === 'file' ? content(entry) : tarOf(tree.below(path), { top: path, name: rawFromText(name), content }),
+    );
     response.setHeader('Content-Security-Policy', "default-src 'none'; sandbox");
     response.setHeader('Content-Type', 'application/octet-stream');
     response.setHeader('Content-Disposition', attachment(entry.type === 'file' ? name : `${name}.tar`));
     if (entry.type === 'file') response.setHeader('Content-Length', entry.size);
-    const content = (file: typeof entry & { type: 'file' }) => this.#look.content(file);
-    const pieces =
-      entry.type === 'file' ? content(entry) : tarOf(tree.below(path), { top: path, name: rawFromText(name), content });
-    await pipeline(copies(pieces), response);
+    response.flushHeaders();
+    await pipeline(pieces, response);
   }
 
   #tell(error: unknown, response: ServerResponse): void {
@@ -229,16 +232,21 @@ class Site {
     const status = known && ['not_found', 'usage'].includes(known.code) ? 404 : 500;
     const what = known?.message ?? 'an internal error';
     const body = html`<h1>This cannot be shown</h1>
-      <p class="warn">${rawForDisplay(rawFromText(what))}</p>
+      <p class="warn">${escapeForDisplay(what)}</p>
       ${known?.hint !== undefined && html`<p>${known.hint}</p>`}
       <p><a href="./">Back to the snapshots</a></p>`;
     send(response, status, 'text/html; charset=utf-8', layout({ title: 'Error', body }, this.#look.agent));
   }
 }
 
-/** A piece is the reader's again when the next is asked for, and the socket may still hold it then. */
-async function* copies(pieces: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
-  for await (const piece of pieces) yield piece.slice();
+/** The same pieces, of which the first is there: what fails at once can still be told. */
+async function begun(pieces: AsyncGenerator<Uint8Array>): Promise<AsyncGenerator<Uint8Array>> {
+  const first = await pieces.next();
+  return (async function* () {
+    if (first.done !== true) yield first.value.slice();
+    // A piece is the reader's again when the next is asked for, and the socket may still hold it then.
+    for await (const piece of pieces) yield piece.slice();
+  })();
 }
 
 function send(response: ServerResponse, status: number, type: string, body: string | Uint8Array): void {
