@@ -1,8 +1,8 @@
 /** One path, or a part of a name, through the snapshots. */
 import type { Entry } from '../entry.ts';
 import { isHoldfastError, throwIfAborted } from '../errors.ts';
-import { rawForDisplay, type RawPath } from '../raw-path.ts';
-import type { Look, SeenSnapshot } from './open-look.ts';
+import { rawForDisplay, ROOT, type RawPath } from '../raw-path.ts';
+import { manifestName, type Look, type SeenSnapshot } from './open-look.ts';
 
 export interface Version {
   /** The newest and the oldest of the snapshots, one after the other, that have the entry so; the same where it is one. */
@@ -29,10 +29,14 @@ export async function versionsOf(look: Look, path: RawPath, from?: SeenSnapshot)
   const { some, next } = stretch(look, from);
   const result: Versions = { versions: [], next, unreadable: [] };
   for (const snapshot of some) {
-    const tree = await treeIfReadable(look, snapshot, result.unreadable);
-    if (!tree) continue;
-    const entry = tree.get(path);
     const last = result.versions.at(-1);
+    if (last && manifestName(last.oldest) === manifestName(snapshot)) {
+      last.oldest = snapshot;
+      continue;
+    }
+    const entries = await readable(look, snapshot, (one) => one === path, result.unreadable);
+    if (!entries) continue;
+    const [entry] = entries;
     if (last && stateOf(last.entry) === stateOf(entry)) last.oldest = snapshot;
     else result.versions.push({ newest: snapshot, oldest: snapshot, entry });
   }
@@ -72,13 +76,17 @@ export async function searchNames(look: Look, text: string, among: SeenSnapshot 
   const result: FoundAll = { found: [], isCut: false, next, unreadable: [] };
   if (words.length === 0) return result;
   const seen = new Set<RawPath>();
+  const isWanted = (path: RawPath): boolean => {
+    if (path === ROOT || seen.has(path)) return false;
+    const shown = rawForDisplay(path).toLowerCase();
+    return words.every((word) => shown.includes(word));
+  };
+  let before: SeenSnapshot | undefined;
   for (const snapshot of some) {
     throwIfAborted(look.signal);
-    const tree = await treeIfReadable(look, snapshot, result.unreadable);
-    for (const entry of tree?.entries ?? []) {
-      if (entry.path === '' || seen.has(entry.path)) continue;
-      const path = rawForDisplay(entry.path).toLowerCase();
-      if (!words.every((word) => path.includes(word))) continue;
+    if (before && manifestName(before) === manifestName(snapshot)) continue;
+    before = snapshot;
+    for (const entry of (await readable(look, snapshot, isWanted, result.unreadable)) ?? []) {
       if (result.found.length >= FOUND_MAX) {
         result.isCut = true;
         return result;
@@ -100,9 +108,17 @@ function stretch(look: Look, from?: SeenSnapshot): { some: SeenSnapshot[]; next:
   };
 }
 
-async function treeIfReadable(look: Look, snapshot: SeenSnapshot, unreadable: SeenSnapshot[]) {
+/** The entries of the wanted paths; undefined where the list of files cannot be read to its end. */
+async function readable(
+  look: Look,
+  snapshot: SeenSnapshot,
+  isWanted: (path: RawPath) => boolean,
+  unreadable: SeenSnapshot[],
+): Promise<Entry[] | undefined> {
+  const entries: Entry[] = [];
   try {
-    return await look.tree(snapshot);
+    for await (const entry of look.some(snapshot, isWanted)) if (isWanted(entry.path)) entries.push(entry);
+    return entries;
   } catch (error) {
     if (!isHoldfastError(error, 'damaged', 'not_found')) throw error;
     unreadable.push(snapshot);

@@ -1,5 +1,5 @@
 /** A repository that stays open for looking: the index is loaded once, and the trees that were looked at last are kept. */
-import type { Entry, FileEntry, Warning } from '../entry.ts';
+import type { ChunkId, Entry, FileEntry, Warning } from '../entry.ts';
 import { HoldfastError } from '../errors.ts';
 import { comparePaths, parentOf, rawForDisplay, ROOT, type RawPath } from '../raw-path.ts';
 import { checkChain, type ChunkReader, type Repository, type Snapshot } from '../repository/repository.ts';
@@ -19,6 +19,8 @@ export interface SeenSnapshot extends Snapshot {
   problem: string | undefined;
 }
 
+/** Of lists of files, decrypted: those of neighbouring snapshots have most of their chunks in common. */
+const KEPT_MANIFEST_BYTES = 64 * 1024 * 1024;
 /** Entries in all trees that are kept; half a kilobyte each. */
 const KEPT_ENTRIES_MAX = 300_000;
 
@@ -45,6 +47,7 @@ export class Look implements AsyncDisposable {
   #snapshots: readonly SeenSnapshot[] = [];
   #warnings: readonly Warning[] = [];
   readonly #trees = new Map<string, Promise<Tree>>();
+  readonly #manifests = new ChunkCache(KEPT_MANIFEST_BYTES);
 
   constructor(repository: Repository, seams: Seams) {
     this.#repository = repository;
@@ -97,8 +100,7 @@ export class Look implements AsyncDisposable {
 
   /** @throws `damaged` when the manifest cannot be read from any backend */
   tree(snapshot: Snapshot): Promise<Tree> {
-    // Snapshots between which nothing changed have one manifest.
-    const name = snapshot.record.manifest.chunks.join();
+    const name = manifestName(snapshot);
     const known = this.#trees.get(name);
     const tree = known ?? this.#readTree(snapshot);
     this.#trees.delete(name);
@@ -110,6 +112,12 @@ export class Look implements AsyncDisposable {
       );
     }
     return tree;
+  }
+
+  /** The folders and links of a snapshot and the files that are wanted, in order, without keeping them. @throws as `tree` */
+  async *some(snapshot: Snapshot, isWanted: (path: RawPath) => boolean): AsyncGenerator<Entry> {
+    const tree = await this.#trees.get(manifestName(snapshot));
+    yield* tree ? tree.entries : this.#entries(snapshot, isWanted);
   }
 
   /** The content of a file, each piece verified. @throws `damaged` at the first that no backend can give */
@@ -140,8 +148,13 @@ export class Look implements AsyncDisposable {
 
   async #readTree(snapshot: Snapshot): Promise<Tree> {
     const entries: Entry[] = [];
-    for await (const entry of this.#repository.entries(snapshot, this.#reader, this.#seams.signal)) entries.push(entry);
+    for await (const entry of this.#entries(snapshot)) entries.push(entry);
     return new Tree(entries);
+  }
+
+  #entries(snapshot: Snapshot, isWanted?: (path: RawPath) => boolean): AsyncGenerator<Entry> {
+    const reader = { inOrder: (ids: readonly ChunkId[]) => this.#manifests.through(ids, this.#reader, this.signal) };
+    return this.#repository.entries(snapshot, reader, this.signal, isWanted);
   }
 
   async #forget(): Promise<void> {
@@ -149,6 +162,62 @@ export class Look implements AsyncDisposable {
     for (const [name, tree] of [...this.#trees].toReversed()) {
       held += (await tree.catch(() => undefined))?.entries.length ?? 0;
       if (held > KEPT_ENTRIES_MAX && name !== [...this.#trees.keys()].at(-1)) this.#trees.delete(name);
+    }
+  }
+}
+
+/** Snapshots between which nothing changed have one manifest. */
+export const manifestName = ({ record }: Snapshot): string => record.manifest.chunks.join();
+
+/** Chunks that are likely to be wanted again; those used last are kept. */
+class ChunkCache {
+  readonly #chunks = new Map<ChunkId, Uint8Array>();
+  readonly #maxBytes: number;
+  #bytes = 0;
+
+  constructor(maxBytes: number) {
+    this.#maxBytes = maxBytes;
+  }
+
+  /** The chunks in order; those that are not here come from the reader. */
+  async *through(
+    ids: readonly ChunkId[],
+    reader: ChunkReader,
+    signal: AbortSignal | undefined,
+  ): AsyncGenerator<Uint8Array> {
+    const held = new Map<ChunkId, Uint8Array>();
+    for (const id of ids) {
+      const bytes = this.#chunks.get(id);
+      if (bytes) held.set(id, bytes);
+    }
+    const missing = reader.inOrder(
+      [...new Set(ids)].filter((id) => !held.has(id)),
+      signal,
+    );
+    try {
+      for (const id of ids) {
+        let bytes = held.get(id);
+        if (!bytes) {
+          const step = await missing.next();
+          if (step.done === true) return;
+          bytes = step.value.slice();
+          held.set(id, bytes);
+        }
+        this.#keep(id, bytes);
+        yield bytes;
+      }
+    } finally {
+      await missing.return(undefined);
+    }
+  }
+
+  #keep(id: ChunkId, bytes: Uint8Array): void {
+    if (!this.#chunks.delete(id)) this.#bytes += bytes.length;
+    this.#chunks.set(id, bytes);
+    for (const [old, { length }] of this.#chunks) {
+      if (this.#bytes <= this.#maxBytes) return;
+      this.#chunks.delete(old);
+      this.#bytes -= length;
     }
   }
 }

@@ -164,8 +164,8 @@ describe('who may see it', () => {
     withPage(async ({ browse, enter }) => {
       const { base } = await enter();
       for (const path of ['', 'style.css', 'script.js', at('tree', 0, ''), at('download', 0, 'lost.txt')]) {
-        for (const headers of [{}, { Cookie: 'holdfast=' }, { Cookie: `holdfast=${'A'.repeat(43)}` }]) {
-          const answer = await ask(browse.port, base + path, { headers: headers as Record<string, string> });
+        for (const Cookie of ['', 'holdfast=', `holdfast=${'A'.repeat(43)}`]) {
+          const answer = await ask(browse.port, base + path, { headers: { Cookie } });
           expect(answer.status, path).toBe(403);
           expect(answer.text, path).not.toContain('ada');
         }
@@ -187,7 +187,7 @@ describe('who may see it', () => {
       );
     }));
 
-  it('it changes nothing: whatever is no GET is refused, and Quit only from the page itself', () =>
+  it('changes nothing: whatever is no GET is refused, and Quit only from the page itself', () =>
     withPage(async ({ browse, enter }) => {
       const { get } = await enter();
       for (const method of ['POST', 'PUT', 'DELETE', 'OPTIONS']) {
@@ -474,7 +474,7 @@ it('the command tells the address in one line, and nowhere anything of the words
     };
     let visited: Promise<void> | undefined;
     const ended = await home.holdfastWith(
-      { meanwhile: (child) => child.stdout?.once('data', (line: string) => (visited = visit(line))) },
+      { meanwhile: (child) => child.stdout?.once('data', (line: string) => void (visited = visit(line))) },
       ...['browse', '--json', '--words-file', 'words.txt'],
     );
     await visited;

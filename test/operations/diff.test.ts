@@ -185,3 +185,35 @@ describe('between two snapshots', () => {
     }
   });
 });
+
+it('compares up to where a list of files breaks off, and says that it is incomplete', async () => {
+  const many = await makeAgent({
+    seed: 'many',
+    fill: (state) => {
+      for (let i = 0; i < 1500; i++) writeFileSync(join(state, `file ${String(i).padStart(4, '0')}`), `${i}`);
+    },
+  });
+  try {
+    const first = (await many.backup()).snapshot.id;
+    writeFileSync(join(many.state, 'file 0000 more'), 'early');
+    for (let i = 1000; i < 1500; i++) writeFileSync(join(many.state, `file ${i}`), `changed ${i}`);
+    await many.backup();
+    const kept = new Set(await packKeysOf(many, 'manifest'));
+    for (let i = 1400; i < 1500; i++) writeFileSync(join(many.state, `file ${i}`), `and again ${i}`);
+    const second = (await many.backup()).snapshot.id;
+    const [last = '', ...others] = (await packKeysOf(many, 'manifest')).filter((key) => !kept.has(key));
+    expect(others).toEqual([]);
+    for (const name of ['a', 'b']) await storeOf(many, name).inner.delete(last);
+    const result = await diff(
+      { backends: many.addresses, secret: { kind: 'root', root: many.root }, from: first, to: second },
+      many.seams(),
+    );
+    expect(result.complete).toBe(false);
+    expect(result.warnings.find(({ code }) => code === 'snapshot_damaged')?.message).toMatch(/cannot be read after/);
+    expect(short(result)[0]).toBe('added file 0000 more');
+    expect(result.summary.removed).toBe(0);
+    expect(result.summary.changed).toBeLessThan(500);
+  } finally {
+    await many[Symbol.asyncDispose]();
+  }
+});
