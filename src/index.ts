@@ -52,6 +52,14 @@ export type { SecretCount, SecretOptions } from './operations/secret-manifest.ts
 export { findEntries, type FindOptions, type FindResult, type FoundEntry, type FoundIn } from './operations/find.ts';
 export type { ChangeList, Changes } from './operations/restore-over.ts';
 export type { Overwrite } from './state/compare-tree.ts';
+export {
+  diff,
+  type Change,
+  type DiffEntry,
+  type DiffOptions,
+  type DiffResult,
+  type DiffSide,
+} from './operations/diff.ts';
 export type { ExpectedRepository, RestoreSecret } from './operations/access.ts';
 export type { BackendAddress } from './operations/backends.ts';
 export type { LocalFolders } from './operations/local-state.ts';

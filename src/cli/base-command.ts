@@ -67,6 +67,9 @@ export abstract class HoldfastCommand<T extends typeof Command, R> extends Comma
   /** True for commands that try every backend, whatever earlier runs found out: somebody asked for it. */
   protected readonly triesAgain: boolean = false;
 
+  /** True for commands that write what they have to say by themselves, while they run. */
+  protected readonly tellsItself: boolean = false;
+
   /** All operands, of commands that take any number. */
   protected operands: readonly string[] = [];
 
@@ -146,7 +149,7 @@ export abstract class HoldfastCommand<T extends typeof Command, R> extends Comma
     try {
       const result = await this.perform();
       this.#display.end();
-      await writeStdout(this.flags.json ? toJson(result) : this.text(result));
+      if (!this.tellsItself) await writeStdout(this.flags.json ? toJson(result) : this.text(result));
       process.exitCode = this.exitCode(result);
     } finally {
       this.#display.end();

@@ -8,7 +8,7 @@ import { loadConfig, type Config } from './config.ts';
 
 /** The profile's own patterns come first, so that the config can take one back (`!`). @throws `config_invalid` for a profile that cannot be used */
 export async function stateOptions(
-  { profile: named, root, exclude, secrets = 'apart' }: NonNullable<Config['state']>,
+  { profile: named, root, exclude, secrets = 'apart', special, oneFileSystem }: NonNullable<Config['state']>,
   keepOut: readonly string[],
 ): Promise<StateOptions> {
   const profile = await loadProfile(named);
@@ -17,6 +17,8 @@ export async function stateOptions(
     root,
     exclude: [...cache, ...exclude],
     keepOut,
+    special,
+    oneFileSystem,
     secret: { patterns: secret, handling: secrets },
     profile: name,
     appendOnly: logs,

@@ -464,7 +464,8 @@ function isStamped({ stamp }: CachedLine, as: string): boolean {
   return stamp === as || stamp.startsWith(`${as}:`);
 }
 
-function bareEntry(item: OtherItem): Exclude<Entry, FileEntry> {
+/** Of anything but a file, without attributes. */
+export function bareEntry(item: OtherItem): Exclude<Entry, FileEntry> {
   const { path, mode, mtimeNs, uid, gid } = item;
   const common = { path, mode, mtimeNs, uid, gid };
   switch (item.kind) {

@@ -309,7 +309,7 @@ export class Repository {
   /** The entries of a snapshot, in order, each checked; see `readEntries`. */
   entries(
     snapshot: Snapshot,
-    reader: ChunkReader,
+    reader: Pick<ChunkReader, 'inOrder'>,
     signal?: AbortSignal,
     isWanted?: (path: RawPath) => boolean,
   ): AsyncGenerator<Entry> {

@@ -2,7 +2,7 @@
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect } from 'vitest';
-import { DEV, run, type Ended } from './run.ts';
+import { DEV, run, type Ended, type RunOptions } from './run.ts';
 
 const SEEDED = `--import=${new URL('seeded-random.ts', import.meta.url).href}`;
 
@@ -19,6 +19,8 @@ export interface AgentHome {
   /** A new file that only its owner can use; its path. */
   secret(name: string, content: string | Uint8Array): string;
   holdfast(...args: string[]): Promise<Ended>;
+  /** The same, and something is done while it runs. */
+  holdfastWith(options: Pick<RunOptions, 'meanwhile'>, ...args: string[]): Promise<Ended>;
   /** What a command prints with --json; it must end with `code`, and print nothing on stderr. */
   json<T>(code: number, ...args: string[]): Promise<T>;
   /** The error of a command with --json; it must end with exit code `code` and say what to do. */
@@ -48,12 +50,13 @@ export function agentHome(folder: string, { env, seed, ended }: HomeOptions = {}
     HOLDFAST_PASSPHRASE_COMMAND: '',
   };
   let commands = 0;
-  const holdfast = async (...args: string[]): Promise<Ended> => {
+  const holdfastWith = async (options: Pick<RunOptions, 'meanwhile'>, ...args: string[]): Promise<Ended> => {
     const seeded = seed === undefined ? {} : { NODE_OPTIONS: SEEDED, HOLDFAST_TEST_SEED: `${seed}/${commands++}` };
-    const result = await run(DEV, args, { cwd: folder, env: { ...own, ...seeded, ...env } });
+    const result = await run(DEV, args, { cwd: folder, env: { ...own, ...seeded, ...env }, ...options });
     ended?.(args, result);
     return result;
   };
+  const holdfast = (...args: string[]) => holdfastWith({}, ...args);
   return {
     folder,
     at,
@@ -62,6 +65,7 @@ export function agentHome(folder: string, { env, seed, ended }: HomeOptions = {}
       return at(name);
     },
     holdfast,
+    holdfastWith,
     async json<T>(code: number, ...args: string[]): Promise<T> {
       const result = await holdfast(...args, '--json');
       expect(result, args.join(' ')).toMatchObject({ code, stderr: '' });

@@ -37,8 +37,7 @@ export default class Backup extends ReportedCommand<typeof Backup, BackupResult>
         signer,
         state: {
           ...(await stateOptions(config.state, [...ownPlaces(config), ...localRoots(process.env)])),
-          special: config.state.special,
-          oneFileSystem: this.flags['one-file-system'] || config.state.oneFileSystem,
+          ...(this.flags['one-file-system'] ? { oneFileSystem: true } : {}),
         },
         require: config.commit.require,
         tags: this.flags.tag,

@@ -7,9 +7,11 @@ import { commandTable } from '../command-table.ts';
 export const { COMMANDS, loadCommands } = commandTable({
   'backend:test': () => import('./backend/test.ts'),
   backup: () => import('./backup.ts'),
+  browse: () => import('./browse.ts'),
   cat: () => import('./cat.ts'),
   completion: () => import('./completion.ts'),
   demo: () => import('./demo.ts'),
+  diff: () => import('./diff.ts'),
   find: () => import('./find.ts'),
   'identity:export': () => import('./identity/export.ts'),
   'identity:import': () => import('./identity/import.ts'),

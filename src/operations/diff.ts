@@ -1,0 +1,305 @@
+/** `diff`: what differs between two snapshots, or between a snapshot and the state as it is now. */
+import type { ChunkId, Entry, FileEntry, Warning } from '../entry.ts';
+import { HoldfastError, isHoldfastError } from '../errors.ts';
+import { rawForDisplay, ROOT, type RawPath } from '../raw-path.ts';
+import { ChunkStream, type Repository, type Snapshot, type SnapshotId } from '../repository/repository.ts';
+import { readFile } from '../state/read-file.ts';
+import { scan } from '../state/scan.ts';
+import { isSqlite, SQLITE_SIBLINGS } from '../state/sqlite.ts';
+import { openForRestore, type ExpectedRepository, type RestoreSecret } from './access.ts';
+import { failedBackendWarnings, mishapWarnings, openMirror, type BackendAddress } from './backends.ts';
+import {
+  compareTrees,
+  type Aspect,
+  type Comparable,
+  type ComparableFile,
+  type Difference,
+  type Tally,
+} from './compare.ts';
+import { MARKER } from './continuity.ts';
+import { formatNs } from './look.ts';
+import { passedOverWarnings } from './restore.ts';
+import { bareEntry, type StateOptions } from './save-tree.ts';
+import { secondsSince, type Seams } from './seams.ts';
+import { normalise } from './selection.ts';
+import { diffTexts, TEXT_DIFF_MAX_BYTES, unified } from './text-diff.ts';
+
+export interface DiffOptions {
+  backends: readonly BackendAddress[];
+  secret: RestoreSecret;
+  expected?: ExpectedRepository | undefined;
+  /** A selector, as of `restore`. */
+  from: string;
+  /** Another selector, or the state as it is now. */
+  to: string | StateOptions;
+  /** Only this path and what lies below it; everything when empty. */
+  path?: string;
+  /** Text files line by line. */
+  text?: boolean;
+}
+
+export type DiffSide = { kind: 'snapshot'; id: SnapshotId; seq: number; time: string } | { kind: 'live'; root: string };
+
+export interface DiffEntry {
+  type: Entry['type'];
+  size: number;
+  /** Four octal digits. */
+  mode: string;
+  /** RFC 3339 with nanoseconds. */
+  mtime: string;
+  uid: number;
+  gid: number;
+  target?: string;
+}
+
+export interface Change {
+  /** For display, as in `ls`. */
+  path: string;
+  kind: Difference['kind'];
+  what: Aspect[];
+  before: DiffEntry | null;
+  after: DiffEntry | null;
+  /** Of what was renamed. */
+  oldPath?: string;
+  /** With `text`, for files with another content: a unified diff, or why there is none. */
+  text?: string;
+  noText?: string;
+}
+
+export interface DiffResult {
+  from: DiffSide;
+  to: DiffSide;
+  summary: Tally;
+  /** In the order of paths. */
+  changes: Change[];
+  warnings: Warning[];
+  seconds: number;
+  /** False when a part of a side could not be read: exit code 3. */
+  complete: boolean;
+}
+
+/** Unified diffs of one run. */
+const TEXT_TOTAL_MAX_BYTES = 16 * 1024 * 1024;
+
+/** @throws `not_found`, `wrong_key`, `source_unreadable`, `damaged` when nothing of a snapshot's list of files can be read, … */
+export async function diff(options: DiffOptions, seams: Seams): Promise<DiffResult> {
+  const started = seams.clock.monotonic();
+  const { signal, progress } = seams;
+  const wanted = normalise(options.path ?? '');
+  await using mirror = await openMirror(options.backends, seams);
+  const repository = await openForRestore(mirror, options.secret, options.expected, seams);
+  progress({ type: 'phase', name: 'comparing' });
+  const warnings: Warning[] = [];
+  const find = async (selector: string) => {
+    const { passedOver, ...snapshot } = await repository.findSnapshot(selector, signal);
+    warnings.push(...passedOverWarnings(passedOver));
+    return snapshot;
+  };
+  const before = await find(options.from);
+  const after =
+    typeof options.to === 'string' ? await find(options.to) : new LiveTree(options.to, repository, seams, warnings);
+  const live = after instanceof LiveTree ? after : undefined;
+  const { index, problems } = await repository.loadIndex(signal);
+  for (const { key, error } of problems) warnings.push({ code: 'index_lost', message: `${key}: ${error.message}` });
+  const reader = repository.reader(index);
+
+  let isBroken = false;
+  /** A list of files that breaks off: from there on neither side says anything about the other. */
+  async function* readable(snapshot: Snapshot): AsyncGenerator<Entry> {
+    let last: RawPath | undefined;
+    try {
+      for await (const entry of repository.entries(snapshot, reader, signal)) {
+        last = entry.path;
+        yield entry;
+      }
+    } catch (error) {
+      if (last === undefined || !isHoldfastError(error, 'damaged')) throw error;
+      isBroken = true;
+      const name = `snapshot ${snapshot.id.slice(0, 8)}`;
+      const message = `the list of files of ${name} cannot be read after ${JSON.stringify(rawForDisplay(last))}; nothing after that is compared: ${error.message}`;
+      warnings.push({ code: 'snapshot_damaged', message, incomplete: true });
+    }
+  }
+  let isThere = false;
+  const isWanted = (path: RawPath): boolean => {
+    const isBelow = wanted === ROOT || path === wanted || path.startsWith(`${wanted}/`);
+    isThere ||= isBelow;
+    return isBelow && !isBroken;
+  };
+  const { differences, tally } = await compareTrees(
+    readable(before),
+    after instanceof LiveTree ? after.entries() : readable(after),
+    { chunksOf: (file) => Promise.resolve(live?.chunksOf(file)), hasAttributes: live === undefined, isWanted },
+  );
+  if (!isThere && !isBroken) {
+    throw new HoldfastError('not_found', `neither side has ${JSON.stringify(options.path)}`, {
+      hint: '`holdfast ls SNAPSHOT` lists what a snapshot has.',
+    });
+  }
+  const changes = differences.map(changeOf);
+
+  if (options.text === true) {
+    const read = async (file: FileEntry): Promise<Buffer> => {
+      const pieces: Uint8Array[] = [];
+      for await (const piece of reader.inOrder(file.chunks, signal)) pieces.push(piece.slice());
+      return Buffer.concat(pieces);
+    };
+    const readAfter = (file: ComparableFile) =>
+      file.chunks ? read({ ...file, chunks: file.chunks }) : live?.read(file);
+    let bytes = 0;
+    for (const [i, difference] of differences.entries()) {
+      const change = changes[i];
+      if (!change) continue;
+      if (bytes > TEXT_TOTAL_MAX_BYTES) change.noText = 'there is too much of it: give --path';
+      else Object.assign(change, await textOf(difference, read, readAfter, warnings));
+      bytes += change.text?.length ?? 0;
+    }
+  }
+  warnings.push(...mishapWarnings(mirror), ...failedBackendWarnings(mirror));
+  return {
+    from: sideOf(before),
+    to: after instanceof LiveTree ? { kind: 'live', root: after.root } : sideOf(after),
+    summary: tally,
+    changes,
+    warnings,
+    seconds: secondsSince(seams.clock, started),
+    complete: !warnings.some(({ incomplete }) => incomplete),
+  };
+}
+
+const sideOf = ({ id, record: { seq, time } }: Snapshot): DiffSide => ({ kind: 'snapshot', id, seq, time });
+
+export function changeOf({ kind, path, what, before, after }: Difference): Change {
+  const view = (entry: Comparable | undefined): DiffEntry | null =>
+    entry
+      ? {
+          type: entry.type,
+          size: entry.type === 'file' ? entry.size : 0,
+          mode: entry.mode.toString(8).padStart(4, '0'),
+          mtime: formatNs(entry.mtimeNs),
+          uid: entry.uid,
+          gid: entry.gid,
+          ...(entry.type === 'symlink' ? { target: rawForDisplay(entry.target) } : {}),
+        }
+      : null;
+  return {
+    path: path === ROOT ? '.' : rawForDisplay(path),
+    kind,
+    what,
+    before: view(before),
+    after: view(after),
+    ...(kind === 'renamed' && before ? { oldPath: rawForDisplay(before.path) } : {}),
+  };
+}
+
+async function textOf(
+  { path, kind, what, before, after }: Difference,
+  read: (file: FileEntry) => Promise<Uint8Array>,
+  readAfter: (file: ComparableFile) => Promise<Uint8Array> | Uint8Array | undefined,
+  warnings: Warning[],
+): Promise<Pick<Change, 'text' | 'noText'>> {
+  const [old, now] = [before, after].map((entry) => (entry?.type === 'file' ? entry : undefined)) as [
+    FileEntry | undefined,
+    ComparableFile | undefined,
+  ];
+  const isOther = kind === 'changed' ? what.includes('content') || what.includes('type') : kind !== 'renamed';
+  if (!isOther || (!old && !now)) return {};
+  if (Math.max(old?.size ?? 0, now?.size ?? 0) > TEXT_DIFF_MAX_BYTES) return { noText: 'the file is too long' };
+  const shown = rawForDisplay(path);
+  try {
+    const [a, b] = [old ? await read(old) : NOTHING, now ? ((await readAfter(now)) ?? undefined) : NOTHING];
+    if (!b) return { noText: 'the file cannot be read' };
+    const result = diffTexts(a, b);
+    if ('unable' in result) return { noText: result.unable };
+    return { text: unified(result.hunks, old ? `a/${shown}` : '/dev/null', now ? `b/${shown}` : '/dev/null') };
+  } catch (error) {
+    if (!isHoldfastError(error, 'damaged')) throw error;
+    warnings.push({
+      code: 'lost',
+      path: shown,
+      message: `${shown} cannot be read: ${error.message}`,
+      incomplete: true,
+    });
+    return { noText: 'the file is damaged on every backend' };
+  }
+}
+
+const NOTHING = new Uint8Array(0);
+
+/** The state as it is, in the order of a manifest, and with the chunks that a backup would make of a file where somebody asks. */
+class LiveTree {
+  readonly #state: StateOptions;
+  readonly #repository: Repository;
+  readonly #seams: Seams;
+  readonly #warnings: Warning[];
+
+  constructor(state: StateOptions, repository: Repository, seams: Seams, warnings: Warning[]) {
+    this.#state = state;
+    this.#repository = repository;
+    this.#seams = seams;
+    this.#warnings = warnings;
+  }
+
+  get root(): string {
+    return this.#state.root;
+  }
+
+  *entries(): Generator<Comparable> {
+    const { root, exclude, secret, ...rest } = this.#state;
+    const options = { ...rest, exclude: [...exclude, `/${MARKER}`], secret: secret?.patterns ?? [] };
+    for (const item of scan(root, { ...options, signal: this.#seams.signal })) {
+      if (item.kind === 'problem') {
+        this.#warnings.push(item.warning);
+        continue;
+      }
+      if (item.secret && secret?.handling !== 'include') continue; // it is in no list of files of the state
+      if (item.kind === 'file' && this.#isPartOfDatabase(item.path)) continue;
+      const { path, mode, mtimeNs, uid, gid } = item;
+      const common = { path, mode, mtimeNs, uid, gid };
+      if (item.kind === 'file') yield { ...common, type: 'file', size: item.size };
+      else yield bareEntry(item);
+    }
+  }
+
+  /** What a snapshot has in the copy of the database beside it. */
+  #isPartOfDatabase(path: RawPath): boolean {
+    const suffix = SQLITE_SIBLINGS.find((one) => path.endsWith(one));
+    if (suffix === undefined) return false;
+    const pieces = readFile(this.#state.root, path.slice(0, -suffix.length) as RawPath, { buffer: Buffer.alloc(16) });
+    const { value, done } = pieces.next();
+    pieces.return({ outcome: 'vanished', reason: '' });
+    return done !== true && isSqlite(value);
+  }
+
+  chunksOf(file: ComparableFile): ChunkId[] | undefined {
+    const { cut, record, idOf } = this.#repository;
+    const chunks: ChunkId[] = [];
+    const stream = new ChunkStream(cut, record.chunker, (bytes) => chunks.push(idOf(bytes)));
+    const isWhole = this.#readInto(file, (piece) => stream.push(piece));
+    stream.end();
+    return isWhole ? chunks : undefined;
+  }
+
+  read(file: ComparableFile): Uint8Array | undefined {
+    const pieces: Uint8Array[] = [];
+    return this.#readInto(file, (piece) => pieces.push(Uint8Array.from(piece))) ? Buffer.concat(pieces) : undefined;
+  }
+
+  /** False, with a warning, when the file was not read to its end. */
+  #readInto({ path }: ComparableFile, take: (piece: Uint8Array) => void): boolean {
+    const pieces = readFile(this.#state.root, path, { signal: this.#seams.signal });
+    for (;;) {
+      const step = pieces.next();
+      if (step.done !== true) {
+        take(step.value);
+        continue;
+      }
+      const { value } = step;
+      if (value.outcome === 'ok') return true;
+      const shown = rawForDisplay(path);
+      const message = `${shown} ${value.reason}; its content is not compared`;
+      this.#warnings.push({ code: value.outcome, path: shown, message, incomplete: true });
+      return false;
+    }
+  }
+}
