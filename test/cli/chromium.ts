@@ -141,7 +141,7 @@ export async function openChromium(): Promise<Tab & AsyncDisposable> {
     text: () => evaluate<string>('document.body.innerText'),
     async [Symbol.asyncDispose]() {
       sessionId = undefined;
-      await command('Browser.close').catch(() => undefined);
+      socket.send(JSON.stringify({ id: ++count, method: 'Browser.close' })); // it may be gone before it answers
       await gone;
       removeFolder(profile);
     },

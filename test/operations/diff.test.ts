@@ -92,6 +92,12 @@ describe('against the live tree', () => {
     const text = await compare({ path: 'touched', text: true });
     expect(short(text)).toEqual(['changed touched mtime']);
     expect(text.changes[0]).not.toHaveProperty('text');
+    put('touched', 'TOUCHED');
+    expect(short(await compare({ path: 'touched' }))).toEqual(['changed touched content,mtime']);
+    utimesSync(at('touched'), 1_700_000_000, 1_700_000_000);
+    expect(short(await compare({ path: 'touched' }))).toEqual([]);
+    put('touched', 'touched');
+    utimesSync(at('touched'), 1_700_000_001, 1_700_000_001);
   });
 
   it('leaves out what the config leaves out, and what it keeps apart', async () => {
