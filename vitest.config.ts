@@ -3,8 +3,8 @@ import { defineConfig } from 'vitest/config';
 export default defineConfig({
   test: {
     include: ['test/**/*.test.ts'],
-    // Starts nothing by itself.
-    globalSetup: ['test/services/setup.ts'],
+    // The program is built, as users have it; servers are started when a test asks for them.
+    globalSetup: ['test/build.ts', 'test/services/setup.ts'],
     // All cores: much of the time is spent in programs that the tests start.
     maxWorkers: '100%',
     // A test never waits for real time, but the machine may be slow: generous, so that only a hang fails.

@@ -4,7 +4,7 @@ import { mkdtempSync, readFileSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { DEV, ROOT, run } from '../cli/run.ts';
+import { PROGRAM, ROOT, run } from '../cli/run.ts';
 import { assertSame } from './folders.ts';
 import { prediction, slopes } from './growth.ts';
 import { measure } from './measure.ts';
@@ -27,7 +27,7 @@ describe.concurrent('a run', () => {
         '--tools',
         'holdfast',
         '--program',
-        DEV,
+        PROGRAM,
         '--only',
         'agents,start,growth',
         '--scale',
@@ -91,7 +91,7 @@ describe.concurrent('a run', () => {
     [['--tools', 'restic'], '--tools has to name holdfast'],
     [['--rounds', '0'], '--rounds wants a whole number'],
     [
-      ['--tools', 'holdfast,borg', '--borg', '/nonexistent/borg', '--program', DEV],
+      ['--tools', 'holdfast,borg', '--borg', '/nonexistent/borg', '--program', PROGRAM],
       '/nonexistent/borg --version does not run',
     ],
     [['--tools', 'holdfast', '--program', 'bin/none.js'], 'bin/none.js --version does not run'],
@@ -226,7 +226,7 @@ it('a restored tree that differs is noticed: contents, a missing file, times', (
 });
 
 it('an S3 server that cannot be had leaves out its part, with the reason', () => {
-  const args = ['--only', 's3', '--tools', 'holdfast', '--program', DEV, '--rounds', '1', '--json'];
+  const args = ['--only', 's3', '--tools', 'holdfast', '--program', PROGRAM, '--rounds', '1', '--json'];
   const { status, stdout, stderr } = spawnSync(
     process.execPath,
     [join(ROOT, BENCH), ...args, '--dir', join(folder, 's3')],

@@ -2,7 +2,7 @@
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect } from 'vitest';
-import { DEV, run, type Ended, type RunOptions } from './run.ts';
+import { PROGRAM, run, type Ended, type RunOptions } from './run.ts';
 
 const SEEDED = `--import=${new URL('seeded-random.ts', import.meta.url).href}`;
 
@@ -52,7 +52,7 @@ export function agentHome(folder: string, { env, seed, ended }: HomeOptions = {}
   let commands = 0;
   const holdfastWith = async (options: Pick<RunOptions, 'meanwhile'>, ...args: string[]): Promise<Ended> => {
     const seeded = seed === undefined ? {} : { NODE_OPTIONS: SEEDED, HOLDFAST_TEST_SEED: `${seed}/${commands++}` };
-    const result = await run(DEV, args, { cwd: folder, env: { ...own, ...seeded, ...env }, ...options });
+    const result = await run(PROGRAM, args, { cwd: folder, env: { ...own, ...seeded, ...env }, ...options });
     ended?.(args, result);
     return result;
   };

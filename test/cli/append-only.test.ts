@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { newBucket } from '../services/bucket.ts';
 import { s3Server } from '../services/real.ts';
-import { DEV, ROOT, run } from './run.ts';
+import { PROGRAM, ROOT, run } from './run.ts';
 
 const s3 = await s3Server('credentials that cannot delete');
 
@@ -39,7 +39,7 @@ test('init, backup, sync, verify, restore do with them all they need, and nothin
   mkdirSync(at('home'));
   writeFileSync(at('state', 'MEMORY.md'), 'one\n');
   const holdfast = (...args: string[]) =>
-    run(DEV, [...args, '--json'], {
+    run(PROGRAM, [...args, '--json'], {
       cwd: folder,
       env: {
         HOME: at('home'),

@@ -7,7 +7,7 @@ import { checkConformance } from '../../src/backend/conformance.ts';
 import { systemClock, systemRandom } from '../../src/clock.ts';
 import { FaultyBackend, type Fault } from '../faulty-backend.ts';
 import { keysAndSizes } from '../backend-helpers.ts';
-import { DEV, run } from './run.ts';
+import { PROGRAM, run } from './run.ts';
 
 let folder: string;
 beforeAll(() => {
@@ -19,7 +19,10 @@ beforeAll(() => {
 afterAll(() => rmSync(folder, { recursive: true }));
 
 const backendTest = (...args: string[]) =>
-  run(DEV, ['backend', 'test', ...args], { cwd: folder, env: { ...process.env, HOME: folder, HOLDFAST_CONFIG: '' } });
+  run(PROGRAM, ['backend', 'test', ...args], {
+    cwd: folder,
+    env: { ...process.env, HOME: folder, HOLDFAST_CONFIG: '' },
+  });
 
 it('tells of a good backend that it is good, how fast it is, and leaves it as it was', async () => {
   const { code, stdout } = await backendTest('disk', '--json');

@@ -4,14 +4,14 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { SHELLS } from '../../src/cli/completion.ts';
-import { DEV, run } from './run.ts';
+import { PROGRAM, run } from './run.ts';
 
 let folder: string;
 beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), 'holdfast-completion-'));
   await Promise.all(
     SHELLS.map(async (shell) => {
-      const { code, stdout, stderr } = await run(DEV, ['completion', shell]);
+      const { code, stdout, stderr } = await run(PROGRAM, ['completion', shell]);
       if (code !== 0) throw new Error(stderr);
       await writeFile(join(folder, shell), stdout);
     }),

@@ -7,14 +7,14 @@ import { deviceId, didKey, fingerprint, parsePublicKey } from '../../src/identit
 import { lacks } from '../crypto/support.ts';
 import { sshFixture } from '../identity/ssh-fixtures.ts';
 import { removeFolder, temporaryFolder } from '../state/trees.ts';
-import { DEV, ROOT, run, type Ended } from './run.ts';
+import { PROGRAM, ROOT, run, type Ended } from './run.ts';
 
 let home: string;
 const at = (name: string) => join(home, name);
 const env = () => ({ HOME: home, XDG_STATE_HOME: '', XDG_CACHE_HOME: '', XDG_CONFIG_HOME: '' });
-const holdfast = (...args: string[]): Promise<Ended> => run(DEV, args, { cwd: home, env: env() });
+const holdfast = (...args: string[]): Promise<Ended> => run(PROGRAM, args, { cwd: home, env: env() });
 const fromStdin = (input: string | Buffer, ...args: string[]) => {
-  const { status, stdout, stderr } = spawnSync(process.execPath, [join(ROOT, DEV), ...args], {
+  const { status, stdout, stderr } = spawnSync(process.execPath, [join(ROOT, PROGRAM), ...args], {
     cwd: home,
     env: { ...process.env, ...env() },
     input,

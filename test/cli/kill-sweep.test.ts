@@ -14,7 +14,7 @@ import type { VerifyResult } from '../../src/operations/verify.ts';
 import { sha256, sha256Hex } from '../../src/crypto/hash.ts';
 import { contentDifference, inventory, removeFolder, temporaryFolder } from '../state/trees.ts';
 import { initArgs } from './agent-home.ts';
-import { DEV, run, type Ended } from './run.ts';
+import { PROGRAM, run, type Ended } from './run.ts';
 
 const MiB = 2 ** 20;
 const BACKENDS = ['nas', 'usb'] as const;
@@ -27,7 +27,7 @@ let home: string;
 const at = (...names: string[]) => join(home, ...names);
 const env = () => ({ HOME: home, XDG_STATE_HOME: '', XDG_CACHE_HOME: '', XDG_CONFIG_HOME: '' });
 const holdfast = (args: string[], meanwhile?: (child: ChildProcess) => void): Promise<Ended> =>
-  run(DEV, args, { cwd: home, env: env(), ...(meanwhile ? { meanwhile } : {}) });
+  run(PROGRAM, args, { cwd: home, env: env(), ...(meanwhile ? { meanwhile } : {}) });
 const json = <T>({ stdout }: Ended): T => JSON.parse(stdout) as T;
 
 /** Numbers from 0 to 1, the same in every run. */

@@ -17,12 +17,12 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { removeFolder, temporaryFolder } from '../state/trees.ts';
 import { initArgs } from './agent-home.ts';
-import { DEV, run, type Ended } from './run.ts';
+import { PROGRAM, run, type Ended } from './run.ts';
 
 let home: string;
 const at = (...names: string[]) => join(home, ...names);
 const env = () => ({ HOME: home, XDG_STATE_HOME: '', XDG_CACHE_HOME: '', XDG_CONFIG_HOME: '' });
-const holdfast = (...args: string[]): Promise<Ended> => run(DEV, args, { cwd: home, env: env() });
+const holdfast = (...args: string[]): Promise<Ended> => run(PROGRAM, args, { cwd: home, env: env() });
 const json = <T>(ended: Ended): T => JSON.parse(ended.stdout) as T;
 const url = (name: string) => `file://${at(name)}`;
 const WORDS = ['--words-file', 'words.txt'];
@@ -168,7 +168,7 @@ describe('the main job', () => {
   it('recover on an empty machine brings back identity, config and state', async () => {
     const before = json<{ fingerprint: string }>(await holdfast('identity', 'show', '--json'));
     const there = await run(
-      DEV,
+      PROGRAM,
       ['recover', '--from', url('usb'), '--target', 'state', '--words-file', at('words.txt'), '--json'],
       {
         cwd: (mkdirSync(at('machine')), at('machine')),
@@ -184,7 +184,10 @@ describe('the main job', () => {
     expect(spawnSync('diff', ['-r', at('state'), at('machine', 'state')], { encoding: 'utf8' }).stdout).toBe(
       `Only in ${at('machine', 'state')}: holdfast-restored.json\n`,
     );
-    const next = await run(DEV, ['backup', '--json'], { cwd: at('machine'), env: { ...env(), HOME: at('machine') } });
+    const next = await run(PROGRAM, ['backup', '--json'], {
+      cwd: at('machine'),
+      env: { ...env(), HOME: at('machine') },
+    });
     expect(json(next)).toMatchObject({ snapshot: { seq: 3 }, bytes: { added: 0 } });
   });
 });
@@ -355,7 +358,7 @@ describe('bad input gives one clear sentence, a hint and its exit code, and chan
 describe('demo', () => {
   it('prints one JSON document that is true, and leaves nothing behind', async () => {
     const before = readdirSync(home);
-    const ended = await run(DEV, ['demo', '--json'], { cwd: home, env: { ...env(), TMPDIR: home } });
+    const ended = await run(PROGRAM, ['demo', '--json'], { cwd: home, env: { ...env(), TMPDIR: home } });
     expect(ended).toMatchObject({ code: 0, stderr: '' });
     const result = json<{ steps: { name: string; seconds: number }[] }>(ended);
     expect(result).toMatchObject({

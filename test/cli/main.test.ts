@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { describe, expect, it } from 'vitest';
-import { DEV, FIXTURE, run, type Ended } from './run.ts';
+import { PROGRAM, FIXTURE, run, type Ended } from './run.ts';
 
 /** With --json, stdout is one document and nothing else. */
 function document(ended: Ended): unknown {
@@ -120,7 +120,7 @@ it.runIf(existsSync('/dev/full')).each([[[]], [['--json']]])(
 
 describe('help', () => {
   it.each([[[]], [['--help']], [['-h']], [['help']]])('%j lists the commands', async (args) => {
-    const ended = await run(DEV, args);
+    const ended = await run(PROGRAM, args);
     expect(ended).toMatchObject({ code: 0, stderr: '' });
     expect(ended.stdout).toMatch(/^ {2}completion {2}/m);
   });
@@ -143,7 +143,7 @@ describe('help', () => {
   });
 
   it('--version names version and Node', async () => {
-    expect((await run(DEV, ['--version'])).stdout).toMatch(/^holdfast\/\d+\.\d+\.\d+ \S+ node-v\d+/);
+    expect((await run(PROGRAM, ['--version'])).stdout).toMatch(/^holdfast\/\d+\.\d+\.\d+ \S+ node-v\d+/);
   });
 });
 

@@ -8,7 +8,7 @@ import { formatCode } from '../../src/identity/paper-code.ts';
 import { newRoot, parseWordsText, restoreIdentity } from '../../src/identity/root.ts';
 import { seededRandom } from '../crypto/support.ts';
 import { removeFolder, temporaryFolder } from '../state/trees.ts';
-import { DEV, run } from './run.ts';
+import { PROGRAM, run } from './run.ts';
 import { onTerminal, screenAfter } from './terminal.ts';
 
 const home = temporaryFolder();
@@ -21,7 +21,7 @@ let rows: string[] = [];
 beforeAll(async () => {
   mkdirSync(at('state'));
   const args = ['--handle', 'ada', '--state', 'state', '--backend', `nas=${repository}`, '--words-file', 'w.txt'];
-  expect(await run(DEV, ['init', ...args], { cwd: home, env })).toMatchObject({ code: 0 });
+  expect(await run(PROGRAM, ['init', ...args], { cwd: home, env })).toMatchObject({ code: 0 });
   words = readFileSync(at('w.txt'), 'utf8');
   rows = words.split('\n').filter((line) => /^[a-z]/.test(line));
 });
@@ -31,7 +31,7 @@ const secret = (name: string, text: string) => {
   writeFileSync(at(name), text, { mode: 0o600 });
   return name;
 };
-const verify = (...args: string[]) => run(DEV, ['paper', 'verify', ...args, '--json'], { cwd: home, env });
+const verify = (...args: string[]) => run(PROGRAM, ['paper', 'verify', ...args, '--json'], { cwd: home, env });
 
 describe('paper verify', () => {
   it('tells what it compared, and writes nothing', async () => {
@@ -84,7 +84,7 @@ describe('paper verify', () => {
   it('looks at paper, not at the key file of this host', async () => {
     const key = secret('key', restoreIdentity(parseWordsText(words), 'x25519'));
     const more = { ...env, HOLDFAST_RESTORE_IDENTITY_FILE: at(key) };
-    const { code, stdout } = await run(DEV, ['paper', 'verify', '--json'], { cwd: home, env: more });
+    const { code, stdout } = await run(PROGRAM, ['paper', 'verify', '--json'], { cwd: home, env: more });
     expect(code).toBe(12);
     expect(JSON.parse(stdout)).toMatchObject({ error: { code: 'missing_key' } });
   });
@@ -95,7 +95,7 @@ describe('on a real terminal', () => {
     const right = rows.map((row, i) => `${row} ${rowCheck(i + 1, row.split(' '))}`);
     const answers = [right[0]!, right[1]!.replace(/\d{4}/, '9999'), ...right.slice(1)];
     const { code, output, unsaid } = await onTerminal(
-      DEV,
+      PROGRAM,
       ['paper', 'verify', '--from', repository],
       answers.map((answer, i) => [`row ${i < 2 ? i + 1 : i} of 6> `, `${answer}\r`] as const),
       { env, cwd: home },
@@ -114,7 +114,7 @@ describe('on a real terminal', () => {
 
   it('Ctrl-C ends it with the exit code of an interruption', async () => {
     const { code, output } = await onTerminal(
-      DEV,
+      PROGRAM,
       ['paper', 'verify', '--from', repository],
       [['row 1 of 6> ', 'abandon\x03']],
       { env, cwd: home },

@@ -9,7 +9,7 @@ import { takeLock } from '../../src/operations/lock.ts';
 import { parseWriterKey } from '../../src/identity/writer-key.ts';
 import { removeFolder, temporaryFolder } from '../state/trees.ts';
 import { agentHome, initArgs, type AgentHome } from './agent-home.ts';
-import { DEV, ROOT } from './run.ts';
+import { PROGRAM, ROOT } from './run.ts';
 
 let home: AgentHome;
 let bare: string;
@@ -158,7 +158,7 @@ test('SIGTERM resumes the agent, and is told', async () => {
     XDG_STATE_HOME: home.at('xdg', 'state'),
     XDG_CACHE_HOME: home.at('xdg', 'cache'),
   };
-  const child = spawn(process.execPath, [`${ROOT}/${DEV}`, 'backup'], { cwd: folder, env, stdio: 'ignore' });
+  const child = spawn(process.execPath, [`${ROOT}/${PROGRAM}`, 'backup'], { cwd: folder, env, stdio: 'ignore' });
   while (!existsSync(home.at('there'))) await new Promise((resolve) => setTimeout(resolve, 5));
   child.kill('SIGHUP'); // the terminal was closed: no reason to leave the agent paused
   child.kill('SIGTERM');

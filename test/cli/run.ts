@@ -3,8 +3,8 @@ import { spawn, type ChildProcess } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 
 export const ROOT = fileURLToPath(new URL('../..', import.meta.url));
-/** The sources of the program. */
-export const DEV = 'bin/dev.js';
+/** What is published; it is built anew for each test run (test/build.ts). */
+export const PROGRAM = 'bin/run.js';
 /** The frame with the commands of test/cli/fixture. */
 export const FIXTURE = 'test/cli/fixture/program.ts';
 
@@ -33,7 +33,8 @@ export function run(
     delete inherited[name];
   const child = spawn(process.execPath, [`${ROOT}/${program}`, ...args], {
     cwd: cwd ?? ROOT,
-    env: { ...inherited, ...env },
+    // The compiled program for all, wherever their home is.
+    env: { ...inherited, NODE_COMPILE_CACHE: `${ROOT}/.cache/compiled`, ...env },
     stdio: ['ignore', output ?? 'pipe', 'pipe'],
   });
   let stdout = '';

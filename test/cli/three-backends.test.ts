@@ -23,7 +23,7 @@ import { keysAndSizes } from '../backend-helpers.ts';
 import { newBucket, type TestBucket } from '../services/bucket.ts';
 import { s3Server, sftpServer } from '../services/real.ts';
 import type { Running, S3Server } from '../services/servers.ts';
-import { DEV, run, type Ended } from './run.ts';
+import { PROGRAM, run, type Ended } from './run.ts';
 
 const s3 = await s3Server('a folder, S3 and SFTP at once');
 const sftp = await sftpServer('a folder, S3 and SFTP at once');
@@ -51,7 +51,7 @@ describe('an agent on a folder, S3 and SFTP', () => {
   });
 
   const holdfast = (args: readonly string[], meanwhile?: () => void): Promise<Ended> =>
-    run(DEV, [...args], {
+    run(PROGRAM, [...args], {
       cwd: folder,
       env: {
         HOME: at('home'),

@@ -1,4 +1,5 @@
 /** The console blocks of a page: what is typed, and what the page says is printed. */
+import { PROGRAM, ROOT } from '../cli/run.ts';
 import { execFile } from 'node:child_process';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -6,7 +7,6 @@ import { promisify } from 'node:util';
 import { expect } from 'vitest';
 
 const run = promisify(execFile);
-const ROOT = join(import.meta.dirname, '..', '..');
 
 interface Step {
   command: string;
@@ -40,7 +40,7 @@ function normalise(text: string, home: string): string {
 
 /** Runs the steps one after the other in the folder `home`; each must end well and print what the page says. */
 export async function expectSteps(steps: readonly Step[], home: string): Promise<void> {
-  const holdfast = `holdfast() { '${process.execPath}' '${join(ROOT, 'bin/dev.js')}' "$@"; }`;
+  const holdfast = `holdfast() { '${process.execPath}' '${join(ROOT, PROGRAM)}' "$@"; }`;
   for (const { command, output } of steps) {
     const { stdout } = await run('sh', ['-c', `${holdfast}\n${command}`], {
       cwd: home,
