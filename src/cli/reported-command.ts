@@ -55,6 +55,7 @@ export abstract class ReportedCommand<T extends typeof Command, R extends Report
   async #told(report: RunReport): Promise<R> {
     let result: R;
     try {
+      report.check();
       result = await this.work();
     } catch (error) {
       this.warnAll(await report.failed(error));

@@ -49,6 +49,8 @@ export class RunReport {
   readonly #notifier: Notifier;
   readonly #startedMs: number;
   readonly #started: number;
+  /** That nobody else can have written the hooks. */
+  #isTrusted = false;
 
   constructor(context: RunContext) {
     const { kind, config, env, seams } = context;
@@ -61,13 +63,18 @@ export class RunReport {
     this.#startedMs = seams.clock.now();
     this.#started = seams.clock.monotonic();
     if (kind === 'backup' && config.hooks) {
-      checkOwner(config.path);
       const ended = (result: HookResult) => this.#logHook(result);
       const [folder, clock] = [dirname(config.path), seams.clock];
       this.hooks = new Hooks(config.hooks, { folder, clock, ended, env: hookEnvironment(env, config) });
     }
     this.#log.write('info', 'start');
     this.#notifier.start();
+  }
+
+  /** To be called before anything is done. @throws `insecure_permissions` */
+  check(): void {
+    if (this.hooks) checkOwner(this.#context.config.path);
+    this.#isTrusted = true;
   }
 
   /** Of a run that came to a result. @returns what went wrong in telling it */
@@ -81,7 +88,8 @@ export class RunReport {
   async failed(thrown: unknown): Promise<Warning[]> {
     const error = toFailure(thrown);
     // The run that is at it has its own hooks: they must not meet those of a run that did nothing.
-    const warnings = error.code === 'busy' ? [] : ((await this.hooks?.onError(error)) ?? []);
+    const runsHooks = this.#isTrusted && error.code !== 'busy';
+    const warnings = runsHooks ? ((await this.hooks?.onError(error)) ?? []) : [];
     const late = await this.#end(EXIT_CODE_OF[error.code], { error, result: { warnings } });
     return [...warnings, ...late];
   }
@@ -152,7 +160,7 @@ const named = ({ name, state }: { name: string; state: string }) => ({ name, sta
 /** Who can write the config has its commands run. @throws `insecure_permissions` */
 function checkOwner(path: string): void {
   const { uid, mode } = statSync(path);
-  if ((uid === 0 || uid === process.getuid?.()) && (mode & 0o002) === 0) return;
+  if ((uid === 0 || uid === process.getuid?.()) && (mode & 0o022) === 0) return;
   throw new HoldfastError('insecure_permissions', `${path} names hooks, and others can write it`, {
     hint: 'Make it yours, look through `state.before`, `after` and `onError`, then: chmod go-w.',
   });

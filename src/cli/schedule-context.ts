@@ -1,4 +1,5 @@
 /** From config, environment and this machine to what scheduling takes. */
+import { EXIT } from './exit-codes.ts';
 import { existsSync, realpathSync } from 'node:fs';
 import { homedir, hostname } from 'node:os';
 import { isAbsolute, join } from 'node:path';
@@ -89,7 +90,9 @@ export function isDue({ path, schedule }: Config, kind: RunKind, nowMs: number, 
   if (text === undefined || text === OFF) return true;
   const due = lastDue(parseWhen(text), nowMs);
   const last = readRuns(runsPath(env, path))[kind];
-  return due === undefined || last === undefined || last.startedMs < due;
+  // What failed is due again, and so is what a clock that was wrong dates to come.
+  const isDone = last !== undefined && (last.exitCode === EXIT.done || last.exitCode === EXIT.incomplete);
+  return due === undefined || !isDone || last.startedMs < due || last.startedMs > nowMs;
 }
 
 /** What `install` and `remove` say. */

@@ -237,7 +237,7 @@ export async function backup(options: BackupOptions, seams: Seams): Promise<Back
   };
 }
 
-/** All is well now, and yet somebody has to say so before anything may be forgotten. */
+/** What was found once may be missing still, though it is no change any more: until somebody has looked, no run is whole. */
 function unacknowledgedWarnings(past: readonly Past[]): Warning[] {
   const last = past.findLast(({ isSuspicious, isAcknowledged }) => isSuspicious && !isAcknowledged);
   if (!last || past.slice(past.indexOf(last)).some(({ isAcknowledged }) => isAcknowledged)) return [];
@@ -245,7 +245,8 @@ function unacknowledgedWarnings(past: readonly Past[]): Warning[] {
   return [
     {
       code: 'unacknowledged',
-      message: `snapshot ${id} was suspicious, and nobody has acknowledged it: nothing up to it may be forgotten; see \`holdfast snapshots\``,
+      message: `snapshot ${id} was suspicious, and nobody has acknowledged it: nothing up to it may be forgotten; look with \`holdfast diff\`, then: holdfast snapshots acknowledge ${id}`,
+      incomplete: true,
     },
   ];
 }

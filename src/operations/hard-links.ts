@@ -3,12 +3,14 @@ import type { FileEntry } from '../entry.ts';
 import { comparePaths, type RawPath } from '../raw-path.ts';
 import { entryLine, parseEntryLine } from '../repository/repository.ts';
 import type { ScannedFile } from '../state/scan.ts';
+import type { Texture } from '../state/texture.ts';
 
 export interface FirstName {
   /** Of the first name, as in the manifest. */
   line: string;
   /** With it the contents were read: it goes with the other names too, should the first be gone at the next run. */
   stamp: string;
+  texture: Texture | undefined;
 }
 
 /** Only files with other names that are still to come are held, one line each. */

@@ -1,7 +1,7 @@
 /** What the snapshots before a new one were like, for its judgement; and what was said of them. */
 import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { isHoldfastError } from '../errors.ts';
+import { isSurvivable } from '../errors.ts';
 import { inLanes } from '../drain.ts';
 import { RECORDS_IN_FLIGHT } from '../limits.ts';
 import {
@@ -27,7 +27,7 @@ interface HistoryCache {
 }
 
 /**
- * The newest snapshots, oldest first. What cannot be read is left out: whoever looks for the parent tells it.
+ * The newest snapshots, oldest first: so many that `atMost` of them are good, and all that came since. What cannot be read is left out: whoever looks for the parent tells it.
  * @param annotations keys
  */
 export async function readPast(
@@ -37,18 +37,6 @@ export async function readPast(
   { atMost, signal }: { atMost: number; signal: AbortSignal | undefined },
 ): Promise<Past[]> {
   const cache = readCache(folders);
-  const newest = [...there.snapshots].toSorted(([a], [b]) => (a < b ? 1 : -1)).slice(0, atMost);
-  const past = new Map<SnapshotId, Remembered>();
-  await inLanes(newest, RECORDS_IN_FLIGHT, async ([key, { id }]) => {
-    const known = cache.snapshots.get(id);
-    if (known) return void past.set(id, known);
-    try {
-      const check = (bytes: Uint8Array) => repository.checkSnapshot(id, key, bytes);
-      past.set(id, remembered(await repository.mirror.read(key, check, { signal, quiet: true })));
-    } catch (error) {
-      if (!isHoldfastError(error) || error.code === 'interrupted' || error.code === 'bug') throw error;
-    }
-  });
   const idIn = (key: string) => {
     const name = parseKey(key);
     return name?.kind === 'annotation' ? name.id : key;
@@ -61,8 +49,26 @@ export async function readPast(
   const unknown = there.annotations.filter((key) => !acknowledged.has(idIn(key)));
   const { annotations } = await readAnnotations(repository, unknown, signal);
   for (const { id, record } of annotations) acknowledged.set(id, record.acknowledged ? record.snapshot : null);
-  writeCache(folders, { snapshots: past, acknowledged });
   const isAcknowledged = new Set(acknowledged.values());
+
+  const newest = [...there.snapshots].toSorted(([a], [b]) => (a < b ? 1 : -1));
+  const past = new Map<SnapshotId, Remembered>();
+  let good = 0;
+  // However long an alarm goes on: what is right is told by what was there before it.
+  for (let at = 0; at < newest.length && good < atMost; at += atMost) {
+    await inLanes(newest.slice(at, at + atMost), RECORDS_IN_FLIGHT, async ([key, { id }]) => {
+      try {
+        const check = (bytes: Uint8Array) => repository.checkSnapshot(id, key, bytes);
+        const one =
+          cache.snapshots.get(id) ?? remembered(await repository.mirror.read(key, check, { signal, quiet: true }));
+        past.set(id, one);
+        if (!one.isSuspicious || isAcknowledged.has(id)) good++;
+      } catch (error) {
+        if (!isSurvivable(error)) throw error;
+      }
+    });
+  }
+  writeCache(folders, { snapshots: past, acknowledged });
   return [...past]
     .toSorted(([, a], [, b]) => a.seq - b.seq)
     .map(([id, one]) => ({ id, ...one, isAcknowledged: isAcknowledged.has(id) }));

@@ -59,18 +59,21 @@ export class Hooks {
 
   /**
    * Runs `before`, then the work, then `after`: as soon as the work has ended, whatever came of it, an interruption included, and also when a
-   * later command of `before` failed (what the earlier ones did is to be undone). What fails of `after` becomes warnings.
+   * later command of `before` failed, or the first was ended (what was done until then is to be undone). What fails of `after` becomes warnings.
    * @throws `hook_failed` when a command of `before` fails, the work is not begun then; `interrupted`; what the work throws
    */
   async around<T>(work: () => Promise<T>, warnings: Warning[], signal?: AbortSignal): Promise<T> {
     const { before } = this.#settings;
-    let done = 0;
     let result: T;
     try {
-      for (; done < before.length; done++) await this.#require('before', before[done] ?? '', signal);
+      for (const command of before) await this.#require('before', command, signal);
       result = await work();
     } catch (error) {
-      if (done === 0 && before.length > 0) throw error;
+      // One that ends by itself, in vain, has done nothing; one that was ended may have done half of it.
+      const isToBeUndone = this.results.some(
+        ({ event, exitCode }, i) => event === 'before' && (i > 0 || exitCode === 0 || exitCode === null),
+      );
+      if (!isToBeUndone && before.length > 0) throw error;
       const failed = await this.#after();
       if (failed.length === 0 || !isHoldfastError(error)) throw error;
       const { code, message, hint } = error;

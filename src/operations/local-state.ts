@@ -149,6 +149,8 @@ export interface CachedLine {
   stamp: string;
   /** Of a file, where it could be told. */
   texture?: Texture | undefined;
+  /** That it is a blank template of its profile. */
+  isScaffold?: boolean;
 }
 
 /** What changes with every change of a file, besides what the manifest has. */
@@ -161,6 +163,7 @@ const CACHE_HEAD = /^holdfast-cache 2 (\d+)$/;
 const CACHE_END = 'end';
 /** As they stand at the end of a line. */
 const TEXTURES: Readonly<Record<string, Texture>> = { c: 'compressible', i: 'incompressible' };
+const SCAFFOLD = 's';
 const CACHE_PIECE_BYTES = 256 * 1024;
 /** Longer than the tick of any kernel's file times, with room for a clock that was set back a little. */
 const CLOCK_TICK_NS = 2_000_000_000n;
@@ -230,8 +233,9 @@ export class ManifestCache implements Disposable {
       const third = cached.indexOf('\t', second + 1); // JSON has no tab of its own
       if (third < 0) throw new Error('of a version that kept less');
       const line = cached.slice(second + 1, third);
-      const texture = TEXTURES[cached.slice(third + 1)];
-      this.#next = { ...glanceAtLine(line), line, stamp: cached.slice(0, second), texture };
+      const kind = cached.slice(third + 1);
+      const what = { texture: TEXTURES[kind.charAt(0)], isScaffold: kind.endsWith(SCAFFOLD) };
+      this.#next = { ...glanceAtLine(line), line, stamp: cached.slice(0, second), ...what };
     } catch {
       this.isDamaged = true; // the rest is read anew
     }
@@ -274,8 +278,8 @@ export class ManifestCacheWriter {
     this.#write(`holdfast-cache 2 ${BigInt(Math.trunc(startedMs)) * 1_000_000n - CLOCK_TICK_NS}\n`);
   }
 
-  add(line: string, stamp: string, texture?: Texture): void {
-    this.#write(`${stamp}\t${line}\t${texture?.charAt(0) ?? ''}\n`);
+  add(line: string, stamp: string, { texture, isScaffold }: Pick<CachedLine, 'texture' | 'isScaffold'> = {}): void {
+    this.#write(`${stamp}\t${line}\t${texture?.charAt(0) ?? ''}${isScaffold ? SCAFFOLD : ''}\n`);
   }
 
   commit(id: SnapshotId): void {

@@ -4,7 +4,7 @@ import { join, resolve } from 'node:path';
 import type { FileEntry, Warning } from '../entry.ts';
 import { rawForDisplay, rawFromText, type RawPath } from '../raw-path.ts';
 import type { ScannedFile } from '../state/scan.ts';
-import { Sqlite, SQLITE_SIBLINGS } from '../state/sqlite.ts';
+import { isDatabase, Sqlite, SQLITE_SIBLINGS } from '../state/sqlite.ts';
 import { inTree, absoluteIn } from '../state/tree-path.ts';
 import type { LocalFolders } from './local-state.ts';
 
@@ -21,7 +21,6 @@ export class DatabaseSaver implements AsyncDisposable {
   readonly #root: RawPath;
   readonly #sqlite: Sqlite;
   readonly #warnings: Warning[];
-  readonly #captured = new Set<RawPath>();
 
   constructor(root: string, folders: LocalFolders, warnings: Warning[], signal: AbortSignal | undefined) {
     this.#root = rawFromText(resolve(root));
@@ -42,22 +41,18 @@ export class DatabaseSaver implements AsyncDisposable {
       );
       return undefined;
     }
-    this.has(item.path);
     const { folder, copy, rows, damage } = captured;
     if (damage !== undefined) tell('sqlite_damaged', `the database ${path} is saved, and is damaged: ${damage}`);
     return { folder, copy, sqlite: { rows }, stamp: damage === undefined ? stamp.text : undefined };
   }
 
-  /** The snapshot has the database at `path`. */
-  has(path: RawPath): void {
-    this.#captured.add(path);
-  }
-
-  /** True for what lies beside a database in the snapshot and is part of it. */
+  /**
+   * True for what lies beside a database and is part of it, whatever becomes of that: what is in the copy of one is not wanted twice, and a part of
+   * one that is left out, or that could not be captured, would be as secret, or as useless, as the whole.
+   */
   isPartOfOne(path: RawPath): boolean {
-    return SQLITE_SIBLINGS.some(
-      (suffix) => path.endsWith(suffix) && this.#captured.has(path.slice(0, -suffix.length) as RawPath),
-    );
+    const suffix = SQLITE_SIBLINGS.find((one) => path.endsWith(one));
+    return suffix !== undefined && isDatabase(absoluteIn(this.#root, path.slice(0, -suffix.length) as RawPath));
   }
 
   /**

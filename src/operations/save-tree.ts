@@ -143,10 +143,12 @@ export class TreeSaver {
       this.#counting = isApart ? this.#apart : this.counts;
       const before = cache?.at(item.path);
       this.#texture = before?.texture;
+      this.#isScaffold = before?.isScaffold ?? false;
       const links = isApart ? this.#apartLinks : this.#links;
       const first = item.kind === 'file' && item.links > 1 ? links.firstOf(item) : undefined;
       const isBlind = parent !== undefined && (!cache || cache.isDamaged);
       let stamp = first?.stamp ?? stampOf(item);
+      if (first) this.#texture = first.texture;
       let line = first && this.#otherName(item as ScannedFile, first.line, before, isBlind);
       if (!first) {
         const isKnown = before && isStamped(before, stamp) && item.ctimeNs < (cache?.trustedBeforeNs ?? 0n);
@@ -159,14 +161,16 @@ export class TreeSaver {
         }
       }
       if (line === undefined) continue;
-      if (item.kind === 'file' && !first && !this.#wasReplaced) links.add(item, { line, stamp });
+      if (item.kind === 'file' && !first && !this.#wasReplaced)
+        links.add(item, { line, stamp, texture: this.#texture });
       if (item.secret) this.#countSecret(item);
       if (isApart) apart.add(item.path, line, item.kind === 'folder');
       else {
         manifest.add(line);
         if (item.kind === 'folder') apart.passFolder(item.path, line);
       }
-      this.#cacheOut.add(line, stamp, item.kind === 'file' ? this.#texture : undefined);
+      const kind = { texture: this.#texture, isScaffold: this.#isScaffold };
+      this.#cacheOut.add(line, stamp, item.kind === 'file' ? kind : undefined);
       const full = this.#writer.ready();
       if (full) await full;
     }
@@ -230,7 +234,6 @@ export class TreeSaver {
     let size = 0;
     for (const id of chunks ?? []) size += this.#writer.lengthOf(id) ?? Number.NaN;
     if (!chunks || size !== file.size) return undefined;
-    if (tail.startsWith(DATABASE)) this.#databases.has(item.path);
     this.files.unmodified++;
     this.#counted(file);
     return item.links > 1 ? firstNameLine(before) : before;
@@ -268,7 +271,7 @@ export class TreeSaver {
     const line = entryLine(entry);
     const how = this.#compare(line, before, blind);
     if (how !== 'unmodified') this.#changedBytes += entry.size;
-    if (how === 'changed' && this.#isScaffold) this.scaffolds.push(rawForDisplay(item.path));
+    if (how === 'changed' && this.#isScaffold && !before?.isScaffold) this.scaffolds.push(rawForDisplay(item.path));
     this.#counted(entry);
     return line;
   }
@@ -393,7 +396,7 @@ export class TreeSaver {
     this.#stampTail = stamp === undefined ? LOOK_AGAIN : `${DATABASE}${item.size}:${stamp}`;
     const { path, mode, mtimeNs, uid, gid } = item;
     const { size } = result.read.file;
-    const attributes = this.#told(path, attributesAt(absoluteIn(this.#root, path), 'other'));
+    const attributes = this.#told(path, attributesAt(absoluteIn(this.#root, path), 'file'));
     this.#wasReplaced = false;
     return { path, type: 'file', mode, mtimeNs, uid, gid, size, chunks: result.chunks, sqlite, ...attributes };
   }

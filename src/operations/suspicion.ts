@@ -57,8 +57,10 @@ export interface Present extends Measured {
  */
 export function judge(history: readonly Past[], now: Present, thresholds: Thresholds = DEFAULT_THRESHOLDS): Finding[] {
   const since = history.findLastIndex(({ isAcknowledged }) => isAcknowledged);
-  const recent = history.slice(Math.max(0, since)).slice(-thresholds.history);
-  const good = recent.filter(({ isSuspicious, isAcknowledged }) => !isSuspicious || isAcknowledged);
+  const asked = history.slice(Math.max(0, since));
+  const recent = asked.slice(-thresholds.history);
+  const isGood = ({ isSuspicious, isAcknowledged }: Past) => !isSuspicious || isAcknowledged;
+  const good = asked.filter(isGood).slice(-thresholds.history);
   const before = good.at(-1);
   const parent = history.at(-1);
   const missing = before ? vanished(before, parent, now) : [];

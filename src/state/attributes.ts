@@ -35,14 +35,15 @@ export function attributesOfFile(fd: number): AttributesRead {
   return calls === undefined ? {} : join(xattrsOf(calls, fd), flagsOf(calls, fd));
 }
 
-/** Of the folder, or the link, FIFO or device, at an absolute path. */
-export function attributesAt(path: RawPath, kind: 'folder' | 'other'): AttributesRead {
+/** Of the file or folder, or the link, FIFO or device, at an absolute path. */
+export function attributesAt(path: RawPath, kind: 'file' | 'folder' | 'other'): AttributesRead {
   const calls = linux();
   if (calls === undefined) return {};
   if (kind === 'other') return xattrsOf(calls, cString(path));
   let fd: number;
   try {
-    fd = openSync(rawToFs(path), constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW);
+    const how = kind === 'folder' ? constants.O_DIRECTORY : constants.O_NONBLOCK;
+    fd = openSync(rawToFs(path), constants.O_RDONLY | constants.O_NOFOLLOW | how);
   } catch (error) {
     if (!isSystemError(error)) throw error;
     if (isGone(error)) return {};

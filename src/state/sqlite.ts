@@ -2,11 +2,12 @@
  * SQLite databases: a file under a writer is copied with its own means, so that the copy is one state of it (https://www.sqlite.org/backup.html).
  * Its pages keep their places: where one row has changed, nearly all chunks are known.
  */
-import { mkdirSync, rmSync } from 'node:fs';
+import { closeSync, constants, fstatSync, mkdirSync, openSync, readSync, rmSync } from 'node:fs';
 import { extname, join, resolve } from 'node:path';
 import { Worker } from 'node:worker_threads';
 import { HoldfastError, messageOf, throwIfAborted } from '../errors.ts';
-import { escapeForDisplay, rawFromText, type RawPath } from '../raw-path.ts';
+import { escapeForDisplay, rawFromText, rawToFs, type RawPath } from '../raw-path.ts';
+import { isSystemError } from './system-error.ts';
 
 /** What lies beside a database, and belongs to it. */
 export const SQLITE_SIBLINGS = ['-wal', '-journal', '-shm'] as const;
@@ -16,6 +17,21 @@ const HEADER = Buffer.from('SQLite format 3\0', 'latin1');
 /** @param head the first bytes of a file. An encrypted database is no database here. */
 export function isSqlite(head: Uint8Array): boolean {
   return head.length >= HEADER.length && HEADER.equals(head.subarray(0, HEADER.length));
+}
+
+/** Whether a database lies at an absolute path. Not to be asked of one that is being captured: closing a file gives up the locks on it. */
+export function isDatabase(path: RawPath): boolean {
+  let fd: number | undefined;
+  try {
+    fd = openSync(rawToFs(path), constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+    const head = Buffer.alloc(HEADER.length);
+    return fstatSync(fd).isFile() && isSqlite(head.subarray(0, readSync(fd, head)));
+  } catch (error) {
+    if (!isSystemError(error)) throw error;
+    return false;
+  } finally {
+    if (fd !== undefined) closeSync(fd);
+  }
 }
 
 /** What a database holds. */

@@ -52,8 +52,8 @@ describe('what is due', () => {
   const hour = 3_600_000;
   const noon = Date.UTC(2026, 0, 1, 12);
   const env = { XDG_STATE_HOME: join(folder, 'state') };
-  const ran = (startedMs: number) =>
-    recordRun(runsPath(env, path), 'backup', { startedMs, endedMs: startedMs, seconds: 0, exitCode: 0 });
+  const ran = (startedMs: number, exitCode = 0) =>
+    recordRun(runsPath(env, path), 'backup', { startedMs, endedMs: startedMs, seconds: 0, exitCode });
 
   test('is what has not been begun since its last time', async () => {
     const config = await load({ schedule: { backup: 'hourly' } });
@@ -64,6 +64,11 @@ describe('what is due', () => {
     ran(noon);
     expect(isDue(config, 'backup', noon + hour - 1, env)).toBe(false);
     expect(isDue(config, 'backup', noon + hour, env)).toBe(true);
+    // What failed, or is dated to come by a clock that was wrong, was no backup.
+    ran(noon, 1);
+    expect(isDue(config, 'backup', noon + 1, env)).toBe(true);
+    ran(noon + 9 * hour);
+    expect(isDue(config, 'backup', noon + 1, env)).toBe(true);
   });
 
   test('is always what has no time of its own', async () => {

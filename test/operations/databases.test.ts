@@ -226,3 +226,24 @@ test('a cancelled backup leaves no copy of a database, and what a killed one lef
   await agent.backup();
   expect(existsSync(copies)).toBe(false);
 });
+
+test.each([
+  ['excluded', { exclude: ['vault.db'] }],
+  ['a secret that is left', { exclude: [], secret: { patterns: ['vault.db'], handling: 'leave' as const } }],
+])('nothing of a database that is %s is in the snapshot, its log least of all', async (_, options) => {
+  await using agent = await makeAgent();
+  using live = openLive(join(agent.state, 'vault.db'));
+  live.exec("INSERT INTO t VALUES (2, 'a token in the log')");
+  expect(readdirSync(agent.state)).toContain('vault.db-wal');
+  await agent.backup({ state: { root: agent.state, keepOut: [], ...options } });
+  expect([...(await entriesOf(agent)).keys()]).toEqual([]);
+});
+
+test('nothing of a database that cannot be captured is in the snapshot: its log alone would harm another', async () => {
+  await using agent = await makeAgent();
+  writeFileSync(join(agent.state, 'torn.db'), Buffer.concat([Buffer.from('SQLite format 3\0'), Buffer.alloc(5000, 7)]));
+  writeFileSync(join(agent.state, 'torn.db-wal'), 'a log');
+  const { complete, warnings } = await agent.backup();
+  expect([complete, warnings.map(({ code }) => code)]).toEqual([false, ['sqlite_not_captured']]);
+  expect([...(await entriesOf(agent)).keys()]).toEqual([]);
+});

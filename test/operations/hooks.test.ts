@@ -80,6 +80,12 @@ describe('hooks', () => {
     expect(at.trace()).toEqual(['paused', 'resumed']);
   });
 
+  test('what the only command of `before` did is undone when it is ended in the middle', async () => {
+    using at = bench({ before: [`${say('paused')}; sleep 1000`], after: [say('resumed')], timeoutMs: 300 });
+    await failure(() => at.hooks.around(work(join(at.folder, 'trace')), []), 'hook_failed');
+    expect(at.trace()).toEqual(['paused', 'resumed']);
+  });
+
   test('`after` runs when the work fails, and its own failure is told besides', async () => {
     using at = bench({ before: [say('paused')], after: ['exit 4', say('resumed')] });
     const fail = () => Promise.reject(new HoldfastError('io', 'the disk is full', { hint: 'Empty it.' }));

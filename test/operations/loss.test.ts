@@ -1,5 +1,14 @@
 /** Noticing loss through real backups. */
-import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync, appendFileSync } from 'node:fs';
+import {
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  utimesSync,
+  writeFileSync,
+  appendFileSync,
+} from 'node:fs';
 import { dirname, join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { annotateSnapshot } from '../../src/operations/annotate.ts';
@@ -44,12 +53,28 @@ test('a blank template in the place of memory is suspicious; one that was blank 
   put('MEMORY.md', '# Memory\n\nThe release is on Friday.\n');
   put('HEARTBEAT.md', '# Tasks\n\n<!-- none yet -->\n');
   expect(await backup()).toMatchObject({ complete: true, suspicious: [] });
+  utimesSync(join(agent.state, 'HEARTBEAT.md'), 5, 5);
+  expect(await backup()).toMatchObject({ complete: true, suspicious: [] });
+  put('HEARTBEAT.md', '# Tasks\n\n<!-- still none -->\n');
+  expect(await backup()).toMatchObject({ complete: true, suspicious: [] });
   put('HEARTBEAT.md', '# Tasks\n\n- [ ] call Bob\n');
   expect(await backup()).toMatchObject({ complete: true, suspicious: [] });
   put('MEMORY.md', '# Memory\n\n<!-- what you want to remember -->\n');
   const { complete, suspicious } = await backup();
   expect([complete, suspicious.map(({ code }) => code)]).toEqual([false, ['scaffold']]);
   expect(suspicious[0]?.message).toContain('MEMORY.md');
+});
+
+test('a loss that lasts is told for as long as it lasts, however many snapshots there are of it', async () => {
+  await using agent = await withNotes();
+  await agent.backup();
+  for (let i = 0; i < FILES; i++) rmSync(join(agent.state, nameOf(i)));
+  const thresholds = { shrink: 0.5, change: 0.5, incompressible: 0.25, history: 7 };
+  for (let run = 0; run < 17; run++) {
+    writeFileSync(join(agent.state, 'log.md'), text(run + 20));
+    const { complete, suspicious } = await agent.backup({ suspicion: thresholds });
+    expect([complete, suspicious.map(({ code }) => code)], `run ${run}`).toEqual([false, ['shrunk']]);
+  }
 });
 
 describe('half of the files replaced by random bytes', () => {
@@ -85,7 +110,7 @@ describe('half of the files replaced by random bytes', () => {
     expect(await agent.backup()).toMatchObject({ complete: true, suspicious: [], warnings: [] });
   });
 
-  test('and put back: all is well again, and that nobody has acknowledged it is said', async () => {
+  test('and put back: nothing is found any more, and no run is whole until somebody has acknowledged it', async () => {
     await using agent = await withNotes();
     await agent.backup();
     const before = Array.from({ length: FILES }, (_, i) => readFileSync(join(agent.state, nameOf(i))));
@@ -93,7 +118,7 @@ describe('half of the files replaced by random bytes', () => {
     await agent.backup();
     before.forEach((bytes, i) => writeFileSync(join(agent.state, nameOf(i)), bytes));
     const result = await agent.backup();
-    expect(result).toMatchObject({ complete: true, suspicious: [], warnings: [{ code: 'unacknowledged' }] });
+    expect(result).toMatchObject({ complete: false, suspicious: [], warnings: [{ code: 'unacknowledged' }] });
     await acknowledge(agent);
     expect((await agent.backup()).warnings).toEqual([]);
   });
