@@ -1,8 +1,9 @@
 /** holdfast.yaml: finding it, reading it strictly, writing a new one. */
 import { open } from 'node:fs/promises';
-import { existsSync } from 'node:fs';
+import { existsSync, realpathSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { basename, dirname, extname, join, resolve } from 'node:path';
+import { fileURLToPath, pathToFileURL } from 'node:url';
 import { LineCounter, parseDocument, stringify } from 'yaml';
 import type { z } from 'zod';
 import { HoldfastError, messageOf, systemErrorCode } from '../errors.ts';
@@ -223,9 +224,19 @@ function checkBackends(raw: NonNullable<RawConfig['backends']>, file: string): {
 
 /** What tells one place from another: the URL without a slash at its end and without how it is reached. */
 function placeOfUrl(url: string): string {
+  if (url.startsWith('file:') && URL.canParse(url) && !url.includes('?')) return realPlace(new URL(url));
   const [place = '', query = ''] = url.split('?');
   const endpoint = new URLSearchParams(query).get('endpoint') ?? '';
   return `${place.replace(/\/+$/, '')} ${URL.canParse(endpoint) ? new URL(endpoint).origin : endpoint}`;
+}
+
+/** One folder has many paths: through links, and up and down again. */
+function realPlace(url: URL): string {
+  try {
+    return pathToFileURL(realpathSync(fileURLToPath(url))).href;
+  } catch {
+    return url.href.replace(/\/+$/, ''); // it is not there
+  }
 }
 
 /** The whole URL of an entry of a config that is not checked. */

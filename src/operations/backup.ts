@@ -190,10 +190,11 @@ export async function backup(options: BackupOptions, seams: Seams): Promise<Back
     throw error;
   }
   tree.commitCache(snapshot.id);
-  if (parent?.secrets && tree.secret.files === 0 && options.state.secret?.patterns.length) {
+  // An agent that starts without its keys may make some new ones: fewer than half are as good as none.
+  if (parent?.secrets && tree.secret.files * 2 < parent.secrets && options.state.secret?.patterns.length) {
     warnings.push({
       code: 'secrets_gone',
-      message: `snapshot ${parent.id.slice(0, 8)} keeps ${parent.secrets} secret files apart, and none is there now; to have them back, restore that snapshot with --with-secrets`,
+      message: `snapshot ${parent.id.slice(0, 8)} keeps ${parent.secrets} secret files apart, and ${tree.secret.files === 0 ? 'none is' : `only ${tree.secret.files} are`} there now; to have them back, restore that snapshot with --with-secrets`,
       incomplete: true,
     });
   }

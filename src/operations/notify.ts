@@ -79,7 +79,9 @@ export class Notifier {
     const once = async (signal: AbortSignal): Promise<void> => {
       let response: Response;
       try {
-        response = await fetch(url, { ...request, signal });
+        // A message that is posted and then redirected would arrive as a question without its body.
+        const redirect = request.method === 'POST' ? 'manual' : 'follow';
+        response = await fetch(url, { ...request, redirect, signal });
       } catch (error) {
         throw failed(networkProblem(error), true);
       }

@@ -161,8 +161,9 @@ export class TreeSaver {
         }
       }
       if (line === undefined) continue;
-      if (item.kind === 'file' && !first && !this.#wasReplaced)
-        links.add(item, { line, stamp, texture: this.#texture });
+      // The log of a database goes by its name: what was captured under one name is not what another has.
+      const isShared = !first && !this.#wasReplaced && !line.includes(DATABASE_MEMBER);
+      if (item.kind === 'file' && isShared) links.add(item, { line, stamp, texture: this.#texture });
       if (item.secret) this.#countSecret(item);
       if (isApart) apart.add(item.path, line, item.kind === 'folder');
       else {
@@ -457,6 +458,8 @@ export class TreeSaver {
   }
 }
 
+/** In no other line: a quote in a name is escaped. */
+const DATABASE_MEMBER = ',"sqlite":{';
 /** Beginnings of `#stampTail`. */
 const PART_LINE = ':log:';
 const DATABASE = ':database:';

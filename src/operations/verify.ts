@@ -58,17 +58,21 @@ export async function verify(options: VerifyOptions, seams: Seams): Promise<Veri
     incomplete: true,
   }));
   if (options.repair) {
-    const failed = await repair(repository, damaged, seams.signal);
-    for (const { backend, key, error } of failed)
-      warnings.push({
-        code: 'not_healed',
-        message: `${key} on backend ${backend} could not be repaired: ${error.message}`,
-      });
-    // What one object lacked may have harmed others: looked at again, all that is found no more is mended.
-    if (failed.length < damaged.length) {
+    // An index that is whole again may show packs that are missing: until nothing is found, or nothing more can be done.
+    for (let todo = damaged.filter((one) => !one.repaired); todo.length > 0;) {
+      const failed = await repair(repository, todo, seams.signal);
       const left = await scrub(repository, { level: options.level, signal: seams.signal });
-      for (const damage of damaged)
-        damage.repaired = !left.damaged.some(({ backend, key }) => backend === damage.backend && key === damage.key);
+      const isLeft = (one: Damage) =>
+        left.damaged.some(({ backend, key }) => backend === one.backend && key === one.key);
+      for (const one of damaged) one.repaired = !isLeft(one);
+      const isNew = (one: Damage) => !damaged.some(({ backend, key }) => backend === one.backend && key === one.key);
+      todo = left.damaged.filter(isNew);
+      damaged.push(...todo);
+      for (const { backend, key, error } of failed)
+        warnings.push({
+          code: 'not_healed',
+          message: `${key} on backend ${backend} could not be repaired: ${error.message}`,
+        });
     }
   }
   for (const { name, error } of mirror.states()) {

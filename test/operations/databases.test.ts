@@ -3,6 +3,7 @@ import { spawn } from 'node:child_process';
 import {
   chmodSync,
   existsSync,
+  linkSync,
   mkdirSync,
   readdirSync,
   readFileSync,
@@ -246,4 +247,16 @@ test('nothing of a database that cannot be captured is in the snapshot: its log 
   const { complete, warnings } = await agent.backup();
   expect([complete, warnings.map(({ code }) => code)]).toEqual([false, ['sqlite_not_captured']]);
   expect([...(await entriesOf(agent)).keys()]).toEqual([]);
+});
+
+test('of a database with two names each is what is found under it: its log goes by its name', async () => {
+  await using agent = await makeAgent();
+  using live = openLive(join(agent.state, 'state.db'));
+  live.exec('PRAGMA wal_checkpoint(TRUNCATE)');
+  linkSync(join(agent.state, 'state.db'), join(agent.state, 'a-link.db'));
+  for (let n = 2; n <= 51; n++) live.exec(`INSERT INTO t VALUES (${n}, 0)`);
+  await agent.backup();
+  const target = join(agent.folder, 'out');
+  await agent.restore(target);
+  expect(rowsIn(join(target, 'state.db'))).toBe(51);
 });

@@ -142,3 +142,16 @@ test('a restore that is to begin with a backend which cannot be used takes the o
   expectSameTree(join(agent.folder, 'out'), agent.state);
   expect(result.warnings.map(({ code }) => code)).toEqual(['backend_failed']);
 });
+
+test('verify --repair goes on until nothing is found: packs that show only once their index is whole again', async () => {
+  await using agent = await make();
+  await agent.backup();
+  for (const key of (await contentOf(storeOf(agent, 'a').inner)).keys())
+    if (key.startsWith('packs/') || key.startsWith('index/'))
+      await harm(agent, key, key.startsWith('packs/') ? 'remove' : 'flip');
+  const { damaged, warnings } = await agent.verify('objects', 'writer', { repair: true });
+  expect(damaged.length).toBeGreaterThan(2);
+  expect(damaged.every(({ repaired }) => repaired)).toBe(true);
+  expect(warnings).toEqual([]);
+  expect((await agent.verify('objects')).damaged).toEqual([]);
+});
