@@ -1,11 +1,13 @@
 /** `diff`: what differs between two snapshots, or between a snapshot and the state as it is now. */
+import { join, resolve } from 'node:path';
 import type { ChunkId, Entry, FileEntry, Warning } from '../entry.ts';
 import { HoldfastError, isHoldfastError } from '../errors.ts';
-import { rawForDisplay, ROOT, type RawPath } from '../raw-path.ts';
+import { rawForDisplay, rawFromText, ROOT, type RawPath } from '../raw-path.ts';
 import { ChunkStream, type Repository, type Snapshot, type SnapshotId } from '../repository/repository.ts';
 import { readFile } from '../state/read-file.ts';
 import { scan } from '../state/scan.ts';
-import { isSqlite, SQLITE_SIBLINGS } from '../state/sqlite.ts';
+import { isSqlite, Sqlite, SQLITE_SIBLINGS } from '../state/sqlite.ts';
+import { absoluteIn } from '../state/tree-path.ts';
 import { openForRestore, type ExpectedRepository, type RestoreSecret } from './access.ts';
 import { failedBackendWarnings, mishapWarnings, openMirror, type BackendAddress } from './backends.ts';
 import {
@@ -14,9 +16,12 @@ import {
   type Comparable,
   type ComparableFile,
   type Difference,
+  type Saved,
   type Tally,
 } from './compare.ts';
 import { MARKER } from './continuity.ts';
+import type { LocalFolders } from './local-state.ts';
+import { takeLock } from './lock.ts';
 import { formatNs } from './look.ts';
 import { passedOverWarnings } from './restore.ts';
 import { bareEntry, type StateOptions } from './save-tree.ts';
@@ -36,6 +41,8 @@ export interface DiffOptions {
   path?: string;
   /** Text files line by line. */
   text?: boolean;
+  /** In the cache folder of the repository a database of the state as it is now is copied, as a backup does it. */
+  foldersOf: (repository: string) => LocalFolders;
 }
 
 export type DiffSide = { kind: 'snapshot'; id: SnapshotId; seq: number; time: string } | { kind: 'live'; root: string };
@@ -96,9 +103,11 @@ export async function diff(options: DiffOptions, seams: Seams): Promise<DiffResu
     return snapshot;
   };
   const before = await find(options.from);
-  const after =
-    typeof options.to === 'string' ? await find(options.to) : new LiveTree(options.to, repository, seams, warnings);
-  const live = after instanceof LiveTree ? after : undefined;
+  await using live =
+    typeof options.to === 'string'
+      ? undefined
+      : new LiveTree(options.to, repository, options.foldersOf, seams, warnings);
+  const after = live ?? (await find(options.to as string));
   const { index, problems } = await repository.loadIndex(signal);
   for (const { key, error } of problems) warnings.push({ code: 'index_lost', message: `${key}: ${error.message}` });
   const reader = repository.reader(index);
@@ -129,7 +138,7 @@ export async function diff(options: DiffOptions, seams: Seams): Promise<DiffResu
   const { differences, tally } = await compareTrees(
     readable(before),
     after instanceof LiveTree ? after.entries() : readable(after),
-    { chunksOf: (file) => Promise.resolve(live?.chunksOf(file)), hasAttributes: live === undefined, isWanted },
+    { saved: async (file) => live?.saved(file), hasAttributes: live === undefined, isWanted },
   );
   if (!isThere && !isBroken) {
     throw new HoldfastError('not_found', `neither side has ${JSON.stringify(options.path)}`, {
@@ -144,8 +153,7 @@ export async function diff(options: DiffOptions, seams: Seams): Promise<DiffResu
       for await (const piece of reader.inOrder(file.chunks, signal)) pieces.push(piece.slice());
       return Buffer.concat(pieces);
     };
-    const readAfter = (file: ComparableFile) =>
-      file.chunks ? read({ ...file, chunks: file.chunks }) : live?.read(file);
+    const readAfter = (file: ComparableFile) => (live ? live.read(file) : read({ ...file, chunks: file.chunks ?? [] }));
     let bytes = 0;
     for (const [i, difference] of differences.entries()) {
       const change = changes[i];
@@ -230,12 +238,21 @@ const NOTHING = new Uint8Array(0);
 class LiveTree {
   readonly #state: StateOptions;
   readonly #repository: Repository;
+  readonly #foldersOf: DiffOptions['foldersOf'];
   readonly #seams: Seams;
   readonly #warnings: Warning[];
+  #copier: DatabaseCopier | undefined;
 
-  constructor(state: StateOptions, repository: Repository, seams: Seams, warnings: Warning[]) {
+  constructor(
+    state: StateOptions,
+    repository: Repository,
+    foldersOf: DiffOptions['foldersOf'],
+    seams: Seams,
+    warnings: Warning[],
+  ) {
     this.#state = state;
     this.#repository = repository;
+    this.#foldersOf = foldersOf;
     this.#seams = seams;
     this.#warnings = warnings;
   }
@@ -264,30 +281,54 @@ class LiveTree {
   /** What a snapshot has in the copy of the database beside it. */
   #isPartOfDatabase(path: RawPath): boolean {
     const suffix = SQLITE_SIBLINGS.find((one) => path.endsWith(one));
-    if (suffix === undefined) return false;
-    const pieces = readFile(this.#state.root, path.slice(0, -suffix.length) as RawPath, { buffer: Buffer.alloc(16) });
+    return suffix !== undefined && this.#isDatabase(path.slice(0, -suffix.length) as RawPath);
+  }
+
+  #isDatabase(path: RawPath): boolean {
+    const pieces = readFile(this.#state.root, path, { buffer: Buffer.alloc(16) });
     const { value, done } = pieces.next();
     pieces.return({ outcome: 'vanished', reason: '' });
     return done !== true && isSqlite(value);
   }
 
-  chunksOf(file: ComparableFile): ChunkId[] | undefined {
+  /** What a backup would save of it: of a database the copy. Undefined, with a warning, when that cannot be had. */
+  async saved(file: ComparableFile): Promise<Saved | undefined> {
     const { cut, record, idOf } = this.#repository;
     const chunks: ChunkId[] = [];
-    const stream = new ChunkStream(cut, record.chunker, (bytes) => chunks.push(idOf(bytes)));
-    const isWhole = this.#readInto(file, (piece) => stream.push(piece));
+    let size = 0;
+    const stream = new ChunkStream(cut, record.chunker, (bytes) => {
+      chunks.push(idOf(bytes));
+      size += bytes.length;
+    });
+    const copy = this.#isDatabase(file.path) ? await this.#copy(file.path) : { folder: this.#state.root, ...file };
+    const isWhole = copy && this.#readInto(copy, file.path, (piece) => stream.push(piece));
     stream.end();
-    return isWhole ? chunks : undefined;
+    return isWhole ? { size, chunks } : undefined;
+  }
+
+  async #copy(path: RawPath): Promise<{ folder: string; path: RawPath } | undefined> {
+    this.#copier ??= new DatabaseCopier(this.#foldersOf(this.#repository.id), this.#seams.signal);
+    const copied = await this.#copier.copy(absoluteIn(rawFromText(resolve(this.#state.root)), path));
+    if (!('failure' in copied)) return { folder: copied.folder, path: copied.copy };
+    const shown = rawForDisplay(path);
+    const message = `the database ${shown} could not be captured: ${copied.failure}; its content is not compared`;
+    this.#warnings.push({ code: 'sqlite_not_captured', path: shown, message, incomplete: true });
+    return undefined;
   }
 
   read(file: ComparableFile): Uint8Array | undefined {
     const pieces: Uint8Array[] = [];
-    return this.#readInto(file, (piece) => pieces.push(Uint8Array.from(piece))) ? Buffer.concat(pieces) : undefined;
+    const take = (piece: Uint8Array) => pieces.push(Uint8Array.from(piece));
+    return this.#readInto({ folder: this.#state.root, ...file }, file.path, take) ? Buffer.concat(pieces) : undefined;
   }
 
   /** False, with a warning, when the file was not read to its end. */
-  #readInto({ path }: ComparableFile, take: (piece: Uint8Array) => void): boolean {
-    const pieces = readFile(this.#state.root, path, { signal: this.#seams.signal });
+  #readInto(
+    { folder, path }: { folder: string; path: RawPath },
+    of: RawPath,
+    take: (piece: Uint8Array) => void,
+  ): boolean {
+    const pieces = readFile(folder, path, { signal: this.#seams.signal });
     for (;;) {
       const step = pieces.next();
       if (step.done !== true) {
@@ -296,10 +337,44 @@ class LiveTree {
       }
       const { value } = step;
       if (value.outcome === 'ok') return true;
-      const shown = rawForDisplay(path);
+      const shown = rawForDisplay(of);
       const message = `${shown} ${value.reason}; its content is not compared`;
       this.#warnings.push({ code: value.outcome, path: shown, message, incomplete: true });
       return false;
     }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#copier?.[Symbol.asyncDispose]();
+  }
+}
+
+/** Copies databases as a backup does, in a folder that no other run uses at the same time. */
+class DatabaseCopier implements AsyncDisposable {
+  readonly #folder: string;
+  readonly #signal: AbortSignal | undefined;
+  #lock: Disposable | undefined;
+  #sqlite: Sqlite | undefined;
+
+  constructor({ cache }: LocalFolders, signal: AbortSignal | undefined) {
+    this.#folder = join(cache, 'diff');
+    this.#signal = signal;
+  }
+
+  /** @throws `busy` while another `diff` copies databases */
+  async copy(path: RawPath): ReturnType<Sqlite['capture']> {
+    try {
+      this.#lock ??= takeLock(this.#folder, 'diff');
+    } catch (error) {
+      if (!isHoldfastError(error, 'io')) throw error;
+      return { failure: error.message };
+    }
+    this.#sqlite ??= new Sqlite(join(this.#folder, 'database'), this.#signal);
+    return this.#sqlite.capture(path);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#sqlite?.[Symbol.asyncDispose]();
+    this.#lock?.[Symbol.dispose]();
   }
 }

@@ -17,7 +17,7 @@ const CHANGES_SHOWN_MAX = 2000;
 export async function diffPage(look: Look, a: SeenSnapshot, b: SeenSnapshot): Promise<Page> {
   const [before, after] = [await look.tree(a), await look.tree(b)];
   const { differences, tally } = await compareTrees(before.entries, after.entries, {
-    chunksOf: () => Promise.resolve(undefined),
+    saved: () => Promise.resolve(undefined),
   });
   const { added, removed, changed, renamed, bytes } = tally;
   const body = html`<h1>What changed</h1>

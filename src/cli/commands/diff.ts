@@ -4,7 +4,7 @@ import { HoldfastError } from '../../errors.ts';
 import { diff, type DiffResult } from '../../operations/diff.ts';
 import { HoldfastCommand } from '../base-command.ts';
 import { requireSections } from '../config.ts';
-import { expectedRepository, localRoots, ownPlaces, restoreSecret } from '../context.ts';
+import { expectedRepository, localFolders, localRoots, ownPlaces, restoreSecret } from '../context.ts';
 import { diffText } from '../diff-text.ts';
 import { EXIT } from '../exit-codes.ts';
 import { warningLines } from '../render.ts';
@@ -41,8 +41,9 @@ export default class Diff extends HoldfastCommand<typeof Diff, DiffResult> {
     const secret = await restoreSecret(this.flags, this.signal);
     const { path = '', text } = this.flags;
     const expected = await expectedRepository(config);
+    const foldersOf = (repository: string) => localFolders(process.env, repository);
     const result = await diff(
-      { backends: config.backends, secret, expected, from: a ?? 'latest', to, path, text },
+      { backends: config.backends, secret, expected, from: a ?? 'latest', to, path, text, foldersOf },
       this.seams,
     );
     return this.flags.stat ? { ...result, changes: [] } : result;
