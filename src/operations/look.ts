@@ -2,11 +2,11 @@
 import type { Device, Entry, Warning } from '../entry.ts';
 import { HoldfastError } from '../errors.ts';
 import { rawForDisplay, ROOT, type RawPath } from '../raw-path.ts';
-import { whatIsSaid } from './history.ts';
 import {
   checkChain,
   openRepository,
   readAnnotations,
+  whatIsSaid,
   type Access,
   type ChunkReader,
   type Finding,

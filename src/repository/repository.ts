@@ -29,7 +29,7 @@ export type {
   SnapshotRecord,
   SnapshotStatistics,
 } from './format.ts';
-export { annotate, readAnnotations, type Annotation } from './annotation.ts';
+export { annotate, readAnnotations, whatIsSaid, type Annotation, type Said } from './annotation.ts';
 export type { AnnotationId, PackId, SnapshotId } from './object-name.ts';
 export { checkChain, type Snapshot } from './snapshot.ts';
 export { ChunkStream, type ChunkerParameters } from './chunker.ts';
