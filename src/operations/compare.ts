@@ -26,6 +26,8 @@ export interface CompareOptions {
   saved: (file: ComparableFile) => Promise<Saved | undefined>;
   /** Whether attributes and flags of the second tree are known. Default true. */
   hasAttributes?: boolean;
+  /** Whether a folder that one side alone has is told. Not where folders are in a list only to lead to what it is about. Default true. */
+  tellsFolders?: boolean;
   /** False for what is to be left out on both sides. */
   isWanted?: (path: RawPath) => boolean;
 }
@@ -59,10 +61,11 @@ export async function compareTrees(
 ): Promise<Comparison> {
   const differences: Difference[] = [];
   let unchanged = 0;
-  const { isWanted = () => true } = options;
+  const { isWanted = () => true, tellsFolders = true } = options;
   for await (const [one, other] of sideBySide(before, after)) {
     const path = (one ?? other)?.path;
     if (path === undefined || !isWanted(path)) continue;
+    if ((!one || !other) && !tellsFolders && (one ?? other)?.type === 'folder') continue;
     if (!one) differences.push({ kind: 'added', path, what: [], before: one, after: other });
     else if (!other) differences.push({ kind: 'removed', path, what: [], before: one, after: other });
     else {

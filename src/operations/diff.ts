@@ -22,11 +22,11 @@ import {
 import { MARKER } from './continuity.ts';
 import type { LocalFolders } from './local-state.ts';
 import { takeLock } from './lock.ts';
-import { formatNs } from './look.ts';
+import { entriesOf, formatNs } from './look.ts';
 import { passedOverWarnings } from './restore.ts';
 import { bareEntry, type StateOptions } from './save-tree.ts';
 import { secondsSince, type Seams } from './seams.ts';
-import { normalise } from './selection.ts';
+import { isBelow, normalise } from './selection.ts';
 import { diffTexts, TEXT_DIFF_MAX_BYTES, unified } from './text-diff.ts';
 
 export interface DiffOptions {
@@ -41,11 +41,16 @@ export interface DiffOptions {
   path?: string;
   /** Text files line by line. */
   text?: boolean;
+  /** What is kept apart instead of the state; its lines are shown to nobody. */
+  secrets?: boolean | undefined;
   /** In the cache folder of the repository a database of the state as it is now is copied, as a backup does it. */
   foldersOf: (repository: string) => LocalFolders;
 }
 
-export type DiffSide = { kind: 'snapshot'; id: SnapshotId; seq: number; time: string } | { kind: 'live'; root: string };
+/** `secrets`: how many files it keeps apart; of the live tree, how many a backup would not take for part of the state. */
+export type DiffSide = { secrets: number } & (
+  { kind: 'snapshot'; id: SnapshotId; seq: number; time: string } | { kind: 'live'; root: string }
+);
 
 export interface DiffEntry {
   type: Entry['type'];
@@ -74,6 +79,7 @@ export interface Change {
 }
 
 export interface DiffResult {
+  compared: 'state' | 'secrets';
   from: DiffSide;
   to: DiffSide;
   summary: Tally;
@@ -88,10 +94,16 @@ export interface DiffResult {
 /** Unified diffs of one run. */
 const TEXT_TOTAL_MAX_BYTES = 16 * 1024 * 1024;
 
-/** @throws `not_found`, `wrong_key`, `source_unreadable`, `damaged` when nothing of a snapshot's list of files can be read, … */
+/** @throws `not_found`, `usage`, `wrong_key`, `source_unreadable`, `damaged` when nothing of a snapshot's list of files can be read, … */
 export async function diff(options: DiffOptions, seams: Seams): Promise<DiffResult> {
   const started = seams.clock.monotonic();
   const { signal, progress } = seams;
+  const { secrets = false } = options;
+  if (secrets && options.text) {
+    throw new HoldfastError('usage', 'secrets are not shown line by line', {
+      hint: '`holdfast cat --secrets` writes one of them out.',
+    });
+  }
   const wanted = normalise(options.path ?? '');
   await using mirror = await openMirror(options.backends, seams);
   const repository = await openForRestore(mirror, options.secret, options.expected, seams);
@@ -104,9 +116,7 @@ export async function diff(options: DiffOptions, seams: Seams): Promise<DiffResu
   };
   const before = await find(options.from);
   await using live =
-    typeof options.to === 'string'
-      ? undefined
-      : new LiveTree(options.to, repository, options.foldersOf, seams, warnings);
+    typeof options.to === 'string' ? undefined : new LiveTree(options.to, repository, options, seams, warnings);
   const after = live ?? (await find(options.to as string));
   const { index, problems } = await repository.loadIndex(signal);
   for (const { key, error } of problems) warnings.push({ code: 'index_lost', message: `${key}: ${error.message}` });
@@ -117,7 +127,7 @@ export async function diff(options: DiffOptions, seams: Seams): Promise<DiffResu
   async function* readable(snapshot: Snapshot): AsyncGenerator<Entry> {
     let last: RawPath | undefined;
     try {
-      for await (const entry of repository.entries(snapshot, reader, signal)) {
+      for await (const entry of entriesOf(repository, snapshot, reader, options, signal)) {
         last = entry.path;
         yield entry;
       }
@@ -131,16 +141,16 @@ export async function diff(options: DiffOptions, seams: Seams): Promise<DiffResu
   }
   let isThere = false;
   const isWanted = (path: RawPath): boolean => {
-    const isBelow = wanted === ROOT || path === wanted || path.startsWith(`${wanted}/`);
-    isThere ||= isBelow;
-    return isBelow && !isBroken;
+    const isInside = isBelow(path, wanted);
+    isThere ||= isInside;
+    return isInside && !isBroken;
   };
   const { differences, tally } = await compareTrees(
     readable(before),
     after instanceof LiveTree ? after.entries() : readable(after),
-    { saved: async (file) => live?.saved(file), hasAttributes: live === undefined, isWanted },
+    { saved: async (file) => live?.saved(file), hasAttributes: live === undefined, tellsFolders: !secrets, isWanted },
   );
-  if (!isThere && !isBroken) {
+  if (!isThere && !isBroken && wanted !== ROOT) {
     throw new HoldfastError('not_found', `neither side has ${JSON.stringify(options.path)}`, {
       hint: '`holdfast ls SNAPSHOT` lists what a snapshot has.',
     });
@@ -165,8 +175,9 @@ export async function diff(options: DiffOptions, seams: Seams): Promise<DiffResu
   }
   warnings.push(...mishapWarnings(mirror), ...failedBackendWarnings(mirror));
   return {
+    compared: secrets ? 'secrets' : 'state',
     from: sideOf(before),
-    to: after instanceof LiveTree ? { kind: 'live', root: after.root } : sideOf(after),
+    to: after instanceof LiveTree ? { kind: 'live', root: after.root, secrets: after.secrets } : sideOf(after),
     summary: tally,
     changes,
     warnings,
@@ -175,7 +186,9 @@ export async function diff(options: DiffOptions, seams: Seams): Promise<DiffResu
   };
 }
 
-const sideOf = ({ id, record: { seq, time } }: Snapshot): DiffSide => ({ kind: 'snapshot', id, seq, time });
+const sideOf = ({ id, record: { seq, time, secrets } }: Snapshot): DiffSide => {
+  return { kind: 'snapshot', id, seq, time, secrets: secrets?.files ?? 0 };
+};
 
 export function changeOf({ kind, path, what, before, after }: Difference): Change {
   const view = (entry: Comparable | undefined): DiffEntry | null =>
@@ -238,21 +251,23 @@ const NOTHING = new Uint8Array(0);
 class LiveTree {
   readonly #state: StateOptions;
   readonly #repository: Repository;
-  readonly #foldersOf: DiffOptions['foldersOf'];
+  readonly #options: Pick<DiffOptions, 'foldersOf' | 'secrets'>;
   readonly #seams: Seams;
   readonly #warnings: Warning[];
   #copier: DatabaseCopier | undefined;
+  /** Files met on the walk that are no part of the state, but secret. */
+  secrets = 0;
 
   constructor(
     state: StateOptions,
     repository: Repository,
-    foldersOf: DiffOptions['foldersOf'],
+    options: Pick<DiffOptions, 'foldersOf' | 'secrets'>,
     seams: Seams,
     warnings: Warning[],
   ) {
     this.#state = state;
     this.#repository = repository;
-    this.#foldersOf = foldersOf;
+    this.#options = options;
     this.#seams = seams;
     this.#warnings = warnings;
   }
@@ -261,20 +276,32 @@ class LiveTree {
     return this.#state.root;
   }
 
+  /** Of the state, or of what is secret with the folders that lead there. */
   *entries(): Generator<Comparable> {
     const { root, exclude, secret, ...rest } = this.#state;
     const options = { ...rest, exclude: [...exclude, `/${MARKER}`], secret: secret?.patterns ?? [] };
+    let above: Comparable[] = []; // folders down to the current place that were not told yet
     for (const item of scan(root, { ...options, signal: this.#seams.signal })) {
       if (item.kind === 'problem') {
         this.#warnings.push(item.warning);
         continue;
       }
-      if (item.secret && secret?.handling !== 'include') continue; // it is in no list of files of the state
       if (item.kind === 'file' && this.#isPartOfDatabase(item.path)) continue;
       const { path, mode, mtimeNs, uid, gid } = item;
       const common = { path, mode, mtimeNs, uid, gid };
-      if (item.kind === 'file') yield { ...common, type: 'file', size: item.size };
-      else yield bareEntry(item);
+      const entry: Comparable = item.kind === 'file' ? { ...common, type: 'file', size: item.size } : bareEntry(item);
+      const isApart = item.secret && secret?.handling !== 'include';
+      if (isApart && item.kind === 'file') this.secrets++;
+      if (this.#options.secrets !== true) {
+        if (!isApart) yield entry;
+        continue;
+      }
+      above = above.filter((folder) => isBelow(path, folder.path));
+      if (isApart) {
+        yield* above;
+        above = [];
+        yield entry;
+      } else if (entry.type === 'folder') above.push(entry);
     }
   }
 
@@ -307,7 +334,7 @@ class LiveTree {
   }
 
   async #copy(path: RawPath): Promise<{ folder: string; path: RawPath } | undefined> {
-    this.#copier ??= new DatabaseCopier(this.#foldersOf(this.#repository.id), this.#seams.signal);
+    this.#copier ??= new DatabaseCopier(this.#options.foldersOf(this.#repository.id), this.#seams.signal);
     const copied = await this.#copier.copy(absoluteIn(rawFromText(resolve(this.#state.root)), path));
     if (!('failure' in copied)) return { folder: copied.folder, path: copied.copy };
     const shown = rawForDisplay(path);

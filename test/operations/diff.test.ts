@@ -318,3 +318,64 @@ describe('a database of the live tree', () => {
       await failure(() => compare({}, own), 'busy');
     }));
 });
+
+describe('what is kept apart', () => {
+  const secret = { patterns: ['*.pem', '/keys/'], handling: 'apart' } as const;
+  const withSecrets = async (
+    work: (own: TestAgent, made: string[], to: Exclude<DiffOptions['to'], string>) => Promise<void>,
+  ) => {
+    await using own = await makeAgent({
+      seed: 'apart',
+      fill: (state) => {
+        for (const name of ['deep', 'keys', 'other']) mkdirSync(join(state, name));
+        writeFileSync(join(state, 'note.md'), 'note');
+      },
+    });
+    const place = (name: string) => join(own.state, name);
+    const state = { root: own.state, exclude: [], keepOut: [], secret };
+    const made = [(await own.backup({ state })).snapshot.id as string];
+    for (const name of ['keys/one', 'deep/token.pem']) writeFileSync(place(name), 'secret');
+    made.push((await own.backup({ state })).snapshot.id);
+    writeFileSync(place('deep/token.pem'), 'another secret');
+    renameSync(place('keys/one'), place('keys/two'));
+    writeFileSync(place('other/more.pem'), 'more');
+    writeFileSync(place('note.md'), 'another note');
+    await work(own, made, state);
+  };
+  const [EARLIER, NOW] = [
+    ['added deep/token.pem', 'added keys/one'],
+    ['changed deep/token.pem content,size,mtime', 'renamed keys/one -> keys/two', 'added other/more.pem'],
+  ];
+
+  it('is compared instead of the state when it is asked for, and counted on each side either way', () =>
+    withSecrets(async (own, made, to) => {
+      const [from = '', second = ''] = made;
+      const earlier = await compare({ from, to: second, secrets: true }, own);
+      expect(short(earlier)).toEqual(EARLIER);
+      expect(earlier).toMatchObject({ compared: 'secrets', from: { secrets: 0 }, to: { secrets: 2 } });
+      const now = await compare({ to, secrets: true }, own);
+      expect(short(now)).toEqual(NOW);
+      expect(now).toMatchObject({ from: { secrets: 2 }, to: { kind: 'live', secrets: 3 } });
+      made.push((await own.backup({ state: to })).snapshot.id);
+      expect(short(await compare({ from: second, to: made[2] ?? '', secrets: true }, own))).toEqual(NOW);
+      const state = await compare({ from: second, to: made[2] ?? '' }, own);
+      expect(short(state)).toEqual(['changed note.md content,size,mtime']);
+      expect(state).toMatchObject({ compared: 'state', from: { secrets: 2 }, to: { secrets: 3 } });
+      expect(short(await compare({ to, secrets: true }, own))).toEqual([]);
+    }));
+
+  it('is not shown line by line', () =>
+    withSecrets(async (own, _made, to) => {
+      const { hint } = await failure(() => compare({ to, secrets: true, text: true }, own), 'usage');
+      expect(hint).toContain('cat --secrets');
+      const text = JSON.stringify(await compare({ to, text: true }, own));
+      expect(text).toContain('another note');
+      expect(text).not.toContain('another secret');
+    }));
+
+  it('may be nothing at all', async () => {
+    await using own = await makeAgent();
+    await own.backup();
+    expect(await compare({ secrets: true }, own)).toMatchObject({ changes: [], complete: true, to: { secrets: 0 } });
+  });
+});
