@@ -6,7 +6,7 @@ import { count, lines, table } from './render.ts';
 
 const SIGN = { added: '+', removed: '-', changed: '~', renamed: '>' } as const;
 
-export function diffText({ from, to, summary, changes, complete }: DiffResult): string {
+export function diffText({ compared, from, to, summary, changes, complete }: DiffResult): string {
   const rows = changes.map((change) => [SIGN[change.kind], nameOf(change), detailOf(change), sizesOf(change)]);
   return (
     lines(`${sideName(from)} -> ${sideName(to)}`) +
@@ -14,9 +14,16 @@ export function diffText({ from, to, summary, changes, complete }: DiffResult): 
     changes.map(textOf).join('') +
     lines(
       `${summary.added} added, ${summary.removed} removed, ${summary.changed} changed, ${summary.renamed} renamed, ${count(summary.unchanged, 'entry', 'entries')} as before; ${formatSize(summary.bytes.added)} more, ${formatSize(summary.bytes.removed)} less`,
+      ...secretsLine(compared, from.secrets, to.secrets),
       ...(complete ? [] : ['The comparison is INCOMPLETE: see the warnings above.']),
     )
   );
+}
+
+function secretsLine(compared: DiffResult['compared'], before: number, after: number): string[] {
+  if (compared === 'secrets') return [`compared are the secret files that are kept apart: ${before} -> ${after}`];
+  if (before === 0 && after === 0) return [];
+  return [`secret files kept apart and not compared: ${before} -> ${after}; --secrets compares them instead`];
 }
 
 function sideName(side: DiffSide): string {

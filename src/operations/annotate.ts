@@ -7,6 +7,7 @@ import {
   openRepository,
   readAnnotations,
   timestamp,
+  whatIsSaid,
   type Access,
   type Annotation,
   type Repository,
@@ -14,7 +15,6 @@ import {
 } from '../repository/repository.ts';
 import { failedBackendWarnings, mishapWarnings, openMirror, type BackendAddress } from './backends.ts';
 import { checkLogIsComplete } from './continuity.ts';
-import { whatIsSaid } from './history.ts';
 import type { LocalFolders } from './local-state.ts';
 import type { Seams } from './seams.ts';
 

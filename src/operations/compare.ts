@@ -2,7 +2,7 @@
 import type { ChunkId, Entry, FileEntry } from '../entry.ts';
 import { comparePaths, type RawPath } from '../raw-path.ts';
 
-/** An entry of which the chunks may be unknown until somebody asks: a file of the live tree. */
+/** An entry of which the chunks may be unknown until somebody asks: a file of the live tree. Its size is that of the file as it lies there until then. */
 export type Comparable = Exclude<Entry, FileEntry> | ComparableFile;
 export type ComparableFile = Omit<FileEntry, 'chunks'> & { chunks?: readonly ChunkId[] };
 
@@ -19,11 +19,15 @@ export interface Difference {
   after: Comparable | undefined;
 }
 
+export type Saved = Required<Pick<ComparableFile, 'size' | 'chunks'>>;
+
 export interface CompareOptions {
-  /** The chunks of a file whose entry has none; undefined when it cannot be read any more. */
-  chunksOf: (file: ComparableFile) => Promise<readonly ChunkId[] | undefined>;
+  /** What a backup would save of a file whose entry has no chunks; undefined when that cannot be had. */
+  saved: (file: ComparableFile) => Promise<Saved | undefined>;
   /** Whether attributes and flags of the second tree are known. Default true. */
   hasAttributes?: boolean;
+  /** Whether a folder that one side alone has is told. Not where folders are in a list only to lead to what it is about. Default true. */
+  tellsFolders?: boolean;
   /** False for what is to be left out on both sides. */
   isWanted?: (path: RawPath) => boolean;
 }
@@ -57,16 +61,17 @@ export async function compareTrees(
 ): Promise<Comparison> {
   const differences: Difference[] = [];
   let unchanged = 0;
-  const { isWanted = () => true } = options;
+  const { isWanted = () => true, tellsFolders = true } = options;
   for await (const [one, other] of sideBySide(before, after)) {
     const path = (one ?? other)?.path;
     if (path === undefined || !isWanted(path)) continue;
+    if ((!one || !other) && !tellsFolders && (one ?? other)?.type === 'folder') continue;
     if (!one) differences.push({ kind: 'added', path, what: [], before: one, after: other });
     else if (!other) differences.push({ kind: 'removed', path, what: [], before: one, after: other });
     else {
-      const what = await aspects(one, other, options);
+      const { what, after: now } = await aspects(one, other, options);
       if (what.length === 0) unchanged++;
-      else differences.push({ kind: 'changed', path, what, before: one, after: other });
+      else differences.push({ kind: 'changed', path, what, before: one, after: now });
     }
   }
   const paired = await pairRenamed(differences, options);
@@ -104,18 +109,26 @@ async function next<T>(steps: Steps<T>): Promise<T | undefined> {
   return step.done === true ? undefined : step.value;
 }
 
-async function aspects(before: Entry, after: Comparable, options: CompareOptions): Promise<Aspect[]> {
+/** `after` as it is known by then. */
+async function aspects(
+  before: Entry,
+  after: Comparable,
+  options: CompareOptions,
+): Promise<{ what: Aspect[]; after: Comparable }> {
   const what = new Set<Aspect>();
+  let now = after;
   if (before.type !== after.type) what.add('type');
   else if (before.type === 'symlink' && after.type === 'symlink' && before.target !== after.target) what.add('target');
   else if (before.type === 'file' && after.type === 'file') {
-    // The live form of a database is not what was captured of it: only the time tells whether anybody wrote.
-    const isCaptured = before.sqlite !== undefined && !after.chunks;
-    if (before.size !== after.size && !isCaptured) what.add('size');
-    const isSame = isCaptured
-      ? before.mtimeNs === after.mtimeNs
-      : before.size === after.size && (await sameChunks(before, after, options));
-    if (!isSame) what.add('content');
+    // A file whose size and time are what they were is taken to be what it was, as a backup takes it. Of a database neither says anything: what was
+    // written to it may lie beside it, and its copy may have another size.
+    const isDatabase = before.sqlite !== undefined;
+    const isAsked = !after.chunks && (isDatabase || (before.size === after.size && before.mtimeNs !== after.mtimeNs));
+    const file: ComparableFile = isAsked ? { ...after, ...(await options.saved(after)) } : after;
+    // What could not be had is told by whoever could not have it.
+    if (before.size !== file.size && (file.chunks || !isDatabase)) what.add('size');
+    if (file.chunks ? !sameList(before.chunks, file.chunks) : what.has('size')) what.add('content');
+    now = file;
   }
   if (before.mode !== after.mode) what.add('mode');
   if (before.uid !== after.uid || before.gid !== after.gid) what.add('owner');
@@ -123,16 +136,8 @@ async function aspects(before: Entry, after: Comparable, options: CompareOptions
   if (hasAttributes && attributesOf(before) !== attributesOf(after)) what.add('attributes');
   const isFolder = before.type === 'folder' && after.type === 'folder';
   if (before.mtimeNs !== after.mtimeNs && (!isFolder || what.size > 0)) what.add('mtime');
-  return ASPECTS.filter((aspect) => what.has(aspect));
+  return { what: ASPECTS.filter((aspect) => what.has(aspect)), after: now };
 }
-
-/** A file whose size and time are what they were is taken to be what it was, as a backup takes it. */
-async function sameChunks(before: FileEntry, after: ComparableFile, { chunksOf }: CompareOptions): Promise<boolean> {
-  if (!after.chunks && before.mtimeNs === after.mtimeNs) return true;
-  const chunks = after.chunks ?? (await chunksOf(after));
-  return !chunks || sameList(before.chunks, chunks); // what cannot be read is told by whoever could not read it
-}
-
 const sameList = (a: readonly ChunkId[], b: readonly ChunkId[]): boolean =>
   a.length === b.length && a.every((id, i) => id === b[i]);
 
@@ -155,13 +160,14 @@ async function pairRenamed(differences: readonly Difference[], options: CompareO
     if (difference.kind !== 'added' || after?.type !== 'file') continue;
     const candidates = gone.get(after.size) ?? [];
     if (candidates.length === 0) continue;
-    const chunks = after.chunks ?? (await options.chunksOf(after));
+    const file: ComparableFile = after.chunks ? after : { ...after, ...(await options.saved(after)) };
+    const { chunks } = file;
     if (!chunks) continue;
     const at = candidates.findIndex(({ entry }) => sameList(entry.chunks, chunks));
     const [old] = at < 0 ? [] : candidates.splice(at, 1);
     if (!old) continue;
-    const what = await aspects(old.entry, { ...after, chunks }, options);
-    paired.set(difference, { kind: 'renamed', path: difference.path, what, before: old.entry, after });
+    const { what } = await aspects(old.entry, file, options);
+    paired.set(difference, { kind: 'renamed', path: difference.path, what, before: old.entry, after: file });
     paired.set(old.difference, undefined);
   }
   return differences.flatMap((one) => (paired.has(one) ? (paired.get(one) ?? []) : one));

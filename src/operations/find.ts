@@ -1,13 +1,14 @@
 /** `find`: entries by name, time and size, in one snapshot or in all of them: when did a file change, and which snapshot still has it? */
 import { sha256Hex } from '../crypto/hash.ts';
 import type { Entry, Warning } from '../entry.ts';
-import { isHoldfastError, type HoldfastError } from '../errors.ts';
-import { comparePaths, rawForDisplay, ROOT, type RawPath } from '../raw-path.ts';
+import { isHoldfastError } from '../errors.ts';
+import { comparePaths, type RawPath } from '../raw-path.ts';
 import type { ChunkReader, Repository, Snapshot, SnapshotId } from '../repository/repository.ts';
 import { parseMoment } from '../units.ts';
 import { openForRestore } from './access.ts';
 import { failedBackendWarnings, mishapWarnings, openMirror } from './backends.ts';
-import { formatNs, type LookOptions } from './look.ts';
+import { entriesOf, listed, type LookOptions } from './look.ts';
+import { unreadable } from './open-look.ts';
 import { passedOverWarnings } from './restore.ts';
 import type { Seams } from './seams.ts';
 import { globMatcher, Selection } from './selection.ts';
@@ -53,6 +54,8 @@ export interface FindResult {
   entries: FoundEntry[];
   /** Snapshots that were searched, oldest first. */
   searched: FoundIn[];
+  /** Files that the newest of them keeps apart, whether these were searched or the rest. */
+  secrets: number;
   warnings: Warning[];
 }
 
@@ -67,11 +70,13 @@ export async function findEntries(options: FindOptions, seams: Seams): Promise<F
   const reader = repository.reader(index);
   const found = new Map<string, Found>();
   const searched: FoundIn[] = [];
+  let secrets = 0;
   for (const snapshot of snapshots) {
     seams.progress({ type: 'phase', name: `looking at snapshot ${snapshot.id.slice(0, 8)}` });
     try {
-      await search(repository, reader, snapshot, filter, found, seams.signal);
+      await search(repository, reader, snapshot, options, filter, found, seams.signal);
       searched.push(told(snapshot));
+      secrets = snapshot.record.secrets?.files ?? 0;
     } catch (error) {
       if (scope === undefined || !isHoldfastError(error, 'damaged', 'forged')) throw error;
       const message = `snapshot ${snapshot.id.slice(0, 8)} could not be searched (to the end): ${error.message}`;
@@ -80,7 +85,7 @@ export async function findEntries(options: FindOptions, seams: Seams): Promise<F
   }
   warnings.push(...mishapWarnings(mirror), ...failedBackendWarnings(mirror));
   const rows = [...found.values()].sort((a, b) => comparePaths(a.raw, b.raw) || a.row.first.seq - b.row.first.seq);
-  return { entries: rows.map(({ row }) => row), searched, warnings };
+  return { entries: rows.map(({ row }) => row), searched, secrets, warnings };
 }
 
 interface Found {
@@ -99,11 +104,7 @@ async function chosen(
     return { snapshots: [snapshot], warnings: passedOverWarnings(snapshot.passedOver) };
   }
   const { snapshots, problems } = await repository.snapshots(signal);
-  const warnings = problems.map(({ key, error }: { key: string; error: HoldfastError }) => ({
-    code: 'snapshot_damaged',
-    message: `${key}: ${error.message}`,
-    incomplete: true,
-  }));
+  const warnings = unreadable('snapshot_damaged', problems);
   return { snapshots: snapshots.filter(({ record }) => inScope?.(Date.parse(record.time)) ?? true), warnings };
 }
 
@@ -111,12 +112,13 @@ async function search(
   repository: Repository,
   reader: ChunkReader,
   snapshot: Snapshot,
+  options: FindOptions,
   filter: Filter,
   found: Map<string, Found>,
   signal: AbortSignal | undefined,
 ): Promise<void> {
   const here = told(snapshot);
-  for await (const entry of repository.entries(snapshot, reader, signal, filter.path)) {
+  for await (const entry of entriesOf(repository, snapshot, reader, options, signal, filter.path)) {
     if (!filter.path(entry.path) || !filter.entry(entry)) continue;
     const key = contentKey(entry);
     const known = found.get(key);
@@ -130,12 +132,8 @@ async function search(
 const told = ({ id, record }: Snapshot): FoundIn => ({ id, seq: record.seq, time: record.time });
 
 function describe(entry: Entry): Pick<FoundEntry, 'path' | 'type' | 'size' | 'mtime'> {
-  return {
-    path: entry.path === ROOT ? '.' : rawForDisplay(entry.path),
-    type: entry.type,
-    size: entry.type === 'file' ? entry.size : 0,
-    mtime: formatNs(entry.mtimeNs),
-  };
+  const { path, type, size, mtime } = listed(entry);
+  return { path, type, size, mtime };
 }
 
 /** The same for the same path with the same content. Hashed, as a file may have millions of chunks. */

@@ -1,4 +1,4 @@
-/** What the snapshots before a new one were like, for its judgement; and what was said of them. */
+/** What the snapshots before a new one were like, for its judgement; and whether they were acknowledged. */
 import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { isSurvivable } from '../errors.ts';
@@ -8,7 +8,6 @@ import {
   parseKey,
   readAnnotations,
   statisticsSchema,
-  type Annotation,
   type ListedSnapshots,
   type Repository,
   type Snapshot,
@@ -83,29 +82,6 @@ export function rememberSnapshot(folders: LocalFolders, snapshot: Pick<Snapshot,
 function remembered({ record }: Pick<Snapshot, 'record'>): Remembered {
   const { seq, counts, statistics, suspicious = [] } = record;
   return { seq, files: counts.files, bytes: counts.bytes, statistics, isSuspicious: suspicious.length > 0 };
-}
-
-/** What is said of a snapshot beside its record, all annotations taken together. */
-export interface Said {
-  tags: string[];
-  note: string | null;
-  isAcknowledged: boolean;
-}
-
-/** @param annotations in the order in which they were made */
-export function whatIsSaid(snapshot: Pick<Snapshot, 'id' | 'record'>, annotations: readonly Annotation[]): Said {
-  const { id, record } = snapshot;
-  const tags = new Set(record.tags);
-  let note = record.note ?? null;
-  let isAcknowledged = false;
-  for (const { record: said } of annotations) {
-    if (said.snapshot !== id) continue;
-    for (const tag of said.tags?.remove ?? []) tags.delete(tag);
-    for (const tag of said.tags?.add ?? []) tags.add(tag);
-    if (said.note !== undefined) note = said.note === '' ? null : said.note;
-    if (said.acknowledged) isAcknowledged = true;
-  }
-  return { tags: [...tags], note, isAcknowledged };
 }
 
 const cachePath = (folders: LocalFolders): string => join(folders.cache, 'history.json');

@@ -2,11 +2,8 @@
 import type { Device, Entry, Warning } from '../entry.ts';
 import { HoldfastError } from '../errors.ts';
 import { rawForDisplay, ROOT, type RawPath } from '../raw-path.ts';
-import { whatIsSaid } from './history.ts';
 import {
-  checkChain,
   openRepository,
-  readAnnotations,
   type Access,
   type ChunkReader,
   type Finding,
@@ -16,9 +13,10 @@ import {
 } from '../repository/repository.ts';
 import { openForRestore, type ExpectedRepository, type RestoreSecret } from './access.ts';
 import { failedBackendWarnings, mishapWarnings, openMirror, type BackendAddress } from './backends.ts';
+import { readSnapshots } from './open-look.ts';
 import { passedOverWarnings } from './restore.ts';
 import type { Seams } from './seams.ts';
-import { normalise } from './selection.ts';
+import { isBelow, normalise } from './selection.ts';
 
 export interface SnapshotRow {
   id: SnapshotId;
@@ -47,21 +45,11 @@ export async function listSnapshots(
 ): Promise<{ snapshots: SnapshotRow[]; warnings: Warning[] }> {
   await using mirror = await openMirror(options.backends, seams);
   const repository = await openRepository(mirror, options.access, seams);
-  const { snapshots, problems } = await repository.snapshots(seams.signal);
-  const warnings: Warning[] = problems.map(({ key, error }) => ({
-    code: 'snapshot_damaged',
-    message: `${key}: ${error.message}`,
-    incomplete: true,
-  }));
-  const said = await readAnnotations(repository, undefined, seams.signal);
-  for (const { key, error } of said.problems)
-    warnings.push({ code: 'annotation_damaged', message: `${key}: ${error.message}`, incomplete: true });
-  for (const { snapshot, problem } of checkChain(snapshots)) {
-    warnings.push({
-      code: 'chain',
-      message: `snapshot ${snapshot.id.slice(0, 8)} (number ${snapshot.record.seq}): ${problem}`,
-      incomplete: true,
-    });
+  const { snapshots, warnings } = await readSnapshots(repository, seams.signal);
+  for (const { id, record, problem } of snapshots) {
+    if (problem === undefined) continue;
+    const message = `snapshot ${id.slice(0, 8)} (number ${record.seq}): ${problem}`;
+    warnings.push({ code: 'chain', message, incomplete: true });
   }
   const isEverywhere = snapshots.every(({ backends }) => backends.length === mirror.live().length);
   const whole = isEverywhere ? [] : await repository.holdersOfAllData(seams.signal);
@@ -70,24 +58,21 @@ export async function listSnapshots(
       .states()
       .map(({ name }) => name)
       .filter((name) => names.includes(name));
-  const rows = snapshots.map(({ id, record, backends }) => {
-    const { tags, note, isAcknowledged } = whatIsSaid({ id, record }, said.annotations);
-    return {
-      id,
-      seq: record.seq,
-      time: record.time,
-      parent: record.parent,
-      agent: record.agent.handle,
-      files: record.counts.files,
-      bytes: record.counts.bytes,
-      tags,
-      note,
-      suspicious: record.suspicious ?? [],
-      acknowledged: isAcknowledged,
-      backends: inOrder(backends),
-      prepared: inOrder(whole.filter((name) => !backends.includes(name))),
-    };
-  });
+  const rows = snapshots.map(({ id, record, said, backends }) => ({
+    id,
+    seq: record.seq,
+    time: record.time,
+    parent: record.parent,
+    agent: record.agent.handle,
+    files: record.counts.files,
+    bytes: record.counts.bytes,
+    tags: said.tags,
+    note: said.note,
+    suspicious: record.suspicious ?? [],
+    acknowledged: said.isAcknowledged,
+    backends: inOrder(backends),
+    prepared: inOrder(whole.filter((name) => !backends.includes(name))),
+  }));
   return { snapshots: rows, warnings: [...warnings, ...mishapWarnings(mirror), ...failedBackendWarnings(mirror)] };
 }
 
@@ -131,13 +116,13 @@ export async function listEntries(
   const snapshot = await repository.findSnapshot(options.snapshot, seams.signal);
   const { index } = await repository.loadIndex(seams.signal);
   const entries: ListedEntry[] = [];
-  const isWanted = (path: RawPath) => wanted === '' || path === wanted || path.startsWith(`${wanted}/`);
+  const isWanted = (path: RawPath) => isBelow(path, wanted);
   const reader = repository.reader(index);
   for await (const entry of entriesOf(repository, snapshot, reader, options, seams.signal, isWanted)) {
     if (isWanted(entry.path) && depthBelow(wanted, entry.path) <= (options.depth ?? Infinity))
       entries.push(listed(entry));
   }
-  if (entries.length === 0 && !(options.secrets && wanted === '')) throw absent(options.path, snapshot.id);
+  if (entries.length === 0 && !(options.secrets && wanted === ROOT)) throw absent(options.path, snapshot.id);
   const warnings = [
     ...passedOverWarnings(snapshot.passedOver),
     ...mishapWarnings(mirror),
@@ -146,13 +131,14 @@ export async function listEntries(
   return { snapshot: snapshot.id, entries, secrets: snapshot.record.secrets?.files ?? 0, warnings };
 }
 
-function entriesOf(
+/** Those of the state, or of what is kept apart. */
+export function entriesOf(
   repository: Repository,
   snapshot: Snapshot,
   reader: ChunkReader,
   { secrets }: Pick<LookOptions, 'secrets'>,
   signal: AbortSignal | undefined,
-  isWanted: (path: RawPath) => boolean,
+  isWanted?: (path: RawPath) => boolean,
 ): AsyncGenerator<Entry> {
   return secrets
     ? repository.secretEntries(snapshot, reader, signal, isWanted)
@@ -165,9 +151,9 @@ function depthBelow(folder: RawPath, path: RawPath): number {
   return levels(path) - levels(folder);
 }
 
-function listed(entry: Entry): ListedEntry {
+export function listed(entry: Entry): ListedEntry {
   return {
-    path: entry.path === '' ? '.' : rawForDisplay(entry.path),
+    path: entry.path === ROOT ? '.' : rawForDisplay(entry.path),
     type: entry.type,
     mode: entry.mode.toString(8).padStart(4, '0'),
     mtime: formatNs(entry.mtimeNs),

@@ -1,11 +1,20 @@
 /** A repository that stays open for looking: the index is loaded once, and the trees that were looked at last are kept. */
 import type { ChunkId, Entry, FileEntry, Warning } from '../entry.ts';
 import { HoldfastError } from '../errors.ts';
-import { comparePaths, parentOf, rawForDisplay, ROOT, type RawPath } from '../raw-path.ts';
-import { checkChain, type ChunkReader, type Repository, type Snapshot } from '../repository/repository.ts';
+import { comparePaths, parentOf, rawForDisplay, type RawPath } from '../raw-path.ts';
+import {
+  checkChain,
+  readAnnotations,
+  whatIsSaid,
+  type ChunkReader,
+  type Repository,
+  type Said,
+  type Snapshot,
+} from '../repository/repository.ts';
 import { openForRestore, type ExpectedRepository, type RestoreSecret } from './access.ts';
 import { failedBackendWarnings, mishapWarnings, openMirror, type BackendAddress } from './backends.ts';
 import type { Seams } from './seams.ts';
+import { isBelow } from './selection.ts';
 
 export interface OpenLookOptions {
   backends: readonly BackendAddress[];
@@ -15,8 +24,31 @@ export interface OpenLookOptions {
 
 export interface SeenSnapshot extends Snapshot {
   backends: string[];
+  /** Tags and note as they are now, and whether what is suspicious was acknowledged. */
+  said: Said;
   /** What of the chain of snapshots does not hold here. */
   problem: string | undefined;
+}
+
+/** Those that verify, oldest first, with what was said of them; what cannot be read is a warning. */
+export async function readSnapshots(
+  repository: Repository,
+  signal: AbortSignal | undefined,
+): Promise<{ snapshots: SeenSnapshot[]; warnings: Warning[] }> {
+  const { snapshots, problems } = await repository.snapshots(signal);
+  const { annotations, problems: unsaid } = await readAnnotations(repository, undefined, signal);
+  const chain = new Map(checkChain(snapshots).map(({ snapshot, problem }) => [snapshot.id, problem]));
+  const seen = snapshots.map((snapshot) => {
+    return { ...snapshot, said: whatIsSaid(snapshot, annotations), problem: chain.get(snapshot.id) };
+  });
+  return {
+    snapshots: seen,
+    warnings: [...unreadable('snapshot_damaged', problems), ...unreadable('annotation_damaged', unsaid)],
+  };
+}
+
+export function unreadable(code: string, problems: readonly { key: string; error: HoldfastError }[]): Warning[] {
+  return problems.map(({ key, error }) => ({ code, message: `${key}: ${error.message}`, incomplete: true }));
 }
 
 /** Of lists of files, decrypted: those of neighbouring snapshots have most of their chunks in common. */
@@ -42,7 +74,7 @@ export class Look implements AsyncDisposable {
   readonly #repository: Repository;
   readonly #seams: Seams;
   #reader!: ChunkReader;
-  /** The keys of the snapshots that were seen: by these it is known that there are others. */
+  /** The keys of the snapshots and annotations that were seen: by these it is known that there are others. */
   #keys = '';
   #snapshots: readonly SeenSnapshot[] = [];
   #warnings: readonly Warning[] = [];
@@ -73,20 +105,17 @@ export class Look implements AsyncDisposable {
     return [...this.#warnings, ...mishapWarnings(mirror), ...failedBackendWarnings(mirror)];
   }
 
-  /** Looks whether there are snapshots that were not there before. */
+  /** Looks whether there are snapshots, or was something said of them, that was not there before. */
   async refresh(): Promise<void> {
     const { signal } = this.#seams;
-    const keys = [...(await this.#repository.listSnapshots(signal)).keys()].toSorted().join();
+    const listed = [...(await this.#repository.listSnapshots(signal)).keys()];
+    for await (const { key } of this.#repository.mirror.list('annotations/', { signal })) listed.push(key);
+    const keys = listed.toSorted().join();
     if (keys === this.#keys && this.#reader) return;
-    const { snapshots, problems } = await this.#repository.snapshots(signal);
-    const { index, problems: lost } = await this.#repository.loadIndex(signal);
-    const chain = new Map(checkChain(snapshots).map(({ snapshot, problem }) => [snapshot.id, problem]));
-    this.#snapshots = snapshots.map((snapshot) => ({ ...snapshot, problem: chain.get(snapshot.id) }));
-    this.#warnings = [...problems, ...lost].map(({ key, error }) => ({
-      code: 'lost',
-      message: `${key}: ${error.message}`,
-      incomplete: true,
-    }));
+    const { snapshots, warnings } = await readSnapshots(this.#repository, signal);
+    const { index, problems } = await this.#repository.loadIndex(signal);
+    this.#snapshots = snapshots;
+    this.#warnings = [...warnings, ...unreadable('index_lost', problems)];
     this.#reader = this.#repository.reader(index);
     this.#keys = keys;
   }
@@ -248,7 +277,7 @@ export class Tree {
   *below(path: RawPath): Generator<Entry> {
     for (let i = this.#at(path); i < this.entries.length; i++) {
       const entry = this.entries[i];
-      if (!entry || (path !== ROOT && entry.path !== path && !entry.path.startsWith(`${path}/`))) return;
+      if (!entry || !isBelow(entry.path, path)) return;
       yield entry;
     }
   }

@@ -6,7 +6,14 @@ import { drain } from '../drain.ts';
 import type { HoldfastError } from '../errors.ts';
 import { PACKS_IN_FLIGHT } from '../limits.ts';
 import { rawForDisplay } from '../raw-path.ts';
-import { heal, type ChunkReader, type HealResult, type Repository, type SnapshotId } from '../repository/repository.ts';
+import {
+  heal,
+  parseKey,
+  type ChunkReader,
+  type HealResult,
+  type Repository,
+  type SnapshotId,
+} from '../repository/repository.ts';
 import type { Change, Overwrite } from '../state/compare-tree.ts';
 import type { Profile } from '../state/profile.ts';
 import { openTarget, type TreeWriter } from '../state/write-tree.ts';
@@ -271,11 +278,15 @@ function writeChunk(target: TreeWriter, { file, fileOffset }: PlannedChunk, byte
   file.ref = undefined;
 }
 
-/** Snapshots that seem to be newer than the one that was taken for the latest, and cannot be read. */
+/** What cannot be read and may have made another snapshot the one that is meant: newer ones, and annotations where a tag was asked for. */
 export function passedOverWarnings(passedOver: readonly { key: string; error: HoldfastError }[]): Warning[] {
-  return passedOver.map(({ key, error }) => ({
-    code: 'snapshot_damaged',
-    message: `${key} seems to be newer than what is taken, and cannot be read: ${error.message}`,
-    incomplete: true,
-  }));
+  return passedOver.map(({ key, error }) => {
+    const isSnapshot = parseKey(key)?.kind !== 'annotation';
+    const why = isSnapshot ? 'seems to be newer than what is taken' : 'may say which snapshots have the tag';
+    return {
+      code: isSnapshot ? 'snapshot_damaged' : 'annotation_damaged',
+      message: `${key} ${why}, and cannot be read: ${error.message}`,
+      incomplete: true,
+    };
+  });
 }

@@ -3,13 +3,15 @@ import { Header } from 'tar/header';
 import type { Entry, FileEntry } from '../entry.ts';
 import { HoldfastError } from '../errors.ts';
 import { parentOf, rawToText, type RawPath } from '../raw-path.ts';
+import { formatTime } from '../repository/repository.ts';
+import { isBelow } from './selection.ts';
 
 const BLOCK_BYTES = 512;
 
 /**
  * The archive, piece by piece; a piece is valid until the next is asked for. Names in it begin with the last name of `top` (with `name` for the root).
  * A name that is no UTF-8 is kept byte for byte, as GNU tar and bsdtar do. What another name of a file was becomes a hard link when that other name is
- * in the archive.
+ * in the archive. Extended attributes, ACLs and flags are not in it.
  * @param entries `top` and all below it, in the order of the manifest.
  * @throws what `content` throws, in the middle of the archive.
  */
@@ -20,9 +22,8 @@ export async function* tarOf(
   const cut = top === '' ? 0 : parentOf(top) === '' ? 0 : parentOf(top).length + 1;
   const nameOf = (path: RawPath) =>
     (top === '' ? (path === '' ? name : `${name}/${path}`) : path.slice(cut)) as RawPath;
-  const isInside = (path: RawPath) => top === '' || path === top || path.startsWith(`${top}/`);
   for (const entry of entries) {
-    const link = entry.type === 'file' && entry.hardlink !== undefined && isInside(entry.hardlink);
+    const link = entry.type === 'file' && entry.hardlink !== undefined && isBelow(entry.hardlink, top);
     const target =
       entry.type === 'symlink'
         ? entry.target
@@ -43,6 +44,9 @@ export async function* tarOf(
   yield new Uint8Array(2 * BLOCK_BYTES);
 }
 
+const TYPES = { file: 'File', folder: 'Directory', symlink: 'SymbolicLink', fifo: 'FIFO' } as const;
+const DEVICES = { block: 'BlockDevice', character: 'CharacterDevice' } as const;
+
 interface Shape {
   name: RawPath;
   target: RawPath | undefined;
@@ -55,7 +59,7 @@ function headers(entry: Entry, { name, target, size, link }: Shape): Uint8Array 
   const path = (entry.type === 'folder' ? `${name}/` : name) as RawPath;
   const records: [string, RawPath | string][] = [
     ['path', path],
-    ['mtime', seconds(entry.mtimeNs)],
+    ['mtime', formatTime(entry.mtimeNs)],
     ['size', String(size)],
     ['uid', String(entry.uid)],
     ['gid', String(entry.gid)],
@@ -64,13 +68,13 @@ function headers(entry: Entry, { name, target, size, link }: Shape): Uint8Array 
   const isText = rawToText(path) !== undefined && (target === undefined || rawToText(target) !== undefined);
   if (!isText) records.unshift(['hdrcharset', 'BINARY']);
   const body = Buffer.from(records.map(([key, value]) => record(key, value)).join(''), 'latin1');
-  const type =
-    entry.type === 'folder' ? 'Directory' : entry.type === 'symlink' ? 'SymbolicLink' : link ? 'Link' : 'File';
+  const type = link ? 'Link' : entry.type === 'device' ? DEVICES[entry.device.kind] : TYPES[entry.type];
+  const numbers = entry.type === 'device' ? { devmaj: entry.device.major, devmin: entry.device.minor } : {};
   return Buffer.concat([
     block({ path: 'pax', size: body.length, type: 'ExtendedHeader', mode: 0o600 }),
     body,
     Buffer.alloc((BLOCK_BYTES - (body.length % BLOCK_BYTES)) % BLOCK_BYTES),
-    block({ path: 'entry', size, type, mode: entry.mode, linkpath: target === undefined ? '' : 'target' }),
+    block({ path: 'entry', size, type, ...numbers, mode: entry.mode, linkpath: target === undefined ? '' : 'target' }),
   ]);
 }
 
@@ -87,9 +91,4 @@ function record(key: string, value: string): string {
   let length = rest.length;
   while (`${length}${rest}`.length !== length) length = `${length}${rest}`.length;
   return `${length}${rest}`;
-}
-
-function seconds(ns: bigint): string {
-  const digits = (ns < 0n ? -ns : ns).toString().padStart(10, '0');
-  return `${ns < 0n ? '-' : ''}${digits.slice(0, -9)}.${digits.slice(-9)}`;
 }

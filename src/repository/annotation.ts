@@ -16,7 +16,7 @@ import {
 import type { Generation } from './key-log.ts';
 import { annotationKey, parseKey, type AnnotationId } from './object-name.ts';
 import type { Repository, RepositoryProblem } from './open.ts';
-import { openSigned } from './snapshot.ts';
+import { openSigned, type Snapshot } from './snapshot.ts';
 
 /** An annotation whose signature and name were checked. */
 export interface Annotation {
@@ -98,4 +98,27 @@ export async function readAnnotations(
     a.record.time < b.record.time || (a.record.time === b.record.time && a.id < b.id) ? -1 : 1,
   );
   return { annotations, problems };
+}
+
+/** What is said of a snapshot beside its record, all annotations taken together. */
+export interface Said {
+  tags: string[];
+  note: string | null;
+  isAcknowledged: boolean;
+}
+
+/** @param annotations in the order in which they were made */
+export function whatIsSaid(snapshot: Pick<Snapshot, 'id' | 'record'>, annotations: readonly Annotation[]): Said {
+  const { id, record } = snapshot;
+  const tags = new Set(record.tags);
+  let note = record.note ?? null;
+  let isAcknowledged = false;
+  for (const { record: said } of annotations) {
+    if (said.snapshot !== id) continue;
+    for (const tag of said.tags?.remove ?? []) tags.delete(tag);
+    for (const tag of said.tags?.add ?? []) tags.add(tag);
+    if (said.note !== undefined) note = said.note === '' ? null : said.note;
+    if (said.acknowledged) isAcknowledged = true;
+  }
+  return { tags: [...tags], note, isAcknowledged };
 }

@@ -117,7 +117,7 @@ function named(key: string, raw: RawPath): string {
 }
 
 /** Seconds with nine decimals, as `touch -d @…` reads it. */
-function formatTime(ns: bigint): string {
+export function formatTime(ns: bigint): string {
   const digits = (ns < 0n ? -ns : ns).toString().padStart(10, '0');
   return `${ns < 0n ? '-' : ''}${digits.slice(0, -9)}.${digits.slice(-9)}`;
 }

@@ -19,7 +19,7 @@ import {
   type SnapshotId,
 } from './object-name.ts';
 import type { RawPath } from '../raw-path.ts';
-import { openAnnotation, type Annotation } from './annotation.ts';
+import { openAnnotation, readAnnotations, whatIsSaid, type Annotation } from './annotation.ts';
 import { openIndex } from './index-object.ts';
 import type { FileKeys } from './grants.ts';
 import type { KeyLog, KeyState } from './key-log.ts';
@@ -239,15 +239,22 @@ export class Repository {
 
   /**
    * Finds the one snapshot that is meant; for what can be written see `selectSnapshot`. `passedOver` are those that cannot be read and may
-   * have been meant. @throws `not_found`, `usage`, …
+   * have been meant, and annotations that cannot be read and may have said so. @throws `not_found`, `usage`, …
    */
   async findSnapshot(
     selector: string,
     signal?: AbortSignal,
   ): Promise<Snapshot & { backends: string[]; passedOver: { key: string; error: HoldfastError }[] }> {
     const { snapshots, problems } = await this.snapshots(signal);
-    const { snapshot, passedOver } = selectSnapshot(selector, snapshots, problems, this.#clock.now());
-    return { ...snapshot, passedOver };
+    // Only then, for there may be many annotations.
+    const said = selector.startsWith('tag:') ? await readAnnotations(this, undefined, signal) : undefined;
+    const candidates = snapshots.map((whole) => {
+      const { id, key, record } = whole;
+      const { tags } = said ? whatIsSaid(whole, said.annotations) : record;
+      return { whole, id, key, record: { time: record.time, tags } };
+    });
+    const { snapshot, passedOver } = selectSnapshot(selector, candidates, problems, this.#clock.now());
+    return { ...snapshot.whole, passedOver: [...passedOver, ...(said?.problems ?? [])] };
   }
 
   /** Reads every index object into memory. An index that cannot be read from any backend is skipped and reported. */

@@ -29,11 +29,11 @@ export type {
   SnapshotRecord,
   SnapshotStatistics,
 } from './format.ts';
-export { annotate, readAnnotations, type Annotation } from './annotation.ts';
+export { annotate, readAnnotations, whatIsSaid, type Annotation, type Said } from './annotation.ts';
 export type { AnnotationId, PackId, SnapshotId } from './object-name.ts';
 export { checkChain, type Snapshot } from './snapshot.ts';
 export { ChunkStream, type ChunkerParameters } from './chunker.ts';
-export { chunksInLine, entryLine, fileLineHead, glanceAtLine, parseEntryLine } from './manifest.ts';
+export { chunksInLine, entryLine, fileLineHead, formatTime, glanceAtLine, parseEntryLine } from './manifest.ts';
 export type { PackIndex } from './pack-index.ts';
 export type { ChunkReader, WantedChunk } from './reader.ts';
 export type { SnapshotWriter, WriterTotals } from './writer.ts';

@@ -8,6 +8,7 @@ export interface Selectable {
   id: SnapshotId;
   /** The object it was read from. */
   key: string;
+  /** The tags as they are now, not only those that it was made with. */
   record: { time: string; tags: readonly string[] };
 }
 

@@ -15,8 +15,10 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { startBrowse, attachment, type Browse } from '../../src/cli/browse/server.ts';
 import { hexDump, visible } from '../../src/cli/browse/preview.ts';
+import { annotateSnapshot } from '../../src/operations/annotate.ts';
 import { openLook, type Look } from '../../src/operations/open-look.ts';
 import { HoldfastError } from '../../src/errors.ts';
+import type { RawPath } from '../../src/raw-path.ts';
 import { failure, seededRandom } from '../crypto/support.ts';
 import { FakeClock } from '../fake-clock.ts';
 import { contentOf, makeAgent, packKeysOf, storeOf, type TestAgent } from '../operations/support.ts';
@@ -100,10 +102,10 @@ function ask(port: number, path: string, { host = `127.0.0.1:${port}`, method = 
 }
 
 /** A page that runs until the end of the test, and a client that has the cookie. */
-async function withPage(test: (page: Page) => Promise<void>, clock = new FakeClock()): Promise<void> {
+async function withPage(test: (page: Page) => Promise<void>, clock = new FakeClock(), of: Look = look): Promise<void> {
   const stop = new AbortController();
   const random = { bytes: (length: number) => crypto.getRandomValues(new Uint8Array(length)) };
-  const browse = await startBrowse(look, { port: 0, idleMs: 60_000, clock, random, signal: stop.signal });
+  const browse = await startBrowse(of, { port: 0, idleMs: 60_000, clock, random, signal: stop.signal });
   const enter = async (): Promise<Client> => {
     const token = browse.url.slice(browse.url.indexOf('/?'));
     const { headers, text } = await ask(browse.port, token);
@@ -362,6 +364,131 @@ describe('what it shows', () => {
       expect(lines.text).toContain('<span class="plus">+2</span>');
       expect((await get(`lines?p=never&a=${ids[0]}&b=${ids[2]}`)).status).toBe(404);
     }));
+});
+
+describe('what is not a file of the state, and what was said afterwards', () => {
+  const isRoot = process.getuid?.() === 0;
+  let own: TestAgent;
+  let ownLook: Look;
+  const made: string[] = [];
+  const page = (path: (of: string[]) => string, check: (text: string, body: Buffer) => void | Promise<void>) =>
+    withPage(
+      async ({ enter }) => {
+        const { text, body } = await (await enter()).get(path(made));
+        await check(text, body);
+      },
+      new FakeClock(),
+      ownLook,
+    );
+
+  beforeAll(async () => {
+    own = await makeAgent({
+      seed: 'marks',
+      fill: (state) => {
+        mkdirSync(join(state, 'odd'));
+        execFileSync('mkfifo', [join(state, 'odd', 'pipe')]);
+        if (isRoot) {
+          execFileSync('mknod', [join(state, 'odd', 'null'), 'c', '1', '3']);
+          execFileSync('mknod', [join(state, 'odd', 'disk'), 'b', '259', '70000']);
+        }
+        mkdirSync(join(state, 'plain'));
+        writeFileSync(join(state, 'plain', 'note.md'), 'note');
+        writeFileSync(join(state, '.env'), 'TOKEN=hidden-value');
+      },
+    });
+    const secret = { patterns: ['.env'], handling: 'apart' } as const;
+    const state = { root: own.state, exclude: [], keepOut: [], special: 'keep', secret } as const;
+    const { addresses: backends, signer, folders } = own;
+    const say = (over: object) =>
+      annotateSnapshot(
+        { backends, access: own.access.writer, signer, folders, host: 'h', snapshot: 'latest', ...over },
+        own.seams(),
+      );
+    made.push((await own.backup({ state, tags: ['old'] })).snapshot.id);
+    await say({ tags: { add: ['good'], remove: ['old'] }, note: 'before <the> upgrade' });
+    rmSync(join(own.state, 'plain', 'note.md'));
+    made.push((await own.backup({ state })).snapshot.id);
+    const open = { backends: own.addresses, secret: { kind: 'root', root: own.root } } as const;
+    ownLook = await openLook(open, own.seams());
+  });
+  afterAll(async () => {
+    await ownLook[Symbol.asyncDispose]();
+    await own[Symbol.asyncDispose]();
+  });
+
+  it('tags and notes are shown as they are now', () =>
+    page(
+      () => '',
+      (text) => {
+        expect(text).toContain('<span class="mark">good</span>');
+        expect(text).not.toContain('<span class="mark">old</span>');
+        expect(text).toContain('before &#60;the&#62; upgrade');
+      },
+    ));
+
+  it('how many secrets are kept apart is told, and nothing of them shown', async () => {
+    for (const path of ['find?q=.env', `tree?s=${made[1]}&p=`]) {
+      await page(
+        () => path,
+        (text) => {
+          expect(text).toMatch(/1 secret file kept apart, not shown here:/);
+          expect(text).toContain(`holdfast ls ${made[1]?.slice(0, 8)} --secrets`);
+          expect(text).not.toMatch(/hidden-value|<a[^>]*\.env/);
+        },
+      );
+    }
+  });
+
+  it('a comparison says that it leaves the secrets out', () =>
+    page(
+      ([a, b]) => `diff?a=${a}&b=${b}`,
+      (text) => expect(text).toMatch(/\(1 and 1\) are not compared here: <code>holdfast diff \w{8} \w{8} --secrets/),
+    ));
+
+  it('a FIFO and devices are in the tar as what they are', () =>
+    page(
+      ([first]) => `download?s=${first}&p=odd`,
+      (_text, body) => {
+        const listing = execFileSync('tar', ['-tv'], { input: body, encoding: 'utf8' });
+        expect(listing).toMatch(/^p.* odd\/pipe$/m);
+        if (!isRoot) return;
+        expect(listing).toMatch(/^c.* 1,3 .* odd\/null$/m);
+        expect(listing).toMatch(/^b.* 259,70000 .* odd\/disk$/m);
+      },
+    ));
+
+  it('a suspicion is marked until it is acknowledged, which the page notices', async () => {
+    await page(
+      () => '',
+      (text) => expect(text).toMatch(/<span class="mark warn" title="[^"]+">suspicious: empty<\/span>/),
+    );
+    const { addresses: backends, signer, folders } = own;
+    const access = own.access.writer;
+    const options = { backends, access, signer, folders, host: 'h', snapshot: 'latest', acknowledged: true };
+    await annotateSnapshot(options, own.seams());
+    await page(
+      () => '',
+      (text) => {
+        expect(text).toContain('>empty (acknowledged)</span>');
+        expect(text).not.toContain('suspicious:');
+      },
+    );
+  });
+
+  it('a folder with extended attributes says that its tar is without them', async () => {
+    const says = (text: string) => text.includes('without the extended attributes');
+    await page(
+      ([first]) => `tree?s=${first}&p=plain`,
+      (text) => expect(says(text)).toBe(false),
+    );
+    const snapshot = ownLook.snapshot(made[0] ?? '');
+    const file = (await ownLook.tree(snapshot)).require('plain/note.md' as RawPath);
+    file.xattrs = { 'user.origin': new Uint8Array(1) };
+    await page(
+      ([first]) => `tree?s=${first}&p=plain`,
+      (text) => expect(says(text)).toBe(true),
+    );
+  });
 });
 
 describe('downloads', () => {

@@ -77,3 +77,34 @@ it('restore: each way of not doing all of it has its exit code', async () => {
   await home.refused(2, 'cat', '@soon', 'MEMORY.md', ...WORDS);
   expect(existsSync(home.at('new'))).toBe(false);
 }, 60_000);
+
+it('secrets: find and diff say how many are kept apart, and look at them when they are asked to', async () => {
+  const own = agentHome(temporaryFolder());
+  try {
+    mkdirSync(own.at('state'));
+    writeFileSync(own.at('state', '.env'), 'TOKEN=1');
+    writeFileSync(own.at('state', 'MEMORY.md'), 'one');
+    writeFileSync(own.at('mine.yaml'), 'name: mine\ntitle: my agent\nsecret: [.env]\n');
+    await own.json(0, ...initArgs(own.at), '--profile', './mine.yaml', ...WORDS);
+    await own.json(0, 'backup');
+    writeFileSync(own.at('state', '.env'), 'TOKEN=2222');
+    const shown = async (...args: string[]) => {
+      const { code, stdout, stderr } = await own.holdfast(...args, ...WORDS);
+      expect([code, stderr]).toEqual([0, '']);
+      return stdout;
+    };
+    expect(await shown('find', '.env')).toMatch(
+      /^Nothing found in .*\.\n1 secret file kept apart and not searched: --secrets searches them instead\n$/,
+    );
+    expect(await shown('find', '.env', '--secrets')).toMatch(/ \.env\n1 entry in the secrets of snapshot .*\n$/);
+    expect(await shown('diff')).toMatch(/\nsecret files kept apart and not compared: 1 -> 1; --secrets compares them/);
+    const changed = await shown('diff', '--secrets', '--one-file-system');
+    expect(changed).toMatch(/^~ +\.env +content, size, mtime/m);
+    expect(changed).toContain('\ncompared are the secret files that are kept apart: 1 -> 1\n');
+    expect(changed).not.toContain('2222');
+    await own.refused(2, 'diff', '--secrets', '--text', ...WORDS);
+    await own.refused(2, 'diff', 'latest', 'latest', '--one-file-system', ...WORDS);
+  } finally {
+    removeFolder(own.folder);
+  }
+}, 60_000);

@@ -8,12 +8,12 @@ import { signEnvelope } from '../../src/crypto/dsse.ts';
 import { publicKeyOf } from '../../src/crypto/ed25519.ts';
 import { sha256Hex } from '../../src/crypto/hash.ts';
 import { annotateSnapshot, type AnnotateOptions } from '../../src/operations/annotate.ts';
-import { whatIsSaid } from '../../src/operations/history.ts';
-import { listSnapshots } from '../../src/operations/look.ts';
+import { listEntries, listSnapshots } from '../../src/operations/look.ts';
 import { ANNOTATION_PAYLOAD_TYPE } from '../../src/repository/format.ts';
 import { annotationKey, type AnnotationId } from '../../src/repository/object-name.ts';
 import {
   readAnnotations,
+  whatIsSaid,
   type Annotation,
   type SnapshotId,
   type SnapshotRecord,
@@ -84,6 +84,35 @@ describe('an annotation', () => {
     await agent[how]();
     expect(await annotationsOn('b')).toHaveLength(1);
     await expectLevel(agent);
+  });
+});
+
+describe('a tag that was added or taken away afterwards', () => {
+  const listOf = (snapshot: string) =>
+    listEntries(
+      { backends: agent.addresses, secret: { kind: 'root', root: agent.root }, snapshot, path: '' },
+      agent.seams(),
+    );
+
+  test('selects as the list of snapshots shows it', async () => {
+    expect((await listOf('tag:nightly')).snapshot).toBe(first.snapshot.id);
+    await say({ snapshot: second.snapshot.id, tags: { add: ['good'], remove: [] } });
+    await say({ tags: { add: ['good', 'old'], remove: ['nightly'] } });
+    expect((await listOf('tag:good')).snapshot).toBe(second.snapshot.id);
+    expect((await listOf('tag:old')).snapshot).toBe(first.snapshot.id);
+    expect((await failure(() => listOf('tag:nightly'), 'not_found')).hint).toContain('The tags are "good", "old"');
+    await say({ snapshot: second.snapshot.id, tags: { add: [], remove: ['good'] } });
+    expect((await listOf('tag:good')).snapshot).toBe(first.snapshot.id);
+  });
+
+  test('is told to be uncertain when an annotation cannot be read', async () => {
+    await say({ tags: { add: [], remove: ['nightly'] } });
+    const [key = ''] = await annotationsOn('a');
+    for (const name of ['a', 'b']) await storeOf(agent, name).inner.put(key, Buffer.from('junk'));
+    const { snapshot, warnings } = await listOf('tag:nightly');
+    expect(snapshot).toBe(first.snapshot.id);
+    expect(warnings).toContainEqual(expect.objectContaining({ code: 'annotation_damaged', incomplete: true }));
+    expect((await listOf('latest')).warnings).toEqual([]);
   });
 });
 

@@ -1,10 +1,21 @@
 /** `diff`: what is told between snapshots, against the live tree, and when something cannot be read. */
 import { spawnSync } from 'node:child_process';
-import { chmodSync, mkdirSync, renameSync, rmSync, symlinkSync, utimesSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  renameSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { diff, type DiffOptions, type DiffResult } from '../../src/operations/diff.ts';
+import { takeLock } from '../../src/operations/lock.ts';
 import { failure, seededRandom } from '../crypto/support.ts';
 import { contentOf, makeAgent, packKeysOf, storeOf, type TestAgent } from './support.ts';
 
@@ -19,16 +30,17 @@ const short = ({ changes }: DiffResult) =>
   changes.map(({ kind, path, what, oldPath }) =>
     [kind, oldPath === undefined ? path : `${oldPath} -> ${path}`, what.join()].filter(Boolean).join(' '),
   );
-const compare = (over: Partial<DiffOptions> = {}) =>
+const compare = (over: Partial<DiffOptions> = {}, of = agent) =>
   diff(
     {
-      backends: agent.addresses,
-      secret: { kind: 'root', root: agent.root },
+      backends: of.addresses,
+      secret: { kind: 'root', root: of.root },
       from: 'latest',
-      to: { root: agent.state, exclude: [], keepOut: [] },
+      to: { root: of.state, exclude: [], keepOut: [] },
+      foldersOf: () => of.folders,
       ...over,
     },
-    agent.seams(),
+    of.seams(),
   );
 
 beforeAll(async () => {
@@ -213,7 +225,13 @@ it('compares up to where a list of files breaks off, and says that it is incompl
     expect(others).toEqual([]);
     for (const name of ['a', 'b']) await storeOf(many, name).inner.delete(last);
     const result = await diff(
-      { backends: many.addresses, secret: { kind: 'root', root: many.root }, from: first, to: second },
+      {
+        backends: many.addresses,
+        secret: { kind: 'root', root: many.root },
+        from: first,
+        to: second,
+        foldersOf: () => many.folders,
+      },
       many.seams(),
     );
     expect(result.complete).toBe(false);
@@ -238,10 +256,126 @@ it('tells nothing of a live tree that is as it was saved: databases in use, attr
   const secret = { patterns: ['*.pem'], handling: 'apart' } as const;
   const state = { root: own.state, exclude: [], keepOut: [], special: 'keep', secret } as const;
   await own.backup({ state });
-  const now = () =>
-    diff({ backends: own.addresses, secret: { kind: 'root', root: own.root }, from: 'latest', to: state }, own.seams());
+  const now = () => compare({ to: state }, own);
   expect(await now()).toMatchObject({ changes: [], complete: true, warnings: [] });
   writeFileSync(place('token.pem'), 'another');
   writeFileSync(place('note.md'), 'another');
   expect(short(await now())).toEqual(['changed note.md content,size,mtime']);
+});
+
+describe('a database of the live tree', () => {
+  const withDatabase = async (work: (own: TestAgent, database: DatabaseSync) => Promise<void>) => {
+    await using own = await makeAgent({ seed: 'database' });
+    using database = new DatabaseSync(join(own.state, 'memory.db'));
+    database.exec('PRAGMA journal_mode = WAL; CREATE TABLE t (n)');
+    const insert = database.prepare('INSERT INTO t VALUES (?)');
+    for (let i = 0; i < 100; i++) insert.run(`memory ${i}`.padEnd(1000));
+    await own.backup();
+    await work(own, database);
+    expect(existsSync(join(own.folders.cache, 'diff', 'database'))).toBe(false);
+  };
+
+  it('has changed when a commit lies beside it only, with the size that its copy has', () =>
+    withDatabase(async (own, database) => {
+      const old = statSync(join(own.state, 'memory.db'), { bigint: true });
+      database.exec('DELETE FROM t');
+      expect(statSync(join(own.state, 'memory.db'), { bigint: true }).mtimeNs).toBe(old.mtimeNs);
+      const deleted = await compare({}, own);
+      expect(short(deleted)).toEqual(['changed memory.db content']);
+      expect(deleted).toMatchObject({ complete: true, warnings: [], summary: { changed: 1 } });
+      database.exec('VACUUM');
+      const [change] = (await compare({}, own)).changes;
+      expect(change?.what).toEqual(['content', 'size']);
+      expect(change?.after?.size).toBeLessThan(change?.before?.size ?? 0);
+    }));
+
+  it('has not changed when only its log was written back', () =>
+    withDatabase(async (own, database) => {
+      database.exec('PRAGMA wal_checkpoint(TRUNCATE)');
+      expect(short(await compare({}, own))).toEqual(['changed memory.db mtime']);
+    }));
+
+  it('is not compared, which is told, when it cannot be captured', () =>
+    withDatabase(async (own, database) => {
+      database.exec('DELETE FROM t');
+      writeFileSync(join(own.folder, 'no folder'), '');
+      const foldersOf = () => ({ ...own.folders, cache: join(own.folder, 'no folder') });
+      const result = await compare({ foldersOf }, own);
+      expect(result).toMatchObject({ complete: false, warnings: [{ code: 'sqlite_not_captured', path: 'memory.db' }] });
+      expect(result.warnings[0]?.message).toContain('its content is not compared');
+    }));
+
+  it('that is none any more is compared as the file that it is', () =>
+    withDatabase(async (own, database) => {
+      database.close();
+      writeFileSync(join(own.state, 'memory.db'), 'overwritten');
+      expect(short(await compare({}, own))).toEqual(['changed memory.db content,size,mtime']);
+    }));
+
+  it('is copied by one diff at a time', () =>
+    withDatabase(async (own) => {
+      using _lock = takeLock(join(own.folders.cache, 'diff'), 'diff');
+      await failure(() => compare({}, own), 'busy');
+    }));
+});
+
+describe('what is kept apart', () => {
+  const secret = { patterns: ['*.pem', '/keys/'], handling: 'apart' } as const;
+  const withSecrets = async (
+    work: (own: TestAgent, made: string[], to: Exclude<DiffOptions['to'], string>) => Promise<void>,
+  ) => {
+    await using own = await makeAgent({
+      seed: 'apart',
+      fill: (state) => {
+        for (const name of ['deep', 'keys', 'other']) mkdirSync(join(state, name));
+        writeFileSync(join(state, 'note.md'), 'note');
+      },
+    });
+    const place = (name: string) => join(own.state, name);
+    const state = { root: own.state, exclude: [], keepOut: [], secret };
+    const made = [(await own.backup({ state })).snapshot.id as string];
+    for (const name of ['keys/one', 'deep/token.pem']) writeFileSync(place(name), 'secret');
+    made.push((await own.backup({ state })).snapshot.id);
+    writeFileSync(place('deep/token.pem'), 'another secret');
+    renameSync(place('keys/one'), place('keys/two'));
+    writeFileSync(place('other/more.pem'), 'more');
+    writeFileSync(place('note.md'), 'another note');
+    await work(own, made, state);
+  };
+  const [EARLIER, NOW] = [
+    ['added deep/token.pem', 'added keys/one'],
+    ['changed deep/token.pem content,size,mtime', 'renamed keys/one -> keys/two', 'added other/more.pem'],
+  ];
+
+  it('is compared instead of the state when it is asked for, and counted on each side either way', () =>
+    withSecrets(async (own, made, to) => {
+      const [from = '', second = ''] = made;
+      const earlier = await compare({ from, to: second, secrets: true }, own);
+      expect(short(earlier)).toEqual(EARLIER);
+      expect(earlier).toMatchObject({ compared: 'secrets', from: { secrets: 0 }, to: { secrets: 2 } });
+      const now = await compare({ to, secrets: true }, own);
+      expect(short(now)).toEqual(NOW);
+      expect(now).toMatchObject({ from: { secrets: 2 }, to: { kind: 'live', secrets: 3 } });
+      made.push((await own.backup({ state: to })).snapshot.id);
+      expect(short(await compare({ from: second, to: made[2] ?? '', secrets: true }, own))).toEqual(NOW);
+      const state = await compare({ from: second, to: made[2] ?? '' }, own);
+      expect(short(state)).toEqual(['changed note.md content,size,mtime']);
+      expect(state).toMatchObject({ compared: 'state', from: { secrets: 2 }, to: { secrets: 3 } });
+      expect(short(await compare({ to, secrets: true }, own))).toEqual([]);
+    }));
+
+  it('is not shown line by line', () =>
+    withSecrets(async (own, _made, to) => {
+      const { hint } = await failure(() => compare({ to, secrets: true, text: true }, own), 'usage');
+      expect(hint).toContain('cat --secrets');
+      const text = JSON.stringify(await compare({ to, text: true }, own));
+      expect(text).toContain('another note');
+      expect(text).not.toContain('another secret');
+    }));
+
+  it('may be nothing at all', async () => {
+    await using own = await makeAgent();
+    await own.backup();
+    expect(await compare({ secrets: true }, own)).toMatchObject({ changes: [], complete: true, to: { secrets: 0 } });
+  });
 });

@@ -141,3 +141,34 @@ it('a listing goes as deep as it is told', async () => {
   expect(await list('memory', 0)).toEqual(['memory']);
   expect(await list('memory', 1)).toEqual(await list('memory'));
 });
+
+describe('what is kept apart', () => {
+  it('is counted, and searched instead of the rest when that is asked for', async () => {
+    await using own = await makeAgent({
+      seed: 'find apart',
+      fill: (state) => {
+        mkdirSync(join(state, 'deep'));
+        for (const name of ['.env', 'deep/.env', 'deep/note.md']) writeFileSync(join(state, name), name);
+      },
+    });
+    const look = { backends: own.addresses, secret: { kind: 'root', root: own.root } } as const;
+    const within = (patterns: string[], more: Partial<FindOptions> = {}) =>
+      findEntries({ ...look, patterns, in: { snapshot: 'latest' }, ...more }, own.seams());
+    const secretState = { patterns: ['.env'], handling: 'apart' } as const;
+    const state = { root: own.state, exclude: [], keepOut: [], secret: secretState };
+    await own.backup({ state });
+    expect(await within(['.env'])).toMatchObject({ entries: [], secrets: 2 });
+    const found = await within(['.env'], { secrets: true });
+    expect(found.entries.map(({ path }) => path)).toEqual(['.env', 'deep/.env']);
+    expect(found.secrets).toBe(2);
+    expect((await within(['*.md'], { secrets: true })).entries).toEqual([]);
+    writeFileSync(join(own.state, '.env'), 'changed');
+    await own.backup({ state });
+    const all = await within(['.env'], { secrets: true, in: {} });
+    expect(all.entries.map(({ path, snapshots }) => [path, snapshots])).toEqual([
+      ['.env', 1],
+      ['.env', 1],
+      ['deep/.env', 2],
+    ]);
+  });
+});

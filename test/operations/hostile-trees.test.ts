@@ -20,6 +20,7 @@ import {
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { diff } from '../../src/operations/diff.ts';
 import { seededRandom } from '../crypto/support.ts';
 import { inventory } from '../state/trees.ts';
 import {
@@ -344,6 +345,16 @@ describe.skipIf(!canMount())('mounts', () => {
     const saved = await agent.backup({ state: { ...state, oneFileSystem: true } });
     expect(saved).toMatchObject({ complete: true, files: { total: 1, removed: 1 } });
     expect(saved.warnings).toMatchObject([{ code: 'other_file_system', path: 'mount', incomplete: false }]);
+    const changed = async (oneFileSystem: boolean) => {
+      const { addresses: backends, folders, root } = agent;
+      const secret = { kind: 'root', root } as const;
+      const options = { backends, secret, from: 'latest', to: { ...state, oneFileSystem }, foldersOf: () => folders };
+      const { changes, complete } = await diff(options, agent.seams());
+      expect(complete).toBe(true);
+      return changes.filter(({ kind }) => kind === 'added').map(({ path }) => path);
+    };
+    expect(await changed(true)).toEqual([]);
+    expect(await changed(false)).toEqual(['mount/there']);
     await agent.restore(join(agent.folder, 'restored'));
     expect(inventory(join(agent.folder, 'restored')).map((line) => line.split('\0')[0])).toEqual(['', 'here', 'mount']);
   });

@@ -8,7 +8,7 @@ import { rawForDisplay, ROOT, type RawPath } from '../../raw-path.ts';
 import { formatSize } from '../../units.ts';
 import { address } from './address.ts';
 import { html, type Html } from './html.ts';
-import { entryAddress, lastName, named, plural, sizeOf, type Page } from './layout.ts';
+import { entryAddress, lastName, named, plural, short, sizeOf, type Page } from './layout.ts';
 import { fileIn } from './pages.ts';
 import { visible } from './preview.ts';
 
@@ -17,7 +17,7 @@ const CHANGES_SHOWN_MAX = 2000;
 export async function diffPage(look: Look, a: SeenSnapshot, b: SeenSnapshot): Promise<Page> {
   const [before, after] = [await look.tree(a), await look.tree(b)];
   const { differences, tally } = await compareTrees(before.entries, after.entries, {
-    chunksOf: () => Promise.resolve(undefined),
+    saved: () => Promise.resolve(undefined),
   });
   const { added, removed, changed, renamed, bytes } = tally;
   const body = html`<h1>What changed</h1>
@@ -26,6 +26,7 @@ export async function diffPage(look: Look, a: SeenSnapshot, b: SeenSnapshot): Pr
       ${plural(added, 'entry', 'entries')} added, ${removed} removed, ${changed} changed, ${renamed} renamed;
       ${formatSize(bytes.added)} more, ${formatSize(bytes.removed)} less.
     </p>
+    ${(secrets(a) > 0 || secrets(b) > 0) && html`<p class="dim">The secret files that are kept apart (${secrets(a)} and ${secrets(b)}) are not compared here: <code>holdfast diff ${short(a)} ${short(b)} --secrets</code></p>`}
     <p class="row">
       <a class="button" href="${address('diff', { a: b, b: a })}">The other way round</a>
       <a class="button" href="${address('tree', { s: a })}">Open the first</a>
@@ -37,6 +38,8 @@ export async function diffPage(look: Look, a: SeenSnapshot, b: SeenSnapshot): Pr
     </ul>`;
   return { title: 'What changed', body, snapshot: b };
 }
+
+const secrets = ({ record }: SeenSnapshot): number => record.secrets?.files ?? 0;
 
 function changeRow({ kind, path, what, before, after }: Difference, a: SeenSnapshot, b: SeenSnapshot): Html {
   const entry = after ?? before;

@@ -106,3 +106,13 @@ export function unreadableNote(unreadable: readonly SeenSnapshot[]): Html | unde
     ${unreadable.map(short).join(', ')}
   </p>`;
 }
+
+/** The page never shows what a snapshot keeps apart; that there is something it says. */
+export function secretsNote(snapshot: SeenSnapshot | undefined): Html | undefined {
+  const files = snapshot?.record.secrets?.files ?? 0;
+  if (!snapshot || files === 0) return undefined;
+  return html`<p class="dim">
+    ${plural(files, 'secret file')} kept apart, not shown here:
+    <code>holdfast ls ${short(snapshot)} --secrets</code>
+  </p>`;
+}

@@ -14,6 +14,7 @@ import {
   lastName,
   named,
   plural,
+  secretsNote,
   short,
   sizeOf,
   time,
@@ -40,7 +41,9 @@ export function snapshotsPage(look: Look, nowMs: number, skip: number): Page {
       <span class="facts"
         >${ago(snapshot.record.time, nowMs)} · ${plural(snapshot.record.counts.files, 'file')} ·
         ${formatSize(snapshot.record.counts.bytes)}${growth(snapshot, before)} · ${short(snapshot)}
-        ${snapshot.record.tags.map((tag) => html` <span class="mark">${escapeForDisplay(tag)}</span>`)}
+        ${snapshot.said.tags.map((tag) => html` <span class="mark">${escapeForDisplay(tag)}</span>`)}
+        ${suspicionMark(snapshot)}
+        ${snapshot.said.note !== null && html` <q class="path">${escapeForDisplay(snapshot.said.note)}</q>`}
         ${snapshot.problem !== undefined && html` <span class="mark warn">${snapshot.problem}</span>`}</span
       >
       ${before && html`<a href="${address('diff', { a: before, b: snapshot })}">what changed<span class="unseen"> by ${snapshot.record.time}</span></a>`}
@@ -65,6 +68,17 @@ export function snapshotsPage(look: Look, nowMs: number, skip: number): Page {
     ${skip + SNAPSHOTS_A_PAGE < snapshots.length && html`<p><a href="./?skip=${skip + SNAPSHOTS_A_PAGE}">Older ones</a></p>`}
     ${snapshots.length > 1 && compareForm(newestFirst.slice(0, CHOICES_MAX))}`;
   return { title: 'Snapshots', body };
+}
+
+/** What looked like loss when it was made, and whether somebody has said since that it is right. */
+function suspicionMark({ record, said }: SeenSnapshot): Html | undefined {
+  const findings = record.suspicious ?? [];
+  if (findings.length === 0) return undefined;
+  const codes = [...new Set(findings.map(({ code }) => code))].join(', ');
+  const title = findings.map(({ message }) => escapeForDisplay(message)).join('; ');
+  return said.isAcknowledged
+    ? html` <span class="mark" title="${title}">${codes} (acknowledged)</span>`
+    : html` <span class="mark warn" title="${title}">suspicious: ${codes}</span>`;
 }
 
 function growth(snapshot: SeenSnapshot, before: SeenSnapshot | undefined): string {
@@ -119,6 +133,7 @@ export async function treePage(look: Look, snapshot: SeenSnapshot, path: RawPath
   const tree = await look.tree(snapshot);
   tree.require(path);
   const children = tree.children(path);
+  const hasAttributes = [...tree.below(path)].some(({ xattrs, flags }) => xattrs !== undefined || flags !== undefined);
   const rows = children.slice(skip, skip + ENTRIES_A_PAGE).map(
     (entry) =>
       html`<tr class="${entry.type}">
@@ -134,7 +149,7 @@ export async function treePage(look: Look, snapshot: SeenSnapshot, path: RawPath
   const body = html`${path !== ROOT && crumbs(snapshot, path)}
     <h1>${name}</h1>
     <p>As it was ${named(snapshot)}. ${plural(children.length, 'entry', 'entries')}.</p>
-    ${neighbours(look, snapshot, 'tree', path)}
+    ${secretsNote(snapshot)} ${neighbours(look, snapshot, 'tree', path)}
     <table>
       <thead>
         <tr>
@@ -152,6 +167,7 @@ export async function treePage(look: Look, snapshot: SeenSnapshot, path: RawPath
     <p class="row">
       <a class="button" href="${address('download', { s: snapshot, p: path })}" download>Download this folder (tar)</a>
     </p>
+    ${hasAttributes && html`<p class="dim">The tar is without the extended attributes, ACLs and flags that some of this has; <code>holdfast restore</code> brings them back.</p>`}
     ${restoreHint(snapshot, path)}`;
   return { title: name, body, snapshot };
 }
@@ -239,6 +255,7 @@ export async function findPage(look: Look, query: string, among: SeenSnapshot | 
       In ${where}${next && html`, back to ${time(next.record.time)}`}. Each word must be a part of the path.
     </p>
     ${isCut && html`<p class="warn">There are more: give another word.</p>`} ${unreadableNote(unreadable)}
+    ${secretsNote(among === 'all' ? newest : among)}
     <ul class="plain">
       ${rows}
     </ul>`;

@@ -24,7 +24,8 @@ export function timeline(snapshots: readonly SeenSnapshot[]): Html | undefined {
   const changes = shown.map(({ record }, i) => record.counts.bytes - before(i));
   const most = Math.max(1, ...changes.map(Math.abs));
   const bars = shown.map((snapshot, i) => {
-    const { record, problem } = snapshot;
+    const { record, said, problem } = snapshot;
+    const isSuspicious = (record.suspicious ?? []).length > 0 && !said.isAcknowledged;
     const x = place(record.time).toFixed(1);
     const change = changes[i] ?? 0;
     const size = (record.counts.bytes / largest) * HEIGHT * (1 - CHANGE_SHARE);
@@ -35,7 +36,7 @@ export function timeline(snapshots: readonly SeenSnapshot[]): Html | undefined {
       <rect class="hit" x="${x}" y="0" width="${width}" height="${HEIGHT}" />
       <rect class="size" x="${x}" y="${HEIGHT - size}" width="${width}" height="${size}" />
       ${height > 0 && html`<rect class="${change > 0 ? 'grew' : 'shrank'}" x="${x}" y="${top}" width="${width}" height="${height}" />`}
-      ${(problem !== undefined || record.tags.length > 0) && html`<rect class="flag" x="${x}" y="0" width="${width}" height="6" />`}</a
+      ${(problem !== undefined || isSuspicious || said.tags.length > 0) && html`<rect class="flag" x="${x}" y="0" width="${width}" height="6" />`}</a
     >`;
   });
   return html`<svg class="timeline" viewBox="0 0 ${WIDTH} ${HEIGHT}" preserveAspectRatio="none" aria-hidden="true">
@@ -43,6 +44,7 @@ export function timeline(snapshots: readonly SeenSnapshot[]): Html | undefined {
     </svg>
     <div class="ends"><span>${time(first.record.time)}</span><span>${time(last.record.time)}</span></div>
     <p class="dim">
-      Light: the size of the state. Dark: what it grew by; red: what it shrank by. A mark on top: a tag or a problem.
+      Light: the size of the state. Dark: what it grew by; red: what it shrank by. A mark on top: a tag, a suspicion or
+      a problem.
     </p>`;
 }

@@ -38,12 +38,13 @@ export default class Find extends HoldfastCommand<typeof Find, FindResult> {
     older: Flags.string({ summary: 'Modified before this time.', helpValue: 'TIME' }),
     larger: Flags.string({ summary: 'Files of more than this size.', helpValue: 'SIZE' }),
     smaller: Flags.string({ summary: 'Files of less than this size.', helpValue: 'SIZE' }),
+    secrets: Flags.boolean({ summary: 'In what the profile keeps apart, instead of the state.' }),
     ...restoreSecretFlags,
   };
 
   protected override async work(): Promise<FindResult> {
     const config = requireSections(await this.loadConfig(), 'backends');
-    const { snapshot, all, since, until, path, type, newer, older, larger, smaller } = this.flags;
+    const { snapshot, all, since, until, path, type, newer, older, larger, smaller, secrets } = this.flags;
     const isAll = all || since !== undefined || until !== undefined;
     return findEntries(
       {
@@ -51,6 +52,7 @@ export default class Find extends HoldfastCommand<typeof Find, FindResult> {
         patterns: this.operands,
         in: isAll ? { since, until } : { snapshot },
         paths: path,
+        secrets,
         type: TYPES.find((one) => one === type),
         newer,
         older,
@@ -67,9 +69,14 @@ export default class Find extends HoldfastCommand<typeof Find, FindResult> {
     return warnings.some(({ incomplete }) => incomplete) ? EXIT.incomplete : EXIT.done;
   }
 
-  protected override text({ entries, searched, warnings }: FindResult): string {
-    const where = searched.length === 1 ? `snapshot ${shown(searched[0])}` : count(searched.length, 'snapshot');
-    if (entries.length === 0) return warningLines(warnings) + lines(`Nothing found in ${where}.`);
+  protected override text({ entries, searched, secrets, warnings }: FindResult): string {
+    const snapshots = searched.length === 1 ? `snapshot ${shown(searched[0])}` : count(searched.length, 'snapshot');
+    const where = this.flags.secrets ? `the secrets of ${snapshots}` : snapshots;
+    const more =
+      secrets > 0 && !this.flags.secrets
+        ? [`${count(secrets, 'secret file')} kept apart and not searched: --secrets searches them instead`]
+        : [];
+    if (entries.length === 0) return warningLines(warnings) + lines(`Nothing found in ${where}.`, ...more);
     const columns = searched.length === 1 ? [] : ['first in', 'last in', 'snapshots'];
     return (
       warningLines(warnings) +
@@ -84,7 +91,7 @@ export default class Find extends HoldfastCommand<typeof Find, FindResult> {
         ]),
         ['size', 'snapshots'],
       ) +
-      lines(`${count(entries.length, 'entry', 'entries')} in ${where}`)
+      lines(`${count(entries.length, 'entry', 'entries')} in ${where}`, ...more)
     );
   }
 }
