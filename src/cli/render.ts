@@ -59,11 +59,15 @@ export function lines(...texts: readonly string[]): string {
 }
 
 /** What became of the secrets of a snapshot that was restored; none when it has none. */
-export function secretsLine({ files, restored }: { files: number; restored: number }): string[] {
+export function secretsLine({ files, restored }: { files: number; restored: number }, dryRun = false): string[] {
   if (files === 0) return [];
   if (restored === 0)
-    return [`${count(files, 'secret file')} of the snapshot NOT restored: give --with-secrets to have them`];
-  return [`secret files: ${restored} of ${files} restored, as said by --with-secrets`];
+    return [
+      `${count(files, 'secret file')} of the snapshot ${dryRun ? 'would NOT be' : 'NOT'} restored: give --with-secrets to have them`,
+    ];
+  return [
+    `secret files: ${restored} of ${files} ${dryRun ? 'would be restored' : 'restored'}, as said by --with-secrets`,
+  ];
 }
 
 /** A time for people and for sorting: '2026-01-31T09:05:00Z'. */

@@ -2,20 +2,10 @@
 import { resolve } from 'node:path';
 import type { FileEntry, Warning } from '../entry.ts';
 import { systemErrorCode } from '../errors.ts';
-import { rawForDisplay, rawFromText, type RawPath } from '../raw-path.ts';
+import { rawForDisplay, rawFromText } from '../raw-path.ts';
 import { exactTimes } from '../state/exact-times.ts';
-import { Sqlite, SQLITE_SIBLINGS, type Contents } from '../state/sqlite.ts';
+import { Sqlite, type Contents } from '../state/sqlite.ts';
 import { absoluteIn } from '../state/tree-path.ts';
-
-/** What could lie beside restored databases from before, and would corrupt them: no entry that is restored itself. */
-export function staleSiblings(files: readonly FileEntry[]): RawPath[] {
-  const databases = files.filter(({ sqlite }) => sqlite);
-  if (databases.length === 0) return [];
-  const restored = new Set(files.map(({ path }) => path));
-  return databases
-    .flatMap(({ path }) => SQLITE_SIBLINGS.map((suffix) => (path + suffix) as RawPath))
-    .filter((path) => !restored.has(path));
-}
 
 /**
  * Checks the databases among `files`, as restored into `target`, and leaves them as they are.

@@ -44,20 +44,24 @@ export function firstNameLine(line: string): string {
   return hardlink === undefined ? line : entryLine(first);
 }
 
-/** Of files with several names, the first of those that are restored. */
+/** Of files of one manifest that have several names, the first of those that are restored. */
 export class FirstNames<T extends { readonly entry: FileEntry }> {
+  /** In the order of the manifest. */
+  readonly #files: T[] = [];
   /** By the first name that the manifest gives; only where that one is not restored. */
   readonly #instead = new Map<RawPath, T>();
 
+  /** @param file that is restored, and no other name of one that is; in the order of the manifest. */
   add(file: T): void {
+    this.#files.push(file);
     const { hardlink } = file.entry;
     if (hardlink !== undefined) this.#instead.set(hardlink, file);
   }
 
-  /** @param files in the order of the manifest. Undefined for a first name, and when it is not the same file as it claims to be. */
-  of({ hardlink, size, chunks }: FileEntry, files: readonly T[]): T | undefined {
+  /** Undefined for a first name, and when it is not the same file as it claims to be. */
+  of({ hardlink, size, chunks }: FileEntry): T | undefined {
     if (hardlink === undefined) return undefined;
-    const found = search(files, hardlink) ?? this.#instead.get(hardlink);
+    const found = search(this.#files, hardlink) ?? this.#instead.get(hardlink);
     const isSame = found?.entry.size === size && found.entry.chunks.join() === chunks.join();
     return isSame ? found : undefined;
   }

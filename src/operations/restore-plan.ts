@@ -1,9 +1,10 @@
 /** What a restore writes: the entries that were asked for, and for each pack the chunks to take from it. The whole manifest is checked before anything is written. */
-import type { ChunkId, Entry, FileEntry, FolderEntry, SpecialEntry, SymlinkEntry } from '../entry.ts';
+import type { ChunkId, Entry, FileEntry, FolderEntry, SpecialEntry, SymlinkEntry, Warning } from '../entry.ts';
 import { HoldfastError, isHoldfastError } from '../errors.ts';
 import { rawForDisplay, type RawPath } from '../raw-path.ts';
 import type { ChunkReader, Repository, Snapshot, WantedChunk } from '../repository/repository.ts';
 import type { Change, Piece } from '../state/compare-tree.ts';
+import { Losses } from '../state/losses.ts';
 import { isRestoreOwn } from '../state/tree-path.ts';
 import type { FileRef } from '../state/write-tree.ts';
 import { FirstNames } from './hard-links.ts';
@@ -19,7 +20,6 @@ export interface Plan {
   /** Other names of `files`. */
   links: PlannedLink[];
   bytes: number;
-  lostBytes: number;
   /** For each pack, by number, the chunks to take from it. */
   packs: Map<number, PlannedChunk[]>;
 }
@@ -48,8 +48,6 @@ export interface PlannedChunk extends WantedChunk {
 export interface PlanOptions {
   paths: readonly string[];
   withSecrets?: boolean | undefined;
-  /** Whether names of one file are to be names of one file again; else each is a file of its own. */
-  keepsLinks: boolean;
   signal: AbortSignal | undefined;
 }
 
@@ -58,12 +56,12 @@ export async function makePlan(
   repository: Repository,
   snapshot: Snapshot,
   reader: ChunkReader,
-  { paths, withSecrets = false, keepsLinks, signal }: PlanOptions,
+  { paths, withSecrets = false, signal }: PlanOptions,
 ): Promise<Plan> {
   const wanted = await Selection.of(paths);
   const made = new Set<RawPath>();
   const plan = emptyPlan(wanted);
-  const firsts = new FirstNames<PlannedFile>();
+  let firsts = new FirstNames<PlannedFile>();
   let parents: FolderEntry[] = [];
   let isSecret = false;
   const take = (entry: Entry): void => {
@@ -83,8 +81,7 @@ export async function makePlan(
     if (entry.type === 'symlink') plan.symlinks.push(entry);
     if (entry.type === 'fifo' || entry.type === 'device') plan.specials.push(entry);
     if (entry.type !== 'file') return;
-    // A name in one manifest of a file in the other is a file of its own.
-    const to = keepsLinks && !isSecret ? firsts.of(entry, plan.files) : undefined;
+    const to = firsts.of(entry);
     if (!to) firsts.add(planFile(plan, entry, reader, isSecret));
     else {
       plan.links.push({ entry, to });
@@ -100,6 +97,7 @@ export async function makePlan(
     take(entry);
   }
   isSecret = true;
+  firsts = new FirstNames(); // a manifest names no file of the other
   // The folders that lead to them are in both manifests.
   for (const entry of secrets.values()) take(entry);
   wanted.checkAllFound(snapshot.record.secrets !== undefined && !withSecrets);
@@ -115,7 +113,6 @@ export const emptyPlan = (wanted: Selection): Plan => ({
   files: [],
   links: [],
   bytes: 0,
-  lostBytes: 0,
   packs: new Map(),
 });
 
@@ -161,16 +158,35 @@ export function reduce(plan: Plan, changes: readonly Change[]): void {
   const written = new Set<Entry>();
   for (const { kind, entry } of changes) if (kind === 'create' || kind === 'replace') written.add(entry);
   plan.files = plan.files.filter(({ entry }) => written.has(entry));
+  plan.links = plan.links.filter(({ entry }) => written.has(entry));
   plan.folders = plan.folders.filter((entry) => written.has(entry));
   plan.symlinks = plan.symlinks.filter((entry) => written.has(entry));
   plan.specials = plan.specials.filter((entry) => written.has(entry));
-  plan.bytes = plan.files.reduce((sum, { entry }) => sum + entry.size, 0);
+  plan.bytes = bytesOf([...plan.files, ...plan.links]);
   for (const [pack, chunks] of plan.packs) {
     const needed = chunks.filter(({ file }) => written.has(file.entry));
     if (needed.length > 0) plan.packs.set(pack, needed);
     else plan.packs.delete(pack);
   }
 }
+
+/**
+ * Makes files of their own of the other names of files, for a target in which some of them may be there.
+ * @returns what is lost by it, when these changes are done.
+ */
+export function splitLinks(plan: Plan, changes: readonly Change[], reader: ChunkReader): Warning[] {
+  const written = new Set<Entry>();
+  for (const { kind, entry } of changes) if (kind === 'create' || kind === 'replace') written.add(entry);
+  const losses = new Losses();
+  for (const { entry, to } of plan.links.splice(0)) {
+    planFile(plan, entry, reader, to.isSecret);
+    if (written.has(entry) || written.has(to.entry)) losses.count('hardlinks_not_restored', entry.path);
+  }
+  return losses.warnings();
+}
+
+const bytesOf = (files: readonly { entry: FileEntry }[]): number =>
+  files.reduce((sum, { entry }) => sum + entry.size, 0);
 
 /** A file that is known to be lost has no pieces, and so never those of the target. */
 export function* piecesOf(file: FileEntry, reader: ChunkReader, { idOf }: Repository): Generator<Piece> {
@@ -180,9 +196,25 @@ export function* piecesOf(file: FileEntry, reader: ChunkReader, { idOf }: Reposi
   }
 }
 
-/** The files whose data could not be had; their bytes are noted. */
-export function lostFiles(plan: Plan): FileEntry[] {
-  const lost = plan.files.filter((file) => file.lost).map(({ entry }) => entry);
-  plan.lostBytes = lost.reduce((sum, { size }) => sum + size, 0);
-  return lost;
+/** The files whose data could not be had, under all their names. */
+export function lostFiles({ files, links }: Plan): FileEntry[] {
+  return [...files.filter(({ lost }) => lost), ...links.filter(({ to }) => to.lost)].map(({ entry }) => entry);
+}
+
+/** Files that are written, or would be, when all goes well but for what is `lost`, and what became of the rest. */
+export function countWritten(
+  { files, links }: Plan,
+  lost: readonly FileEntry[],
+  changes: readonly Change[] = [],
+): { files: number; bytes: number; secrets: number } {
+  const not = new Set<Entry>(lost);
+  for (const { kind, entry } of changes) if (kind === 'refuse') not.add(entry);
+  const written = [...files, ...links.map(({ entry, to }) => ({ entry, isSecret: to.isSecret }))].filter(
+    ({ entry }) => !not.has(entry),
+  );
+  return {
+    files: written.length,
+    bytes: bytesOf(written),
+    secrets: written.filter(({ isSecret }) => isSecret).length,
+  };
 }

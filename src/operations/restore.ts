@@ -1,7 +1,7 @@
 /**
  * `restore`: a snapshot, or some paths of it, into a new or empty folder, or over what is there. Plan first, then fetch each pack once.
  */
-import type { FileEntry, Warning } from '../entry.ts';
+import type { Entry, FileEntry, Warning } from '../entry.ts';
 import { drain } from '../drain.ts';
 import type { HoldfastError } from '../errors.ts';
 import { PACKS_IN_FLIGHT } from '../limits.ts';
@@ -19,7 +19,7 @@ import type { Profile } from '../state/profile.ts';
 import { openTarget, type TreeWriter } from '../state/write-tree.ts';
 import { openForRestore, type ExpectedRepository, type RestoreSecret } from './access.ts';
 import { failedBackendWarnings, mishapWarnings, openMirror, type BackendAddress } from './backends.ts';
-import { checkDatabases, staleSiblings } from './check-databases.ts';
+import { checkDatabases } from './check-databases.ts';
 import { pathDependence } from './path-dependence.ts';
 import {
   changesOf,
@@ -31,12 +31,14 @@ import {
   type Changes,
 } from './restore-over.ts';
 import {
+  countWritten,
   emptyPlan,
   lostFiles,
   makePlan,
   piecesOf,
   planFile,
   reduce,
+  splitLinks,
   type Plan,
   type PlannedChunk,
 } from './restore-plan.ts';
@@ -116,31 +118,34 @@ export async function restoreFrom(
   for (const { key, error } of problems) warnings.push({ code: 'index_lost', message: `${key}: ${error.message}` });
   const reader = repository.reader(index, options.from);
   const { overwrite, dryRun } = options;
-  const keepsLinks = overwrite === undefined;
-  const plan = await makePlan(repository, snapshot, reader, { ...options, keepsLinks, signal });
+  const plan = await makePlan(repository, snapshot, reader, { ...options, signal });
 
-  const report = (lost: readonly string[], changes: Changes | null, healed: RestoreResult['healed'] = []) => ({
-    snapshot: {
-      id: snapshot.id,
-      seq: snapshot.record.seq,
-      time: snapshot.record.time,
-      ageSeconds: Math.floor((clock.now() - Date.parse(snapshot.record.time)) / 1000),
-    },
-    target: options.target,
-    dryRun: options.dryRun ?? false,
-    changes,
-    files: plan.files.length + plan.links.length - lost.length,
-    bytes: plan.bytes - plan.lostBytes,
-    secrets: {
-      files: snapshot.record.secrets?.files ?? 0,
-      restored: plan.files.filter((file) => file.isSecret && !file.lost).length,
-    },
-    healed,
-    lost: [...lost],
-    warnings,
-    seconds: secondsSince(clock, started),
-    complete: !warnings.some(({ incomplete }) => incomplete),
-  });
+  const report = (
+    lost: readonly FileEntry[],
+    changes: readonly Change[] | undefined,
+    healed: RestoreResult['healed'] = [],
+  ) => {
+    const { files, bytes, secrets } = countWritten(plan, lost, changes);
+    return {
+      snapshot: {
+        id: snapshot.id,
+        seq: snapshot.record.seq,
+        time: snapshot.record.time,
+        ageSeconds: Math.floor((clock.now() - Date.parse(snapshot.record.time)) / 1000),
+      },
+      target: options.target,
+      dryRun: options.dryRun ?? false,
+      changes: changes ? changesOf(changes) : null,
+      files,
+      bytes,
+      secrets: { files: snapshot.record.secrets?.files ?? 0, restored: secrets },
+      healed,
+      lost: shownPaths(lost),
+      warnings,
+      seconds: secondsSince(clock, started),
+      complete: !warnings.some(({ incomplete }) => incomplete),
+    };
+  };
   let changes: Change[] | undefined;
   let isOver = false;
   if (overwrite || dryRun) {
@@ -151,16 +156,17 @@ export async function restoreFrom(
       signal,
     });
     ({ changes, isOver } = compared);
+    if (isOver) warnings.push(...splitLinks(plan, changes, reader));
     reduce(plan, changes);
   }
   if (dryRun) {
-    const lost = shownPaths(lostFiles(plan));
+    const lost = lostFiles(plan);
     warnings.push(...lostWarnings(lost), ...refusalWarnings(changes ?? []));
     warnings.push(...mishapWarnings(repository.mirror), ...failedBackendWarnings(repository.mirror));
-    return report(lost, changesOf(changes ?? []));
+    return report(lost, changes);
   }
   progress({ type: 'phase', name: 'restoring' });
-  let lost: string[];
+  let lost: FileEntry[];
   if (isOver && overwrite && changes) {
     const done = await restoreOver(options.target, overwrite, changes, (target) =>
       execute(plan, reader, target, seams),
@@ -171,10 +177,10 @@ export async function restoreFrom(
     await using target = await openTarget(options.target);
     lost = await execute(plan, reader, target, seams);
     warnings.push(...(await target.finish()));
-    changes &&= withoutLost(changes, warnings, lost);
+    changes &&= withoutLost(changes, warnings, shownPaths(lost));
   }
   warnings.push(...refusalWarnings(changes ?? []), ...lostWarnings(lost));
-  const databases = writtenDatabases(plan, changes);
+  const databases = databasesToCheck(plan, changes, overwrite);
   if (databases.length > 0) {
     progress({ type: 'phase', name: 'checking databases' });
     warnings.push(...(await checkDatabases(options.target, databases, signal)));
@@ -190,19 +196,36 @@ export async function restoreFrom(
       message: `${key} on backend ${backend} could not be healed: ${error.message}`,
     });
   warnings.push(...failedBackendWarnings(repository.mirror));
-  return report(lost, changes ? changesOf(changes) : null, healed);
+  return report(lost, changes, healed);
 }
 
 const shownPaths = (files: readonly FileEntry[]): string[] => files.map(({ path }) => rawForDisplay(path));
 
-/** @param changes what became of each entry, where that is known. */
-function writtenDatabases(plan: Plan, changes: readonly Change[] | undefined): FileEntry[] {
-  const refused = new Set(changes?.filter(({ kind }) => kind === 'refuse').map(({ entry }) => entry));
-  return plan.files.filter(({ entry, lost }) => entry.sqlite && !lost && !refused.has(entry)).map(({ entry }) => entry);
+/**
+ * Those that were written, and those that were taken for what they should be.
+ * @param changes what became of each entry, where that is known.
+ */
+function databasesToCheck(
+  plan: Plan,
+  changes: readonly Change[] | undefined,
+  overwrite: Overwrite | undefined,
+): FileEntry[] {
+  const isOther = new Set<Entry>();
+  const settled: Entry[] = [];
+  for (const { kind, entry } of changes ?? []) {
+    if (kind === 'refuse') isOther.add(entry);
+    else if (overwrite === 'changed' && (kind === 'keep' || kind === 'metadata')) settled.push(entry);
+  }
+  const written = [...plan.files.filter(({ lost }) => !lost), ...plan.links.filter(({ to }) => !to.lost)].map(
+    ({ entry }) => entry,
+  );
+  return [...written, ...settled].filter(
+    (entry): entry is FileEntry => entry.type === 'file' && entry.sqlite !== undefined && !isOther.has(entry),
+  );
 }
 
-function lostWarnings(lost: readonly string[]): Warning[] {
-  return lost.map((path) => ({
+function lostWarnings(lost: readonly FileEntry[]): Warning[] {
+  return shownPaths(lost).map((path) => ({
     code: 'lost',
     path,
     message: `${path} is damaged on every backend; it was not restored`,
@@ -217,30 +240,22 @@ function checkNamed({ mirror }: Repository, name: string | undefined): void {
 
 const NOTHING_HEALED: HealResult = { healed: [], failed: [] };
 
-/** @returns the paths whose data could not be had. */
-async function execute(plan: Plan, reader: ChunkReader, target: TreeWriter, seams: Seams): Promise<string[]> {
+/** @returns the files whose data could not be had. */
+async function execute(plan: Plan, reader: ChunkReader, target: TreeWriter, seams: Seams): Promise<FileEntry[]> {
   for (const folder of plan.folders) target.addFolder(folder);
-  for (const path of staleSiblings(plan.files.map(({ entry }) => entry))) target.removeStale(path);
   for (const symlink of plan.symlinks) target.addSymlink(symlink);
   for (const special of plan.specials) target.addSpecial(special);
-  const lost = await writeFiles(plan, reader, target, seams);
+  await writeFiles(plan, reader, target, seams);
 
   const apart = emptyPlan(plan.wanted);
-  for (const { entry, to } of plan.links) {
-    if (to.lost) {
-      lost.push(entry);
-      plan.lostBytes += entry.size;
-    } else if (!target.addHardlink(entry, to.entry.path)) planFile(apart, entry, reader);
-  }
-  if (apart.files.length > 0) {
-    lost.push(...(await writeFiles(apart, reader, target, seams)));
-    plan.lostBytes += apart.lostBytes;
-  }
-  return shownPaths(lost);
+  for (const { entry, to } of plan.links)
+    if (!to.lost && !target.addHardlink(entry, to.entry.path)) planFile(apart, entry, reader);
+  if (apart.files.length > 0) await writeFiles(apart, reader, target, seams);
+  return [...lostFiles(plan), ...lostFiles(apart)];
 }
 
-/** Contents, and with them the files. @returns those that could not be had. */
-async function writeFiles(plan: Plan, reader: ChunkReader, target: TreeWriter, seams: Seams): Promise<FileEntry[]> {
+/** Contents, and with them the files; those that cannot be had are `lost` then. */
+async function writeFiles(plan: Plan, reader: ChunkReader, target: TreeWriter, seams: Seams): Promise<void> {
   for (const file of plan.files) if (!file.lost && file.missing === 0) target.writeFile(file.entry, []);
 
   let written = 0;
@@ -262,7 +277,6 @@ async function writeFiles(plan: Plan, reader: ChunkReader, target: TreeWriter, s
   });
 
   for (const file of plan.files) if (file.lost && file.ref) target.discardFile(file.ref);
-  return lostFiles(plan);
 }
 
 function writeChunk(target: TreeWriter, { file, fileOffset }: PlannedChunk, bytes: Uint8Array): void {

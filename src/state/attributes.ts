@@ -22,6 +22,9 @@ export function canReadAttributes(): boolean {
 /** Labels that the machine gives by its own policy, and takes from nobody: they are of the machine and not of the state. */
 const OF_THE_MACHINE = ['security.selinux', 'security.ima', 'security.evm', 'security.apparmor', 'security.SMACK64'];
 
+/** What only root may give. */
+export const isLabel = (name: string): boolean => /^(?:security|trusted)\./.test(name);
+
 const FLAG_BITS: Record<FileFlag, number> = { append: 0x20, immutable: 0x10, nodump: 0x40 };
 
 /** What the kernel has no such thing for, on this file system or for this kind of entry. */
@@ -160,15 +163,56 @@ export function dropInheritedAcls(folder: RawPath, { own }: { own: boolean }): v
   }
 }
 
-/** Adds the flags to those that the file or folder has. @returns false when the target does not take them. */
-export function setFlags(path: RawPath, flags: readonly FileFlag[]): boolean {
+const ACLS = ['system.posix_acl_access', 'system.posix_acl_default'];
+
+/** Takes the ACLs from what is at an absolute path, but for those that are wanted. @returns the names of those that it keeps all the same. */
+export function dropAcls(path: RawPath, wanted: readonly string[]): string[] {
+  const { xattrs = {} } = attributesAt(path, 'other');
+  return ACLS.filter((name) => {
+    if (!(name in xattrs) || wanted.includes(name)) return false;
+    try {
+      linux()?.removeXattr(cString(path), name);
+      return false;
+    } catch {
+      return true;
+    }
+  });
+}
+
+/**
+ * Whether what is at an absolute path lacks an attribute or a flag that is wanted, has another value of it, or an ACL that is not wanted.
+ * @param withLabels also those that only root may give.
+ */
+export function lacksAttributes(
+  path: RawPath,
+  { xattrs: wanted = {}, flags = [] }: Attributes,
+  { withLabels }: { withLabels: boolean },
+): boolean {
+  const { xattrs = {} } = attributesAt(path, 'other');
+  if (ACLS.some((name) => name in xattrs && !(name in wanted))) return true;
+  for (const [name, value] of Object.entries(wanted)) {
+    if (isLabel(name) && !withLabels) continue;
+    const its = xattrs[name];
+    if (!its || Buffer.compare(its, value) !== 0) return true;
+  }
+  return flags.some((flag) => !(flagsAt(path) & FLAG_BITS[flag]));
+}
+
+/** Of a file or folder; 0 where they cannot be asked for. */
+function flagsAt(path: RawPath): number {
+  let bits = 0;
+  withFile(path, (calls, fd) => (bits = calls.getFlags(fd)));
+  return bits;
+}
+
+/** False when the file or folder cannot be opened, or the system refuses what is done to it. */
+function withFile(path: RawPath, action: (calls: Linux, fd: number) => void): boolean {
   const calls = linux();
   if (calls === undefined) return false;
   let fd: number | undefined;
   try {
     fd = openSync(rawToFs(path), constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
-    const bits = flags.reduce((all, flag) => all | FLAG_BITS[flag], 0);
-    calls.setFlags(fd, calls.getFlags(fd) | bits);
+    action(calls, fd);
     return true;
   } catch (error) {
     if (isSystemError(error)) return false;
@@ -176,6 +220,21 @@ export function setFlags(path: RawPath, flags: readonly FileFlag[]): boolean {
   } finally {
     if (fd !== undefined) closeSync(fd);
   }
+}
+
+/** Makes a file or folder one that can be changed and removed, where it was append-only or immutable. */
+export function clearFlags(path: RawPath): void {
+  const bits = FLAG_BITS.append | FLAG_BITS.immutable;
+  withFile(path, (calls, fd) => {
+    const now = calls.getFlags(fd);
+    if (now & bits) calls.setFlags(fd, now & ~bits);
+  });
+}
+
+/** Adds the flags to those that the file or folder has. @returns false when the target does not take them. */
+export function setFlags(path: RawPath, flags: readonly FileFlag[]): boolean {
+  const bits = flags.reduce((all, flag) => all | FLAG_BITS[flag], 0);
+  return withFile(path, (calls, fd) => calls.setFlags(fd, calls.getFlags(fd) | bits));
 }
 
 const S_IF = { fifo: 0o010000, character: 0o020000, block: 0o060000 };

@@ -16,6 +16,9 @@ import {
 import { throwIfAborted } from '../errors.ts';
 import type { Entry, FileEntry, SymlinkEntry } from '../entry.ts';
 import { parentOf, rawToFs, ROOT, type RawPath } from '../raw-path.ts';
+import { packDevice } from './attributes.ts';
+import { hasLog } from './logs-aside.ts';
+import { metadataDiffers } from './metadata.ts';
 import { isSystemError, reasonOf } from './system-error.ts';
 import { absoluteIn, inTree } from './tree-path.ts';
 
@@ -23,7 +26,7 @@ import { absoluteIn, inTree } from './tree-path.ts';
 export const OVERWRITE = ['never', 'changed', 'always'] as const;
 export type Overwrite = (typeof OVERWRITE)[number];
 
-/** `metadata`: contents are right; mode, time or owner are set. `refuse`: something that may not be replaced is in the way. */
+/** `metadata`: contents are right; mode, time, owner or attributes are set. `refuse`: something that may not be replaced is in the way. */
 export type ChangeKind = 'create' | 'replace' | 'metadata' | 'keep' | 'refuse';
 
 export interface Change {
@@ -69,24 +72,6 @@ export async function compareTree(entries: Iterable<Entry>, options: CompareOpti
 
 /** What the target has where the snapshot has a folder. Below one that is refused nothing is looked at or told. */
 type FolderState = 'there' | 'closed' | 'new' | 'refused';
-
-/** What a user can set; other owners can be given by root only. */
-const USER = { uid: process.geteuid?.(), gid: process.getegid?.() };
-export const SETUID_SETGID = 0o6000;
-
-/** The mode that a restore gives: setuid and setgid only together with their owner. */
-export function attainableMode({ type, mode, uid, gid }: Entry): number {
-  const isOurs = USER.uid === 0 || (uid === USER.uid && gid === USER.gid);
-  return type === 'file' && !isOurs ? mode & ~SETUID_SETGID : mode;
-}
-
-export function metadataDiffers(entry: Entry, now: BigIntStats): boolean {
-  return (
-    now.mtimeNs !== entry.mtimeNs ||
-    (entry.type !== 'symlink' && (Number(now.mode) & 0o7777) !== attainableMode(entry)) ||
-    (USER.uid === 0 && (Number(now.uid) !== entry.uid || Number(now.gid) !== entry.gid))
-  );
-}
 
 class Looker {
   readonly #options: CompareOptions;
@@ -149,29 +134,44 @@ class Looker {
   #folder(entry: Entry, now: BigIntStats, refuse: (reason: string) => Change): Change | undefined {
     if (!now.isDirectory()) return refuse(`${nameOf(now)} is in the way of a folder`);
     if (!this.#options.isSelected(entry.path)) return undefined;
-    const differs = this.#options.overwrite !== 'never' && metadataDiffers(entry, now);
+    const path = absoluteIn(this.#options.base ?? ROOT, entry.path);
+    const differs = this.#options.overwrite !== 'never' && metadataDiffers(entry, path, now);
     return { kind: differs ? 'metadata' : 'keep', entry };
   }
 
   #kind(entry: Exclude<Entry, { type: 'folder' }>, now: BigIntStats): ChangeKind | { reason: string } {
     const { overwrite, base = ROOT } = this.#options;
     if (now.isDirectory()) return { reason: `a folder is in the way of a ${entry.type}` };
+    const path = absoluteIn(base, entry.path);
+    const settled = () => (overwrite !== 'never' && metadataDiffers(entry, path, now) ? 'metadata' : 'keep');
     const isSpecial = !now.isFile() && !now.isSymbolicLink();
-    if (isSpecial && entry.type === 'fifo' && now.isFIFO()) return metadataDiffers(entry, now) ? 'metadata' : 'keep';
+    if (isSpecial && isSameSpecial(entry, now)) return settled();
     if (isSpecial) return { reason: `${nameOf(now)} is in the way of a ${entry.type}` };
     if (overwrite === 'never') return 'keep';
     if (overwrite === 'always' || entry.type === 'fifo' || entry.type === 'device') return 'replace';
     if (now.isFile() !== (entry.type === 'file')) return 'replace';
-    if (!this.#hasContents(entry, absoluteIn(base, entry.path), now)) return 'replace';
-    return metadataDiffers(entry, now) ? 'metadata' : 'keep';
+    return this.#hasContents(entry, path, now) ? settled() : 'replace';
   }
 
-  /** As the size and the time say, where both are right; else by a look at the contents. */
+  /**
+   * As the size and the time say, where both are right; else by a look at the contents. Of a database neither says anything: its commits go to
+   * a log beside it, while the snapshot has both in one.
+   */
   #hasContents(entry: FileEntry | SymlinkEntry, path: RawPath, now: BigIntStats): boolean {
     if (entry.type === 'symlink') return readlinkSync(rawToFs(path), 'latin1') === entry.target;
     if (Number(now.size) !== entry.size) return false;
-    return now.mtimeNs === entry.mtimeNs || hasPieces(path, this.#options.piecesOf(entry), this.#options.signal);
+    if (entry.sqlite && hasLog(this.#options.base ?? ROOT, entry.path)) return false;
+    if (!entry.sqlite && now.mtimeNs === entry.mtimeNs) return true;
+    return hasPieces(path, this.#options.piecesOf(entry), this.#options.signal);
   }
+}
+
+function isSameSpecial(entry: Entry, now: BigIntStats): boolean {
+  if (entry.type === 'fifo') return now.isFIFO();
+  if (entry.type !== 'device') return false;
+  const { kind, major, minor } = entry.device;
+  const isKind = kind === 'block' ? now.isBlockDevice() : now.isCharacterDevice();
+  return isKind && now.rdev === packDevice(major, minor);
 }
 
 const READ = constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK;

@@ -2,6 +2,7 @@
 import type { BigIntStats } from 'node:fs';
 import type { EntryCommon, Warning } from '../entry.ts';
 import { rawForDisplay, type RawPath } from '../raw-path.ts';
+import { isLabel } from './attributes.ts';
 
 /** The metadata that a restore puts back. */
 export type Metadata = EntryCommon;
@@ -44,9 +45,7 @@ export class Losses {
 
   /** @param names of attributes of the entry that the target did not take. */
   countXattrs(names: readonly string[], path: RawPath): void {
-    const kinds = names.map((name) =>
-      /^(?:security|trusted)\./.test(name) ? 'labels_not_restored' : 'xattrs_not_restored',
-    );
+    const kinds = names.map((name) => (isLabel(name) ? 'labels_not_restored' : 'xattrs_not_restored'));
     for (const kind of new Set(kinds)) this.count(kind, path);
   }
 

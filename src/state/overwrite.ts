@@ -6,7 +6,8 @@
  * Order of work:
  * 1. the staging folder is made and locked, and what a killed run left in it is removed; the marker file is made;
  * 2. a `TreeWriter` writes what is created or replaced into the staging folder, and flushes it;
- * 3. `commit` renames: whole folders where they are new, else file by file; then metadata of what stays, the deepest folders first;
+ * 3. `commit` renames: whole folders where they are new, else file by file (logs-aside.ts says how databases take their places); then metadata of
+ *    what stays, the deepest folders first; then everything its flags, after which an immutable file can be neither moved nor changed any more;
  * 4. everything is flushed, staging folder and marker are removed, and last the target gets its own metadata.
  *
  * No rename goes through a link: the folder of each is looked at just before. (Who can exchange folders for links in that very moment can
@@ -18,7 +19,6 @@ import {
   constants,
   copyFileSync,
   fsyncSync,
-  lchownSync,
   lstatSync,
   mkdirSync,
   openSync,
@@ -35,16 +35,16 @@ import { join, resolve } from 'node:path';
 import { HoldfastError, assert, systemErrorCode } from '../errors.ts';
 import type { Entry, Warning } from '../entry.ts';
 import { joinRaw, parentOf, rawForDisplay, rawToFs, ROOT, type RawPath } from '../raw-path.ts';
-import { SETUID_SETGID, attainableMode, type Change, type Overwrite } from './compare-tree.ts';
-import { makeSpecial } from './attributes.ts';
+import type { Change, Overwrite } from './compare-tree.ts';
+import { clearFlags, makeSpecial } from './attributes.ts';
 import { exactTimes } from './exact-times.ts';
 import { libc } from './libc.ts';
-import { Losses } from './losses.ts';
-import { SQLITE_SIBLINGS } from './sqlite.ts';
+import { endLogsAside, withLogsAside } from './logs-aside.ts';
+import { MetadataWriter } from './metadata.ts';
 import { isSystemError, reasonOf } from './system-error.ts';
 import { RESTORE_MARKER, RESTORE_READY, RESTORE_STAGING, absoluteIn, inTree } from './tree-path.ts';
 import { leniently, refusedBySystem } from './refusals.ts';
-import { checkEmpty, namesInTarget, placeMarker, removeFile, statOf, syncFolder } from './target-folder.ts';
+import { checkEmpty, namesInTarget, placeMarker, statOf, syncAll, syncFolder } from './target-folder.ts';
 import { openTarget, type TreeWriter } from './write-tree.ts';
 
 /**
@@ -92,8 +92,9 @@ export async function openOverwriter(folder: string, lock: (folder: string) => D
     held = lock(join(folder, RESTORE_STAGING));
     const isMarked = lstatSync(inTree(base, RESTORE_MARKER), { throwIfNoEntry: false }) !== undefined;
     if (!isMarked) placeMarker(base, MARKER_TEXT);
+    endLogsAside(base);
     removeTree(joinRaw(staging, TREE));
-    const writer = await openTarget(join(folder, RESTORE_STAGING, TREE));
+    const writer = await openTarget(join(folder, RESTORE_STAGING, TREE), { isStaged: true });
     return new Overwriter(base, before, writer, held, !isMarked);
   } catch (error) {
     held?.[Symbol.dispose]();
@@ -116,7 +117,7 @@ export class Overwriter implements AsyncDisposable {
   readonly #lock: Disposable;
   readonly #marked: boolean;
   readonly #times = exactTimes();
-  readonly #losses = new Losses();
+  readonly #metadata = new MetadataWriter(this.#times);
   #restored: ReadonlySet<RawPath> = new Set();
   #state: 'writing' | 'committing' | 'done' = 'writing';
 
@@ -141,6 +142,14 @@ export class Overwriter implements AsyncDisposable {
    * @returns what became of them: those that could not be done are now `refuse`, and to be told, but for those with the reason `NOT_HAD`.
    */
   async commit(changes: readonly Change[], overwrite: Overwrite): Promise<{ changes: Change[]; warnings: Warning[] }> {
+    try {
+      return await this.#commit(changes, overwrite);
+    } catch (error) {
+      throw isSystemError(error) ? refusedBySystem('cannot write to the target', error) : error;
+    }
+  }
+
+  async #commit(changes: readonly Change[], overwrite: Overwrite): Promise<{ changes: Change[]; warnings: Warning[] }> {
     assert(this.#state === 'writing', 'a restore is committed twice');
     const warnings = await this.writer.finish();
     if (!libc()?.syncfs) this.#syncEach(changes);
@@ -148,7 +157,7 @@ export class Overwriter implements AsyncDisposable {
     this.#restored = new Set(changes.map(({ entry }) => entry.path));
     const done: Change[] = [];
     const toSeal: Entry[] = [];
-    const touched = new Set<RawPath>();
+    const touched = this.#sweep(changes);
     const moved = new Set<RawPath>();
     for (const change of changes) {
       const { kind, entry } = change;
@@ -182,12 +191,15 @@ export class Overwriter implements AsyncDisposable {
     const root = toSeal.find(({ path }) => path === ROOT);
     for (const folder of toSeal.toSorted((a, b) => b.path.length - a.path.length))
       if (folder.path !== ROOT) this.#sealFolder(folder);
-    await this.#flush();
+    this.#setFlags(done);
+    await syncAll(this.#base);
     this.#clear();
-    if (root) this.#sealFolder(root);
-    else if (!touched.has(ROOT)) this.#putTimeBack();
+    if (root) {
+      this.#sealFolder(root);
+      this.#metadata.setFlags(this.#base, root);
+    } else if (!touched.has(ROOT)) this.#putTimeBack();
     this.#state = 'done';
-    return { changes: done, warnings: [...warnings, ...this.#losses.warnings()] };
+    return { changes: done, warnings: [...warnings, ...this.#metadata.losses.warnings()] };
   }
 
   /** After a failure on the way of `commit` the marker stays: the run is to be done again. */
@@ -198,6 +210,8 @@ export class Overwriter implements AsyncDisposable {
         this.#clear();
         this.#putTimeBack();
       }
+    } catch (error) {
+      if (!isSystemError(error)) throw error; // else the marker says it, and why the run failed is the better answer
     } finally {
       this.#lock[Symbol.dispose]();
     }
@@ -226,10 +240,14 @@ export class Overwriter implements AsyncDisposable {
     this.#checkFolder(parentOf(entry.path));
     const there = lstatSync(rawToFs(to), { throwIfNoEntry: false });
     if (there && (kind === 'create' || there.isDirectory())) throw new Refusal('something else came there meanwhile');
-    // A log that lies beside a database would be taken for that of the new one, and corrupt it.
-    if (entry.type === 'file' && entry.sqlite)
-      for (const suffix of SQLITE_SIBLINGS)
-        if (!this.#restored.has((entry.path + suffix) as RawPath)) removeFile(rawToFs((to + suffix) as RawPath));
+    if (entry.type !== 'file' || !entry.sqlite) return this.#move(from, to, entry);
+    const isOther = (suffix: string) => this.#restored.has((entry.path + suffix) as RawPath);
+    withLogsAside(this.#base, entry.path, isOther, () => void this.#move(from, to, entry));
+    return true;
+  }
+
+  /** @returns as `#place` */
+  #move(from: RawPath, to: RawPath, entry: Entry): boolean {
     try {
       if (entry.type === 'folder') this.#moveFolder(from, to, entry);
       else renameSync(rawToFs(from), rawToFs(to));
@@ -262,7 +280,7 @@ export class Overwriter implements AsyncDisposable {
       else if (entry.type === 'symlink') symlinkSync(rawToFs(entry.target), rawToFs(ready));
       else copyFileSync(rawToFs(from), rawToFs(ready), constants.COPYFILE_EXCL);
       if (entry.type === 'file') syncFile(ready);
-      this.#apply(ready, entry);
+      this.#metadata.toPath(ready, entry, entry.type, { isOld: true });
       renameSync(rawToFs(ready), rawToFs(to));
     } catch (error) {
       removeTree(ready);
@@ -279,29 +297,53 @@ export class Overwriter implements AsyncDisposable {
     this.#checkFolder(parentOf(entry.path));
     const path = absoluteIn(this.#base, entry.path);
     if (statOf(path).isSymbolicLink() !== (entry.type === 'symlink')) throw new Refusal('it is another thing by now');
-    this.#apply(path, entry);
+    this.#metadata.toPath(path, entry, entry.type, { isOld: true });
   }
 
   #sealFolder(folder: Entry): void {
     const path = absoluteIn(this.#base, folder.path);
     try {
       this.#checkFolder(folder.path);
-      this.#apply(path, folder);
+      this.#metadata.toPath(path, folder, 'folder', { isOld: true });
     } catch (error) {
       if (!(error instanceof Refusal) && !isSystemError(error)) throw error;
       const now = lstatSync(rawToFs(path), { bigint: true, throwIfNoEntry: false });
-      if (now) this.#losses.compare(folder, now);
+      if (now) this.#metadata.losses.compare(folder, now);
     }
   }
 
-  /** Owner before mode, as changing the owner clears setuid; times last. */
-  #apply(path: RawPath, entry: Entry): void {
-    const isRoot = process.geteuid?.() === 0;
-    const owned = !isRoot || leniently(() => lchownSync(rawToFs(path), entry.uid, entry.gid));
-    const mode = owned || entry.type === 'folder' ? attainableMode(entry) : entry.mode & ~SETUID_SETGID;
-    if (entry.type !== 'symlink') leniently(() => chmodSync(rawToFs(path), mode));
-    leniently(() => this.#times.ofPath(path, entry.mtimeNs));
-    this.#losses.compare(entry, statOf(path));
+  /** Of all but the target itself. */
+  #setFlags(done: readonly Change[]): void {
+    for (const { kind, entry } of done) {
+      if (!entry.flags || entry.path === ROOT || kind === 'keep' || kind === 'refuse') continue;
+      try {
+        this.#checkFolder(parentOf(entry.path));
+        this.#metadata.setFlags(absoluteIn(this.#base, entry.path), entry);
+      } catch (error) {
+        if (!(error instanceof Refusal) && !isSystemError(error)) throw error;
+        this.#metadata.losses.count('flags_not_restored', entry.path);
+      }
+    }
+  }
+
+  /** Removes what runs that were killed left in folders of other file systems. @returns those folders. */
+  #sweep(changes: readonly Change[]): Set<RawPath> {
+    const folders = new Set(changes.map(({ entry }) => (entry.type === 'folder' ? entry.path : parentOf(entry.path))));
+    for (const folder of folders) {
+      const ready = absoluteIn(absoluteIn(this.#base, folder), RESTORE_READY);
+      try {
+        const isThere = lstatSync(rawToFs(ready), { throwIfNoEntry: false }) !== undefined;
+        if (!isThere) folders.delete(folder);
+        else {
+          this.#checkFolder(folder);
+          removeTree(ready);
+        }
+      } catch (error) {
+        if (!(error instanceof Refusal) && !isSystemError(error)) throw error; // a backup goes on naming it
+        folders.delete(folder);
+      }
+    }
+    return folders;
   }
 
   /** @throws Refusal when a link leads to the folder, or it is gone. */
@@ -317,15 +359,6 @@ export class Overwriter implements AsyncDisposable {
         const path = this.#staged(entry.path);
         if (lstatSync(rawToFs(path), { throwIfNoEntry: false })) syncFile(path);
       }
-  }
-
-  async #flush(): Promise<void> {
-    const fd = openSync(rawToFs(this.#base), constants.O_RDONLY);
-    try {
-      await libc()?.syncfs?.(fd);
-    } finally {
-      closeSync(fd);
-    }
   }
 }
 
@@ -344,11 +377,20 @@ function syncFile(path: RawPath): void {
   }
 }
 
-/** By hand, for names of any bytes and folders that are closed to their owner. Links are removed, not followed. */
+/** By hand, for names of any bytes, folders that are closed to their owner, and what is immutable. Links are removed, not followed. */
 function removeTree(path: RawPath): void {
   const now = lstatSync(rawToFs(path), { throwIfNoEntry: false });
   if (!now) return;
-  if (!now.isDirectory()) return unlinkSync(rawToFs(path));
+  if (!now.isDirectory()) {
+    try {
+      return unlinkSync(rawToFs(path));
+    } catch (error) {
+      if (systemErrorCode(error) !== 'EPERM') throw error;
+      clearFlags(path);
+      return unlinkSync(rawToFs(path));
+    }
+  }
+  clearFlags(path);
   if ((now.mode & 0o700) !== 0o700) chmodSync(rawToFs(path), 0o700);
   for (const name of readdirSync(rawToFs(path), 'latin1')) removeTree(joinRaw(path, name));
   rmdirSync(rawToFs(path));

@@ -8,7 +8,6 @@ import {
   mkdirSync,
   openSync,
   readdirSync,
-  unlinkSync,
   writeSync,
   type BigIntStats,
 } from 'node:fs';
@@ -16,6 +15,7 @@ import { dirname } from 'node:path';
 import type { Hole } from '../entry.ts';
 import { HoldfastError, systemErrorCode } from '../errors.ts';
 import { parentOf, rawForDisplay, rawFromText, rawToFs, rawToText, type RawPath } from '../raw-path.ts';
+import { libc } from './libc.ts';
 import { leniently } from './refusals.ts';
 import { RESTORE_MARKER, inTree } from './tree-path.ts';
 
@@ -125,15 +125,6 @@ export function hasName(base: RawPath, path: RawPath): boolean {
   return readdirSync(inTree(base, parentOf(path)), 'latin1').includes(name);
 }
 
-/** Removes the file, if there is one; a folder stays. */
-export function removeFile(path: string | Buffer): void {
-  try {
-    unlinkSync(path);
-  } catch (error) {
-    if (!['ENOENT', 'ENAMETOOLONG', 'EISDIR'].includes(systemErrorCode(error) ?? '')) throw error;
-  }
-}
-
 export function statOf(path: RawPath): BigIntStats {
   return lstatSync(rawToFs(path), { bigint: true });
 }
@@ -145,4 +136,21 @@ export function syncFolder(path: RawPath): void {
   } finally {
     closeSync(fd);
   }
+}
+
+/**
+ * Resolves when all that was written to the file system of the folder is on the disk. Where the C library cannot be called this does nothing: a
+ * power failure within the next half minute may then cost contents.
+ * @throws `io` when the disk did not take it.
+ */
+export async function syncAll(folder: RawPath): Promise<void> {
+  const fd = openSync(rawToFs(folder), constants.O_RDONLY);
+  try {
+    if (((await libc()?.syncfs?.(fd)) ?? 0) === 0) return;
+  } finally {
+    closeSync(fd);
+  }
+  throw new HoldfastError('io', 'the disk did not take all that was restored', {
+    hint: 'Check the disk, and restore to another one.',
+  });
 }

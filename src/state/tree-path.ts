@@ -15,9 +15,12 @@ export const RESTORE_STAGING = '.holdfast-restore-staging' as RawPath;
 /** In any folder that lies on another file system than the target: the one file that is about to take its place there. */
 export const RESTORE_READY = '.holdfast-restore-file' as RawPath;
 
+/** That name, or the one of a log that is out of the way while its database is replaced; see `logs-aside.ts`. */
+const READY_OR_ASIDE = /(?:^|\/)\.holdfast-restore-file(?:-wal|-journal|-shm)?$/;
+
 /** What a restore puts into its target for the time it runs. */
 export const isRestoreOwn = (path: RawPath): boolean =>
-  path === RESTORE_MARKER || path === RESTORE_STAGING || path === RESTORE_READY || path.endsWith(`/${RESTORE_READY}`);
+  path === RESTORE_MARKER || path === RESTORE_STAGING || READY_OR_ASIDE.test(path);
 
 /** The absolute path of an entry of the tree at `base`, in the form `node:fs` takes. */
 export function inTree(base: RawPath, path: RawPath): string | Buffer {

@@ -13,14 +13,9 @@
  */
 import {
   chmodSync,
-  chownSync,
   closeSync,
   constants,
-  fchmodSync,
-  fchownSync,
-  fstatSync,
   ftruncateSync,
-  lchownSync,
   linkSync,
   lstatSync,
   mkdirSync,
@@ -31,14 +26,14 @@ import {
   type BigIntStats,
 } from 'node:fs';
 import { resolve } from 'node:path';
-import type { Device, FileEntry, SymlinkEntry, Warning } from '../entry.ts';
+import type { Device, Entry, FileEntry, SymlinkEntry, Warning } from '../entry.ts';
 import { HoldfastError, assert, systemErrorCode } from '../errors.ts';
 import { PATH_MAX_BYTES } from '../limits.ts';
 import { ROOT, parentOf, rawForDisplay, rawFromText, rawToFs, type RawPath } from '../raw-path.ts';
-import { dropInheritedAcls, makeSpecial, setFlags, setXattrs } from './attributes.ts';
+import { dropInheritedAcls, makeSpecial } from './attributes.ts';
 import { exactTimes, type TimeSetter } from './exact-times.ts';
-import { libc } from './libc.ts';
-import { Losses, type Metadata } from './losses.ts';
+import type { Metadata } from './losses.ts';
+import { MetadataWriter } from './metadata.ts';
 import { CANNOT_HOLD, CANNOT_LINK, damagedEntry, leniently, refusedBySystem } from './refusals.ts';
 import { isSystemError, reasonOf } from './system-error.ts';
 import {
@@ -48,8 +43,8 @@ import {
   checkEmpty,
   namesInTarget,
   placeMarker,
-  removeFile,
   statOf,
+  syncAll,
   syncFolder,
   writeAll,
   writeAround,
@@ -69,6 +64,8 @@ export interface FileRef {
 export interface TargetOptions {
   /** How times are set; exactly, where possible, by default. */
   times?: TimeSetter;
+  /** That the entries are to be moved elsewhere: they get no flags, which would forbid it. */
+  isStaged?: boolean;
 }
 
 /**
@@ -90,7 +87,7 @@ export async function openTarget(folder: string, options: TargetOptions = {}): P
     placeMarker(base);
     dropInheritedAcls(base, { own: existing === undefined });
     if (existing !== undefined) leniently(() => chmodSync(rawToFs(base), 0o700));
-    return new TreeWriter(base, before, options.times ?? exactTimes());
+    return new TreeWriter(base, before, { times: exactTimes(), isStaged: false, ...options });
   } catch (error) {
     const code = systemErrorCode(error);
     if (code === 'EEXIST') throw refuse('is being restored into by another run', 'Name another folder.');
@@ -102,8 +99,6 @@ const REOPEN = constants.O_WRONLY | constants.O_NOFOLLOW;
 
 /** Descriptors kept open; the rest of the files being written are opened again when their turn comes. */
 const OPEN_FILES_MAX = 128;
-
-const SETUID_SETGID = 0o6000;
 
 /** Entries that are named, of those that the target cannot hold; of the rest the number is told. */
 const LEFT_OUT_NAMED_MAX = 1000;
@@ -120,8 +115,8 @@ const ALREADY_THERE = { code: 'EEXIST', errno: -17 };
 export class TreeWriter implements AsyncDisposable {
   readonly #base: RawPath;
   readonly #before: BigIntStats;
-  readonly #times: TimeSetter;
-  readonly #user = { uid: process.geteuid?.(), gid: process.getegid?.() };
+  readonly #metadata: MetadataWriter;
+  readonly #isStaged: boolean;
   /** In the order they were added; undefined for one that could not be made, so that what it holds is left out. */
   readonly #folders = new Map<RawPath, FolderToWrite | undefined>();
   readonly #symlinks = new Map<RawPath, SymlinkToWrite>();
@@ -131,17 +126,17 @@ export class TreeWriter implements AsyncDisposable {
   readonly #parked = new Set<FileRef>();
   readonly #leftOut = new Set<FileRef>();
   readonly #warnings: Warning[] = [];
-  readonly #losses = new Losses();
   /** Those that get flags when all is done. */
   readonly #flagged: Metadata[] = [];
   #leftOutEntries = 0;
   #finished = false;
 
   /** Use `openTarget`. */
-  constructor(base: RawPath, before: BigIntStats, times: TimeSetter) {
+  constructor(base: RawPath, before: BigIntStats, { times, isStaged }: Required<TargetOptions>) {
     this.#base = base;
     this.#before = before;
-    this.#times = times;
+    this.#metadata = new MetadataWriter(times);
+    this.#isStaged = isStaged;
   }
 
   /** The root's own entry (path '') gives the target its mode and times; without it they stay what they were. */
@@ -170,17 +165,10 @@ export class TreeWriter implements AsyncDisposable {
     if (wanted) this.#symlinks.set(path, symlink);
   }
 
-  /** Removes a file that lay there before, and is none of this restore. */
-  removeStale(path: RawPath): void {
-    const parent = parentOf(path);
-    if (this.#folders.has(path) || (parent !== ROOT && !this.#folders.get(parent))) return;
-    this.#writing(path, () => removeFile(this.#at(path)));
-  }
-
   addSpecial(special: SpecialToWrite): void {
     const { path } = special;
     const at = absoluteIn(this.#base, path);
-    if (this.#place(path) && this.#make(path, () => makeSpecial(at, special))) this.#sealPath(special);
+    if (this.#place(path) && this.#make(path, () => makeSpecial(at, special))) this.#sealPath(special, special.type);
   }
 
   /**
@@ -199,7 +187,7 @@ export class TreeWriter implements AsyncDisposable {
         isLinked = false;
       }
     });
-    if (!isLinked) this.#losses.count('hardlinks_not_restored', path);
+    if (!isLinked) this.#metadata.losses.count('hardlinks_not_restored', path);
     return isLinked;
   }
 
@@ -277,9 +265,9 @@ export class TreeWriter implements AsyncDisposable {
     );
     for (const symlink of this.#symlinks.values()) this.#makeSymlink(symlink);
     const folders = [...this.#folders.values()].reverse();
-    for (const folder of folders) if (folder) this.#sealPath(folder);
+    for (const folder of folders) if (folder) this.#sealPath(folder, 'folder');
 
-    for (const entry of this.#flagged) this.#setFlags(entry);
+    for (const entry of this.#flagged) this.#metadata.setFlags(absoluteIn(this.#base, entry.path), entry);
 
     await this.#flush();
     this.#writing(RESTORE_MARKER, () => {
@@ -293,15 +281,15 @@ export class TreeWriter implements AsyncDisposable {
       // At worst the marker is there again after a power failure.
     }
     if (this.#root) {
-      this.#sealPath(this.#root);
-      if (this.#root.flags) this.#setFlags(this.#root);
+      this.#sealPath(this.#root, 'folder');
+      if (!this.#isStaged) this.#metadata.setFlags(this.#base, this.#root);
     } else leniently(() => chmodSync(this.#at(ROOT), Number(this.#before.mode) & 0o7777));
     const more = this.#leftOutEntries - this.#warnings.length;
     if (more > 0) {
       const message = `${more} entries more could not be restored, for reasons of the same kinds`;
       this.#warnings.push({ code: 'not_restored', message, incomplete: true });
     }
-    return [...this.#warnings, ...this.#losses.warnings()];
+    return [...this.#warnings, ...this.#metadata.losses.warnings()];
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -408,78 +396,39 @@ export class TreeWriter implements AsyncDisposable {
     }
   }
 
-  /** Owner first, as changing it clears setuid and capabilities; attributes before mode, as ACLs change it; times last. */
+  async #flush(): Promise<void> {
+    try {
+      await syncAll(this.#base);
+    } catch (error) {
+      throw isSystemError(error) ? refusedBySystem('cannot write', error) : error;
+    }
+  }
+
   #seal(fd: number, file: FileToWrite): void {
     this.#writing(file.path, () => {
       try {
-        const owned = this.#setOwner(file, () => fchownSync(fd, file.uid, file.gid));
-        this.#setAttributes(file, fd);
-        leniently(() => fchmodSync(fd, owned ? file.mode : file.mode & ~SETUID_SETGID));
-        leniently(() => this.#times.ofFile(fd, file.mtimeNs));
-        const now = fstatSync(fd, { bigint: true });
+        const now = this.#metadata.toFile(fd, file);
         assert(Number(now.size) === file.size, 'a restored file does not have its size');
-        this.#losses.compare(file, now);
       } finally {
         closeSync(fd);
       }
     });
+    this.#noteFlags(file);
   }
 
-  /** Of a folder, FIFO or device: not through a link, as there is none yet. */
-  #sealPath(folder: FolderToWrite): void {
-    const path = this.#at(folder.path);
-    this.#writing(folder.path, () => {
-      this.#setOwner(folder, () => chownSync(path, folder.uid, folder.gid));
-      this.#setAttributes(folder, absoluteIn(this.#base, folder.path));
-      leniently(() => chmodSync(path, folder.mode));
-      leniently(() => this.#times.ofPath(absoluteIn(this.#base, folder.path), folder.mtimeNs));
-      this.#losses.compare(folder, statOf(absoluteIn(this.#base, folder.path)));
-    });
+  /** Of what is no file: not through a link, as there is none yet. */
+  #sealPath(entry: Metadata, type: Entry['type']): void {
+    this.#writing(entry.path, () => this.#metadata.toPath(absoluteIn(this.#base, entry.path), entry, type));
+    this.#noteFlags(entry);
   }
 
   #makeSymlink(symlink: SymlinkToWrite): void {
-    const { path } = symlink;
-    if (!this.#make(path, () => symlinkSync(rawToFs(symlink.target), this.#at(path)))) return;
-    this.#writing(path, () => {
-      this.#setOwner(symlink, () => lchownSync(this.#at(path), symlink.uid, symlink.gid));
-      this.#setAttributes(symlink, absoluteIn(this.#base, path));
-      leniently(() => this.#times.ofPath(absoluteIn(this.#base, path), symlink.mtimeNs));
-      this.#losses.compare(symlink, statOf(absoluteIn(this.#base, path)));
-    });
+    const made = this.#make(symlink.path, () => symlinkSync(rawToFs(symlink.target), this.#at(symlink.path)));
+    if (made) this.#sealPath(symlink, 'symlink');
   }
 
-  /**
-   * Only root may give things away. False when the owner is not the recorded one: then setuid and setgid of a file are left out, for they
-   * would lend another user's rights than they were meant to.
-   */
-  #setOwner(wanted: Metadata, change: () => void): boolean {
-    if (this.#user.uid !== 0) return wanted.uid === this.#user.uid && wanted.gid === this.#user.gid;
-    return leniently(change);
-  }
-
-  #setAttributes({ path, xattrs, flags, ...rest }: Metadata, place: number | RawPath): void {
-    if (flags && path !== ROOT) this.#flagged.push({ path, flags, ...rest });
-    if (xattrs) this.#losses.countXattrs(setXattrs(place, xattrs), path);
-  }
-
-  #setFlags({ path, flags = [] }: Metadata): void {
-    if (!setFlags(absoluteIn(this.#base, path), flags)) this.#losses.count('flags_not_restored', path);
-  }
-
-  /** Where the C library cannot be called this does nothing: a power failure within the next half minute may then cost contents. */
-  async #flush(): Promise<void> {
-    let fd = -1;
-    this.#writing(ROOT, () => (fd = openSync(this.#at(ROOT), constants.O_RDONLY)));
-    try {
-      const result = (await libc()?.syncfs?.(fd)) ?? 0;
-      if (result !== 0) {
-        throw new HoldfastError('io', 'the disk did not take all that was restored', {
-          hint: 'Check the disk, and restore to another one.',
-        });
-      }
-    } finally {
-      closeSync(fd);
-    }
+  #noteFlags({ path, mode, mtimeNs, uid, gid, flags }: Metadata): void {
+    if (flags && path !== ROOT && !this.#isStaged) this.#flagged.push({ path, mode, mtimeNs, uid, gid, flags });
   }
 }
 

@@ -1,26 +1,28 @@
 /** Databases through whole backups and restores. */
-import { spawn } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
 import {
   chmodSync,
+  cpSync,
   existsSync,
   linkSync,
   mkdirSync,
+  mkdtempSync,
   readdirSync,
   readFileSync,
   rmSync,
   statSync,
-  symlinkSync,
+  utimesSync,
   writeFileSync,
 } from 'node:fs';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { fileURLToPath } from 'node:url';
-import { expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import type { FileEntry } from '../../src/entry.ts';
 import type { RawPath } from '../../src/raw-path.ts';
-import { checkDatabases, staleSiblings } from '../../src/operations/check-databases.ts';
-import { openTarget } from '../../src/state/write-tree.ts';
-import { inventory } from '../state/trees.ts';
+import { checkDatabases } from '../../src/operations/check-databases.ts';
+import { clearFlags, hasTool, isRoot } from '../state/tools.ts';
+import { inventory, removeFolder } from '../state/trees.ts';
 import { makeAgent, type TestAgent } from './support.ts';
 
 /** A database in WAL mode that stays open, so that its latest commits are in `-wal` alone. */
@@ -186,24 +188,72 @@ test('without its rows a restored database is no success', async () => {
   expect(readdirSync(agent.state)).toEqual(['db']);
 });
 
-test('what lies beside a restored database from before is removed, and nothing else', async () => {
-  await using agent = await makeAgent();
-  const file = (path: string, sqlite?: object) => ({ path, sqlite }) as unknown as FileEntry;
-  expect(staleSiblings([file('a'), file('a-wal'), file('d/b', {}), file('d/b-journal')])).toEqual([
-    'd/b-wal',
-    'd/b-shm',
-  ]);
-  const common = { mode: 0o755, mtimeNs: 0n, uid: 0, gid: 0 };
-  const path = join(agent.folder, 'out');
-  await using target = await openTarget(path);
-  target.addFolder({ ...common, path: 'd' as RawPath });
-  target.addFolder({ ...common, path: 'd/b-journal' as RawPath });
-  for (const name of ['b-wal', 'c-wal']) writeFileSync(join(path, 'd', name), 'from before');
-  symlinkSync(agent.state, join(path, 'd', 'b-shm'));
-  for (const suffix of ['-wal', '-shm', '-journal', '-wal']) target.removeStale(`d/b${suffix}` as RawPath);
-  target.removeStale(`${'n'.repeat(255)}-wal` as RawPath);
-  expect(readdirSync(join(path, 'd'))).toEqual(['b-journal', 'c-wal']);
-  expect(existsSync(agent.state)).toBe(true);
+describe('restored over', () => {
+  /** An agent whose snapshot has three rows, and whose database has none any more: what took them away is in `-wal` alone. */
+  async function withEmptied(mtime?: 'sooner'): Promise<{ agent: TestAgent; database: string } & Disposable> {
+    const agent = await makeAgent({ backends: ['a'] });
+    const database = join(agent.state, 'm.db');
+    const live = openLive(database);
+    live.exec('INSERT INTO t VALUES (2, 0), (3, 0); PRAGMA wal_checkpoint(TRUNCATE)');
+    if (mtime) utimesSync(database, 1_600_000_000, 1_600_000_000);
+    await agent.backup();
+    live.exec('DELETE FROM t');
+    const target = join(agent.folder, 'target');
+    mkdirSync(target);
+    for (const suffix of ['', '-wal'])
+      cpSync(database + suffix, join(target, `m.db${suffix}`), { preserveTimestamps: true });
+    live.close();
+    return { agent, database: join(target, 'm.db'), [Symbol.dispose]: () => removeFolder(agent.folder) };
+  }
+  /** As a program that opens it sees it; the files stay as they are. */
+  const seenIn = (path: string) => {
+    const folder = mkdtempSync(join(path, '..', '..', 'seen-'));
+    for (const suffix of ['', '-wal'])
+      if (existsSync(path + suffix)) cpSync(path + suffix, join(folder, `db${suffix}`));
+    using database = new DatabaseSync(join(folder, 'db'));
+    return database.prepare('SELECT count(*) AS n FROM t').get()?.['n'];
+  };
+  const over = (agent: TestAgent, database: string, paths: string[] = []) =>
+    agent.restore(join(database, '..'), { overwrite: 'changed', paths });
+
+  test('a database whose commits are in its log alone is replaced, and its log goes with it', async () => {
+    using it = await withEmptied();
+    expect(seenIn(it.database)).toBe(0);
+    writeFileSync(`${it.database}-notes`, 'none of its own');
+    mkdirSync(`${it.database}-journal`);
+    const result = await over(it.agent, it.database);
+    expect(result).toMatchObject({ complete: true, warnings: [], changes: { replace: { paths: ['m.db'] } } });
+    expect(readdirSync(join(it.database, '..'))).toEqual(['m.db', 'm.db-journal', 'm.db-notes']);
+    expect(seenIn(it.database)).toBe(3);
+    expect((await over(it.agent, it.database)).changes).toMatchObject({ keep: { paths: ['.', 'm.db'] } });
+  });
+
+  test('a database that lost its log is compared by its contents, and what is kept is checked', async () => {
+    using it = await withEmptied('sooner');
+    rmSync(`${it.database}-wal`);
+    const bytes = readFileSync(it.database);
+    const time = statSync(it.database);
+    const page = Buffer.from(bytes);
+    writeFileSync(it.database, page.fill(0x55, 4096, 5000));
+    utimesSync(it.database, time.atime, time.mtime);
+    const result = await over(it.agent, it.database);
+    expect(result).toMatchObject({ complete: true, changes: { replace: { paths: ['m.db'] } } });
+    expect(seenIn(it.database)).toBe(3);
+  });
+
+  test.runIf(isRoot && hasTool('chattr'))('one that cannot be replaced keeps its log', async () => {
+    using it = await withEmptied();
+    execFileSync('chattr', ['+i', it.database]);
+    try {
+      const result = await over(it.agent, it.database);
+      expect(result).toMatchObject({ complete: false, files: 0, bytes: 0, changes: { refuse: { paths: ['m.db'] } } });
+      expect(result.warnings.map(({ code }) => code)).toEqual(['not_restored']);
+      expect(readdirSync(join(it.database, '..'))).toEqual(['m.db', 'm.db-wal']);
+      expect(seenIn(it.database)).toBe(0);
+    } finally {
+      clearFlags(it.agent.folder);
+    }
+  });
 });
 
 test('a cancelled backup leaves no copy of a database, and what a killed one left goes with the next', async () => {

@@ -94,7 +94,7 @@ export default class Restore extends HoldfastCommand<typeof Restore, RestoreResu
           ? `would restore ${from} to ${target}: ${what}; nothing was written`
           : `restored ${from} to ${target}: ${what}, in ${seconds} s`,
         ...(changes ? [sums(changes)] : []),
-        ...(dryRun ? [] : secretsLine(secrets)),
+        ...secretsLine(secrets, dryRun),
         ageText(snapshot.ageSeconds),
         ...healed.map(({ backend, key }) => `healed: ${key} on backend ${backend}`),
         ...(lost.length > 0 ? [`${count(lost.length, 'file')} could NOT be restored: see the warnings above.`] : []),

@@ -1,0 +1,91 @@
+/**
+ * What an entry has besides its contents: whether what is there has it, and giving it. One way for a tree that is new and for one that is
+ * restored over.
+ */
+import { chmodSync, fchmodSync, fchownSync, fstatSync, lchownSync, type BigIntStats } from 'node:fs';
+import type { Entry } from '../entry.ts';
+import { rawToFs, type RawPath } from '../raw-path.ts';
+import { dropAcls, lacksAttributes, setFlags, setXattrs } from './attributes.ts';
+import type { TimeSetter } from './exact-times.ts';
+import { Losses, type Metadata } from './losses.ts';
+import { leniently } from './refusals.ts';
+import { statOf } from './target-folder.ts';
+
+const SETUID_SETGID = 0o6000;
+
+const isRoot = (): boolean => process.geteuid?.() === 0;
+
+/** Whether it will have the recorded owner; only root may give things away. */
+const isOurs = ({ uid, gid }: Metadata): boolean => uid === process.geteuid?.() && gid === process.getegid?.();
+
+/** Setuid and setgid only together with their owner: they would lend another user's rights than they were meant to. */
+const modeFor = (type: Entry['type'], mode: number, isOwned: boolean): number =>
+  type === 'file' && !isOwned ? mode & ~SETUID_SETGID : mode;
+
+/**
+ * Whether what is at an absolute path lacks something that this user can give it. What it has more (an attribute, a flag) is let be, but for
+ * ACLs, which are rights like the mode.
+ */
+export function metadataDiffers(entry: Entry, path: RawPath, now: BigIntStats): boolean {
+  const root = isRoot();
+  return (
+    now.mtimeNs !== entry.mtimeNs ||
+    (entry.type !== 'symlink' &&
+      (Number(now.mode) & 0o7777) !== modeFor(entry.type, entry.mode, root || isOurs(entry))) ||
+    (root && (Number(now.uid) !== entry.uid || Number(now.gid) !== entry.gid)) ||
+    lacksAttributes(path, entry, { withLabels: root })
+  );
+}
+
+/** Of one restore. */
+export class MetadataWriter {
+  /** What could not be given. */
+  readonly losses = new Losses();
+  readonly #times: TimeSetter;
+
+  constructor(times: TimeSetter) {
+    this.#times = times;
+  }
+
+  /** Of an open file that is new. */
+  toFile(fd: number, file: Metadata): BigIntStats {
+    const isOwned = isRoot() ? leniently(() => fchownSync(fd, file.uid, file.gid)) : isOurs(file);
+    this.#setXattrs(fd, file);
+    leniently(() => fchmodSync(fd, modeFor('file', file.mode, isOwned)));
+    leniently(() => this.#times.ofFile(fd, file.mtimeNs));
+    const now = fstatSync(fd, { bigint: true });
+    this.losses.compare(file, now);
+    return now;
+  }
+
+  /**
+   * Of what is at an absolute path, which is of that type: owner first, as changing it clears setuid and capabilities; attributes before mode,
+   * as ACLs change it; times last. Flags are for `setFlags`.
+   * @param isOld whether it was there before the restore, or took over the ACLs of a folder that was.
+   */
+  toPath(path: RawPath, entry: Metadata, type: Entry['type'], { isOld = false } = {}): void {
+    const root = isRoot();
+    const isOwned = root ? leniently(() => lchownSync(rawToFs(path), entry.uid, entry.gid)) : isOurs(entry);
+    const chmod = (mode: number) => {
+      if (type !== 'symlink') leniently(() => chmodSync(rawToFs(path), mode));
+    };
+    const mode = modeFor(type, entry.mode, isOwned);
+    if (isOld) {
+      if (entry.xattrs && !root) chmod(mode | 0o600); // only who may write to it may set them
+      this.losses.countXattrs(dropAcls(path, Object.keys(entry.xattrs ?? {})), entry.path);
+    }
+    this.#setXattrs(path, entry);
+    chmod(mode);
+    leniently(() => this.#times.ofPath(path, entry.mtimeNs));
+    this.losses.compare(entry, statOf(path));
+  }
+
+  /** Of what is at an absolute path, when nothing more is to be done to it or in it: an immutable file cannot be changed any more, nor moved. */
+  setFlags(path: RawPath, entry: Metadata): void {
+    if (entry.flags && !setFlags(path, entry.flags)) this.losses.count('flags_not_restored', entry.path);
+  }
+
+  #setXattrs(place: number | RawPath, { xattrs, path }: Metadata): void {
+    if (xattrs) this.losses.countXattrs(setXattrs(place, xattrs), path);
+  }
+}
