@@ -16,6 +16,7 @@ import {
 import { failedBackendWarnings, mishapWarnings, openMirror, type BackendAddress } from './backends.ts';
 import { checkLogIsComplete } from './continuity.ts';
 import type { LocalFolders } from './local-state.ts';
+import { unreadable } from './open-look.ts';
 import type { Seams } from './seams.ts';
 
 export interface AnnotateOptions {
@@ -83,11 +84,7 @@ export async function annotateSnapshot(options: AnnotateOptions, seams: Seams): 
   }
   const { tags: now, note } = whatIsSaid(found, annotations);
   const warnings: Warning[] = [
-    ...problems.map(({ key, error }) => ({
-      code: 'annotation_damaged',
-      message: `${key}: ${error.message}`,
-      incomplete: true,
-    })),
+    ...unreadable('annotation_damaged', problems),
     ...mishapWarnings(mirror),
     ...failedBackendWarnings(mirror).map((warning) => ({ ...warning, incomplete: true })),
   ];
