@@ -246,7 +246,7 @@ function unacknowledgedWarnings(past: readonly Past[]): Warning[] {
   return [
     {
       code: 'unacknowledged',
-      message: `snapshot ${id} was suspicious, and nobody has acknowledged it: nothing up to it may be forgotten; look with \`holdfast diff\`, then: holdfast snapshots acknowledge ${id}`,
+      message: `snapshot ${id} was suspicious, and nobody has acknowledged it: nothing up to it may be forgotten; look with \`holdfast diff ${id}~1 ${id}\`, then: holdfast snapshots acknowledge ${id}`,
       incomplete: true,
     },
   ];

@@ -68,16 +68,17 @@ export default class Backup extends ReportedCommand<typeof Backup, BackupResult>
     seconds,
     complete,
   }: BackupResult): string {
+    const name = snapshot.id.slice(0, 8);
     return (
       warningLines(warnings) +
       lines(
-        `snapshot ${snapshot.id.slice(0, 8)} (number ${snapshot.seq}): ${count(files.total, 'file')}, ${files.new} new, ${files.changed} changed, ${files.removed} removed`,
+        `snapshot ${name} (number ${snapshot.seq}): ${count(files.total, 'file')}, ${files.new} new, ${files.changed} changed, ${files.removed} removed`,
         ...(secrets.files > 0 ? [`${count(secrets.files, 'secret file')}: ${HANDLED[secrets.handling]}`] : []),
         `read ${formatSize(bytes.read)}, new ${formatSize(bytes.added)}, stored ${formatSize(bytes.stored)} on each backend, in ${seconds} s`,
         ...backends.map(({ name, state, error }) => `  ${name}: ${state}${error ? ` (${error.message})` : ''}`),
         ...(suspicious.length > 0
           ? [
-              `The snapshot is SUSPICIOUS: look with \`holdfast diff\`; if it is right: holdfast snapshots acknowledge ${snapshot.id.slice(0, 8)}`,
+              `The snapshot is SUSPICIOUS: look with \`holdfast diff ${name}~1 ${name}\`; if it is right: holdfast snapshots acknowledge ${name}`,
             ]
           : []),
         ...(complete || isOnlySuspicious({ backends, warnings, suspicious })
