@@ -27,7 +27,7 @@ it('half of the files made random ends with 3 until it is acknowledged, and says
   const text = await home.holdfast('backup');
   expect(text.code).toBe(3);
   expect(text.stdout).toContain('incompressible: 4 of 8 files');
-  expect(text.stdout).toContain('`holdfast diff`');
+  expect(text.stdout).toMatch(/`holdfast diff (\w{8})~1 \1`/);
   expect(text.stdout).not.toContain('INCOMPLETE');
   const [, id] = /holdfast snapshots acknowledge ([0-9a-f]{8})\n/.exec(text.stdout) ?? [];
   const again = await home.json<BackupResult>(3, 'backup');
