@@ -80,14 +80,14 @@ function isMarkedByUs(base: RawPath): boolean {
  * @throws `exists` when something else has the name of the staging folder, `io`
  */
 export async function openOverwriter(folder: string, lock: (folder: string) => Disposable): Promise<Overwriter> {
-  const base = realpathSync.native(resolve(folder), 'latin1') as RawPath;
-  const before = statOf(base);
-  const staging = absoluteIn(base, RESTORE_STAGING);
-  const there = lstatSync(rawToFs(staging), { throwIfNoEntry: false });
-  if (there && !there.isDirectory())
-    throw new HoldfastError('exists', `${RESTORE_STAGING} in the target is no folder`, { hint: 'Remove it.' });
   let held: Disposable | undefined;
   try {
+    const base = realpathSync.native(resolve(folder), 'latin1') as RawPath;
+    const before = statOf(base);
+    const staging = absoluteIn(base, RESTORE_STAGING);
+    const there = lstatSync(rawToFs(staging), { throwIfNoEntry: false });
+    if (there && !there.isDirectory())
+      throw new HoldfastError('exists', `${RESTORE_STAGING} in the target is no folder`, { hint: 'Remove it.' });
     if (!there) mkdirSync(rawToFs(staging), 0o700);
     held = lock(join(folder, RESTORE_STAGING));
     const isMarked = lstatSync(inTree(base, RESTORE_MARKER), { throwIfNoEntry: false }) !== undefined;

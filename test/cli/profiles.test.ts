@@ -50,6 +50,8 @@ describe('an agent that is known', () => {
       stdout: expect.stringContaining(`${made.secret.length} secret files of the snapshot NOT restored`) as string,
     });
     expect(existsSync(home.at('plain/identity/device.json'))).toBe(false);
+    const dry = await home.holdfast('restore', '--target', 'dry', '--dry-run', ...words);
+    expect(dry.stdout).toContain(`${made.secret.length} secret files of the snapshot would NOT be restored`);
     const { secrets } = await home.json<RestoreResult>(0, 'restore', '--target', 'whole', '--with-secrets', ...words);
     expect(secrets).toEqual({ files: made.secret.length, restored: made.secret.length });
     const key = (place: string) => readFileSync(home.at(place, 'identity/device.json'), 'utf8');
