@@ -5,8 +5,8 @@ export default defineConfig({
     include: ['test/**/*.test.ts'],
     // The program is built, as users have it; servers are started when a test asks for them.
     globalSetup: ['test/build.ts', 'test/services/setup.ts'],
-    // All cores: much of the time is spent in programs that the tests start.
-    maxWorkers: '100%',
+    // More than there are cores: much of the time is spent in waiting for programs that the tests start.
+    maxWorkers: '150%',
     // A test never waits for real time, but the machine may be slow: generous, so that only a hang fails.
     testTimeout: 60_000,
     hookTimeout: 60_000,
