@@ -4,11 +4,11 @@ import { existsSync, realpathSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { basename, dirname, extname, join, resolve } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
-import { LineCounter, parseDocument, stringify } from 'yaml';
+import { parseDocument, stringify } from 'yaml';
 import type { z } from 'zod';
 import { HoldfastError, messageOf, systemErrorCode } from '../errors.ts';
 import { CONFIG_MAX_BYTES } from '../limits.ts';
-import { offsetOf, placeOf } from '../yaml-place.ts';
+import { readYaml } from '../yaml-file.ts';
 import { DEFAULT_PROFILE, isProfileName, type SecretHandling } from '../state/profile-names.ts';
 import { DEFAULT_THRESHOLDS, type Thresholds } from '../operations/suspicion.ts';
 import type { configSchema } from './config-schema.ts';
@@ -169,40 +169,19 @@ async function readText(file: string): Promise<string> {
 }
 
 async function parseConfig(text: string, file: string): Promise<RawConfig> {
-  const lineCounter = new LineCounter();
-  const document = parseDocument(text, { lineCounter, prettyErrors: false, stringKeys: true });
-  const problem = document.errors[0] ?? document.warnings[0];
-  if (problem !== undefined) throw invalid(placeOf(file, lineCounter, problem.pos[0]), problem.message);
-  let value: unknown;
-  try {
-    value = document.toJS() ?? {};
-  } catch (error) {
-    throw invalid(file, messageOf(error));
-  }
-  const { configSchema, configJsonSchema } = await import('./config-schema.ts');
-  const result = configSchema.safeParse(value);
-  if (result.success) return result.data;
-
-  // A misspelt key shows as unknown and as missing: the first says more.
-  const { issues } = result.error;
-  const issue = issues.find(({ code }) => code === 'unrecognized_keys') ?? issues[0];
-  const path = issue?.path ?? [];
-  const where = path.join('.');
-  if (issue?.code === 'unrecognized_keys') {
-    const key = issue.keys[0] ?? '';
-    const known = knownKeys(configJsonSchema(), path);
-    const meant = nearest(key, known);
-    throw invalid(
-      placeOf(file, lineCounter, offsetOf(document, [...path, key])),
-      `unknown key \`${key}\`${where === '' ? '' : ` in \`${where}\``}`,
-      meant === undefined ? `Known here: ${known.join(', ')}.` : `Did you mean \`${meant}\`?`,
-    );
-  }
-  const missing = issue?.code === 'invalid_type' && !document.hasIn(path);
-  const why = issue?.code === 'invalid_key' ? issue.issues[0]?.message : issue?.message;
+  const rules = async () => {
+    const { configSchema: schema, configJsonSchema } = await import('./config-schema.ts');
+    return { schema, knownKeys: (path: readonly PropertyKey[]) => knownKeys(configJsonSchema(), path) };
+  };
+  const read = await readYaml(text, { file, whole: 'the config', rules });
+  if ('data' in read) return read.data;
+  const { place, what, unknown } = read.fault;
+  if (!unknown) throw invalid(place, what);
+  const meant = nearest(unknown.key, unknown.known);
   throw invalid(
-    placeOf(file, lineCounter, offsetOf(document, path)),
-    `${where === '' ? 'the config' : `\`${where}\``} ${missing ? 'is missing' : `is not valid: ${why ?? ''}`}`,
+    place,
+    what,
+    meant === undefined ? `Known here: ${unknown.known.join(', ')}.` : `Did you mean \`${meant}\`?`,
   );
 }
 

@@ -4,12 +4,11 @@
 import { globSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
-import { LineCounter, parseDocument } from 'yaml';
 import { sha256Hex } from '../crypto/hash.ts';
 import { HoldfastError, messageOf } from '../errors.ts';
 import { CONFIG_MAX_BYTES } from '../limits.ts';
 import type { RawPath } from '../raw-path.ts';
-import { offsetOf, placeOf } from '../yaml-place.ts';
+import { readYaml } from '../yaml-file.ts';
 import { matcher } from './patterns.ts';
 import { BUILT_IN_PROFILES, DEFAULT_PROFILE, isProfileName } from './profile-names.ts';
 import type { ProfileData } from './profile-schema.ts';
@@ -55,39 +54,14 @@ export async function parseProfile(bytes: Uint8Array, file: string): Promise<Pro
   } catch {
     throw invalid(file, 'it is no UTF-8 text');
   }
-  const lineCounter = new LineCounter();
-  const document = parseDocument(text, { lineCounter, prettyErrors: false, stringKeys: true });
-  const at = (path: readonly PropertyKey[]) => placeOf(file, lineCounter, offsetOf(document, path));
-  const problem = document.errors[0] ?? document.warnings[0];
-  if (problem) throw invalid(placeOf(file, lineCounter, problem.pos[0]), problem.message);
-  let value: unknown;
-  try {
-    value = document.toJS() ?? {};
-  } catch (error) {
-    throw invalid(file, messageOf(error));
-  }
-  const { knownProfileKeys, profileSchema } = await import('./profile-schema.ts');
-  const result = profileSchema.safeParse(value);
-  if (result.success) return result.data;
-  // A misspelt key shows as unknown and as missing: the first says more.
-  const { issues } = result.error;
-  const issue = issues.find(({ code }) => code === 'unrecognized_keys') ?? issues[0];
-  const path = issue?.path ?? [];
-  const where = path.join('.');
-  if (issue?.code === 'unrecognized_keys') {
-    const key = issue.keys[0] ?? '';
-    const known = knownProfileKeys(path);
-    throw invalid(
-      at([...path, key]),
-      `unknown key \`${key}\`${where === '' ? '' : ` in \`${where}\``}`,
-      `Known here: ${known.join(', ')}.`,
-    );
-  }
-  const isMissing = issue?.code === 'invalid_type' && !document.hasIn(path);
-  throw invalid(
-    at(path),
-    `${where === '' ? 'the profile' : `\`${where}\``} ${isMissing ? 'is missing' : `is not valid: ${issue?.message ?? ''}`}`,
-  );
+  const rules = async () => {
+    const { knownProfileKeys: knownKeys, profileSchema: schema } = await import('./profile-schema.ts');
+    return { schema, knownKeys };
+  };
+  const read = await readYaml(text, { file, whole: 'the profile', rules });
+  if ('data' in read) return read.data;
+  const { place, what, unknown } = read.fault;
+  throw unknown ? invalid(place, what, `Known here: ${unknown.known.join(', ')}.`) : invalid(place, what);
 }
 
 function invalid(place: string, what: string, hint = 'docs/profiles.md has the format of a profile.'): HoldfastError {

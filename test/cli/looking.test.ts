@@ -39,6 +39,7 @@ it('find: JSON, and no file name writes to the terminal', async () => {
   expect(existsSync(home.at('new'))).toBe(false);
   await home.refused(2, 'find', '--larger', 'big', ...WORDS);
   await home.refused(2, 'find', '--type', 'socket', ...WORDS);
+  await home.refused(2, 'find', '--all', '--snapshot', 'latest', ...WORDS);
 }, 60_000);
 
 it('restore --overwrite: a dry run lists what the real one does, with the age of the snapshot', async () => {

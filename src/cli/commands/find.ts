@@ -1,5 +1,6 @@
 import * as Args from '@oclif/core/args';
 import * as Flags from '@oclif/core/flags';
+import { HoldfastError } from '../../errors.ts';
 import { findEntries, type FindResult, type FoundIn } from '../../operations/find.ts';
 import { parseSize } from '../../units.ts';
 import { HoldfastCommand } from '../base-command.ts';
@@ -22,7 +23,7 @@ export default class Find extends HoldfastCommand<typeof Find, FindResult> {
   static override args = { pattern: Args.string({ description: 'globs, any number; everything without' }) };
   static override strict = false;
   static override flags = {
-    snapshot: Flags.string({ summary: `${SNAPSHOT_FORMS}.`, default: 'latest', helpValue: 'SNAPSHOT' }),
+    snapshot: Flags.string({ summary: `${SNAPSHOT_FORMS} [default: latest].`, helpValue: 'SNAPSHOT' }),
     all: Flags.boolean({ summary: 'In all snapshots: each content once, with the first and last that have it.' }),
     since: Flags.string({ summary: 'As --all, in snapshots from this time on.', helpValue: 'TIME' }),
     until: Flags.string({ summary: 'As --all, in snapshots up to this time.', helpValue: 'TIME' }),
@@ -46,11 +47,15 @@ export default class Find extends HoldfastCommand<typeof Find, FindResult> {
     const config = requireSections(await this.loadConfig(), 'backends');
     const { snapshot, all, since, until, path, type, newer, older, larger, smaller, secrets } = this.flags;
     const isAll = all || since !== undefined || until !== undefined;
+    if (isAll && snapshot !== undefined)
+      throw new HoldfastError('usage', 'one snapshot is named, and all are asked for', {
+        hint: 'Leave out --snapshot, or --all, --since and --until.',
+      });
     return findEntries(
       {
         backends: config.backends,
         patterns: this.operands,
-        in: isAll ? { since, until } : { snapshot },
+        in: isAll ? { since, until } : { snapshot: snapshot ?? 'latest' },
         paths: path,
         secrets,
         type: TYPES.find((one) => one === type),

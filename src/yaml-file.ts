@@ -1,0 +1,81 @@
+/** YAML that people write: read strictly, and what is wrong told with its place. */
+import { isNode, LineCounter, parseDocument, type Document } from 'yaml';
+import type { z } from 'zod';
+import { messageOf } from './errors.ts';
+
+export interface YamlRules<T> {
+  schema: z.ZodType<T>;
+  /** The keys that the schema knows at a path. */
+  knownKeys: (path: readonly PropertyKey[]) => string[];
+}
+
+/** What is wrong with a file: `file:line:column`, both from 1, and why; `known` are the keys there could be in place of `unknown`. */
+export interface YamlFault {
+  place: string;
+  what: string;
+  unknown?: { key: string; known: string[] };
+}
+
+/**
+ * @param whole what the file is, for messages: `the config`
+ * @param rules loaded only when the text is YAML at all
+ */
+export async function readYaml<T>(
+  text: string,
+  { file, whole, rules }: { file: string; whole: string; rules: () => Promise<YamlRules<T>> },
+): Promise<{ data: T } | { fault: YamlFault }> {
+  const lineCounter = new LineCounter();
+  const document = parseDocument(text, { lineCounter, prettyErrors: false, stringKeys: true });
+  const at = (offset: number | undefined) => placeOf(file, lineCounter, offset);
+  const problem = document.errors[0] ?? document.warnings[0];
+  if (problem !== undefined) return { fault: { place: at(problem.pos[0]), what: problem.message } };
+  let value: unknown;
+  try {
+    value = document.toJS() ?? {};
+  } catch (error) {
+    return { fault: { place: file, what: messageOf(error) } };
+  }
+  const { schema, knownKeys } = await rules();
+  const result = schema.safeParse(value);
+  if (result.success) return { data: result.data };
+
+  // A misspelt key shows as unknown and as missing: the first says more.
+  const { issues } = result.error;
+  const issue = issues.find(({ code }) => code === 'unrecognized_keys') ?? issues[0];
+  const path = issue?.path ?? [];
+  const where = path.join('.');
+  if (issue?.code === 'unrecognized_keys') {
+    const key = issue.keys[0] ?? '';
+    const what = `unknown key \`${key}\`${where === '' ? '' : ` in \`${where}\``}`;
+    return { fault: { place: at(offsetOf(document, [...path, key])), what, unknown: { key, known: knownKeys(path) } } };
+  }
+  const isMissing = issue?.code === 'invalid_type' && !document.hasIn(path);
+  const why = issue?.code === 'invalid_key' ? issue.issues[0]?.message : issue?.message;
+  const what = `${where === '' ? whole : `\`${where}\``} ${isMissing ? 'is missing' : `is not valid: ${why ?? ''}`}`;
+  return { fault: { place: at(offsetOf(document, path)), what } };
+}
+
+/** Where the key (or, failing that, the deepest part of its path) stands in the text. */
+function offsetOf(document: Document, path: readonly PropertyKey[]): number | undefined {
+  for (let length = path.length; length > 0; length--) {
+    const parent: unknown = length === 1 ? document.contents : document.getIn(path.slice(0, length - 1), true);
+    if (typeof parent !== 'object' || parent === null || !('items' in parent) || !Array.isArray(parent.items)) continue;
+    const last = path[length - 1];
+    const item: unknown =
+      typeof last === 'number' ? parent.items[last] : parent.items.find((pair) => keyOf(pair)?.value === last);
+    const node = isNode(item) ? item : keyOf(item);
+    if (node?.range) return node.range[0];
+  }
+  return undefined;
+}
+
+function keyOf(pair: unknown): { value: unknown; range?: readonly number[] } | undefined {
+  const key: unknown = typeof pair === 'object' && pair !== null && 'key' in pair ? pair.key : undefined;
+  return typeof key === 'object' && key !== null && 'value' in key ? key : undefined;
+}
+
+function placeOf(file: string, lineCounter: LineCounter, offset: number | undefined): string {
+  if (offset === undefined) return file;
+  const { line, col } = lineCounter.linePos(offset);
+  return `${file}:${line}:${col}`;
+}
