@@ -14,6 +14,7 @@ import { DEFAULT_THRESHOLDS, type Thresholds } from '../operations/suspicion.ts'
 import type { configSchema } from './config-schema.ts';
 import { operatingConfig, type OperatingConfig } from './operating-config.ts';
 import { misplacedSetting, wholeUrl, type BackendEntry } from './backend-config.ts';
+import { DEFAULT_RETENTION, retentionOf, type Retention } from './retention.ts';
 import { nearest } from './suggest.ts';
 
 const FILE_NAME = 'holdfast.yaml';
@@ -41,6 +42,8 @@ export interface Config extends OperatingConfig {
   };
   /** When a snapshot is suspicious; false: never. */
   suspicion?: Thresholds | false;
+  /** Which snapshots `forget` keeps. */
+  retention?: Retention;
 }
 
 type Environment = Readonly<Record<string, string | undefined>>;
@@ -107,6 +110,7 @@ export async function loadConfig(path: string): Promise<Config> {
     ...(backends && { backends }),
     commit: { require },
     ...(raw.suspicion && { suspicion: thresholdsOf(raw.suspicion) }),
+    ...(raw.retention && { retention: retentionOf(raw.retention, file) }),
     ...(await operatingConfig(raw, (path) => resolvePath(path, folder, file), file)),
   };
 }
@@ -295,7 +299,8 @@ backends:
 ${backends}
 commit:
   require: ${config.require} # how many backends must hold a snapshot for exit code 0
-`;
+
+${DEFAULT_RETENTION}`;
 }
 
 /** A YAML scalar on one line that is read back as this text: bare where that is plain to see, else quoted as JSON is. */

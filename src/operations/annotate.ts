@@ -14,7 +14,7 @@ import {
   type SnapshotId,
 } from '../repository/repository.ts';
 import { failedBackendWarnings, mishapWarnings, openMirror, type BackendAddress } from './backends.ts';
-import { checkLogIsComplete } from './continuity.ts';
+import { checkLogIsComplete, checkNotRevoked } from './continuity.ts';
 import type { LocalFolders } from './local-state.ts';
 import { unreadable } from './open-look.ts';
 import type { Seams } from './seams.ts';
@@ -53,11 +53,7 @@ export async function annotateSnapshot(options: AnnotateOptions, seams: Seams): 
   await using mirror = await openMirror(options.backends, seams);
   const repository = await openRepository(mirror, options.access, seams);
   checkLogIsComplete(repository.log, mirror, options.folders);
-  if (repository.state.entry.isRevoked) {
-    throw new HoldfastError('revoked', "the agent's key was revoked: nothing it signs counts", {
-      hint: 'Give the agent a new key with `holdfast identity rotate` and the recovery words.',
-    });
-  }
+  checkNotRevoked(repository);
   const found = await repository.findSnapshot(options.snapshot, signal);
   const { annotations, problems } = await readAnnotations(repository, undefined, signal);
   const acknowledged = options.acknowledged ? await unacknowledgedUntil(repository, found, annotations, signal) : [];

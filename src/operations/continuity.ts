@@ -102,6 +102,14 @@ export function checkLogIsComplete(log: KeyLog, mirror: Mirror, folders: LocalFo
   });
 }
 
+/** @throws `revoked` */
+export function checkNotRevoked({ state }: Repository): void {
+  if (!state.entry.isRevoked) return;
+  throw new HoldfastError('revoked', "the agent's key was revoked: nothing it signs counts", {
+    hint: 'Give the agent a new key with `holdfast identity rotate` and the recovery words.',
+  });
+}
+
 /** An entry in the place of the remembered one is right when it needed as many keys: two hosts may have written at the same moment. */
 export function whatLogLacks(log: KeyLog, folders: LocalFolders): string | undefined {
   const known = readLocalState(folders)?.keys;

@@ -168,6 +168,11 @@ export const annotationSchema = z.object({
   tags: z.object({ add: z.array(tag).max(100), remove: z.array(tag).max(100) }).optional(),
   note: note.optional(),
   acknowledged: z.literal(true).optional(),
+  /** Numbers of snapshots before it that were forgotten on purpose, as ranges with both ends; see forgotten.ts. */
+  forgotten: z
+    .array(z.tuple([count, count]).refine(([first, last]) => first <= last))
+    .max(100_000)
+    .optional(),
 });
 export type AnnotationRecord = z.infer<typeof annotationSchema>;
 

@@ -31,6 +31,8 @@ export type {
 } from './format.ts';
 export { annotate, readAnnotations, whatIsSaid, type Annotation, type Said } from './annotation.ts';
 export type { AnnotationId, PackId, SnapshotId } from './object-name.ts';
+export { addNumbers, forgottenIn, hasNumbers, removeNumbers, type NumberRanges } from './forgotten.ts';
+export { selectSnapshot } from './select.ts';
 export { checkChain, type Snapshot } from './snapshot.ts';
 export { ChunkStream, type ChunkerParameters } from './chunker.ts';
 export { chunksInLine, entryLine, fileLineHead, formatTime, glanceAtLine, parseEntryLine } from './manifest.ts';

@@ -7,6 +7,8 @@ import { PACKS_IN_FLIGHT } from '../limits.ts';
 import { release } from '../memory.ts';
 import { rawForDisplay } from '../raw-path.ts';
 import { checkContentName, packKey, parseKey, type PackId } from './object-name.ts';
+import type { Annotation } from './annotation.ts';
+import { forgottenIn } from './forgotten.ts';
 import { checkStored } from './level.ts';
 import { PackIndex, type IndexedPack } from './pack-index.ts';
 import type { Repository } from './open.ts';
@@ -102,6 +104,7 @@ class Scrub {
   ): Promise<void> {
     const packs = new Map<PackId, IndexedPack>();
     const snapshots: Snapshot[] = [];
+    const annotations: Annotation[] = [];
     const needed = [...union]
       .filter((key) => parseKey(key) && parseKey(key)?.kind !== 'pack')
       .concat(this.#repository.keyObjects);
@@ -114,13 +117,16 @@ class Scrub {
           for (const pack of await this.#repository.checkIndex(parsed.id, bytes)) packs.set(pack.id, pack);
         } else if (parsed?.kind === 'snapshot') {
           snapshots.push(await this.#repository.checkSnapshot(parsed.id, key, bytes));
+        } else if (parsed?.kind === 'annotation') {
+          annotations.push(await this.#repository.checkAnnotation(parsed.id, key, bytes));
         } else {
           await checkStored(this.#repository, key, bytes);
         }
       });
     }
     snapshots.sort((a, b) => a.record.seq - b.record.seq);
-    for (const { snapshot, problem } of checkChain(snapshots)) this.#damage(name, snapshot.key, `chain: ${problem}`);
+    for (const { snapshot, problem } of checkChain(snapshots, forgottenIn(annotations)))
+      this.#damage(name, snapshot.key, `chain: ${problem}`);
     if (snapshots.length > 0 && packs.size === 0)
       this.#damage(name, 'index/', 'no index is left that says where the chunks of the snapshots are');
     for (const snapshot of snapshots) this.#snapshots.set(snapshot.id, snapshot);

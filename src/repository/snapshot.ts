@@ -14,6 +14,7 @@ import {
   type Signer,
   type SnapshotRecord,
 } from './format.ts';
+import { hasNumbers, type NumberRanges } from './forgotten.ts';
 import type { Generation, Witness } from './key-log.ts';
 import { parseKey, snapshotKey, stampIn, stampOf, type SnapshotId } from './object-name.ts';
 
@@ -146,24 +147,27 @@ export interface ChainProblem {
 }
 
 /**
- * Checks the chain: numbers rise by one from parent to child, no number twice, and each parent that is named is there.
+ * Checks the chain: numbers rise by one from parent to child, no number twice, and each parent that is named is there, or was forgotten on
+ * purpose, and all between.
  * @param snapshots in the order of their numbers.
  */
-export function checkChain(snapshots: readonly Snapshot[]): ChainProblem[] {
+export function checkChain(snapshots: readonly Snapshot[], forgotten: NumberRanges = []): ChainProblem[] {
   const problems: ChainProblem[] = [];
   let previous: Snapshot | undefined;
   for (const snapshot of snapshots) {
     const { seq, parent } = snapshot.record;
+    const isMeant = () => parent !== null && hasNumbers(forgotten, Math.min(1 + (previous?.record.seq ?? -1), seq - 1), seq - 1);
     if (!previous) {
       if ((seq === 0) !== (parent === null))
         problems.push({ snapshot, problem: 'the first of a chain has number 0 and no parent, others have a parent' });
-      else if (parent !== null) problems.push({ snapshot, problem: `its parent ${parent.slice(0, 8)} is missing` });
+      else if (parent !== null && !isMeant())
+        problems.push({ snapshot, problem: `its parent ${parent.slice(0, 8)} is missing` });
     } else if (seq === previous.record.seq) {
       problems.push({
         snapshot,
         problem: `it has the same number (${seq}) as snapshot ${previous.id.slice(0, 8)}: two copies of the agent may be running`,
       });
-    } else if (parent !== previous.id || seq !== previous.record.seq + 1) {
+    } else if ((parent !== previous.id || seq !== previous.record.seq + 1) && !isMeant()) {
       problems.push({
         snapshot,
         problem: parent === null ? 'it has no parent' : `its parent ${parent.slice(0, 8)} is missing`,
