@@ -16,6 +16,10 @@ export const FRAME_TAR_MAX_BYTES = 2 * MiB;
 
 /** Objects other than packs: key records, snapshot records. */
 export const RECORD_MAX_BYTES = 16 * MiB;
+/** Packs that one condemned record names; about 7 MB. */
+export const CONDEMNED_PACKS_MAX = 100_000;
+/** Snapshot objects that one condemned record holds, in bytes as stored: Base64 within Base64 makes them 1.8 times as long. */
+export const CONDEMNED_SNAPSHOT_BYTES_MAX = 6 * MiB;
 /** One index object, stored and decompressed. */
 export const INDEX_STORED_MAX_BYTES = 64 * MiB;
 export const INDEX_PLAIN_MAX_BYTES = 256 * MiB;

@@ -6,8 +6,8 @@ import { assert, HoldfastError, messageOf } from '../errors.ts';
 import type { ChunkId } from '../entry.ts';
 import { pae } from '../crypto/dsse.ts';
 import { sign, verify } from '../crypto/ed25519.ts';
-import { RECORD_MAX_BYTES } from '../limits.ts';
-import type { SnapshotId } from './object-name.ts';
+import { CONDEMNED_PACKS_MAX, RECORD_MAX_BYTES } from '../limits.ts';
+import type { PackId, RunId, SnapshotId } from './object-name.ts';
 
 export const FORMAT_VERSION = 1;
 
@@ -154,6 +154,10 @@ export const snapshotSchema = z.object({
   statistics: statisticsSchema.optional(),
   suspicious: z.array(findingSchema).max(64).optional(),
   note: note.optional(),
+  /** The run that made it, which is over with this; see runs.ts. */
+  run: hex(32)
+    .transform((text) => text as RunId)
+    .optional(),
 });
 export type SnapshotRecord = z.infer<typeof snapshotSchema>;
 
@@ -175,6 +179,37 @@ export const annotationSchema = z.object({
     .optional(),
 });
 export type AnnotationRecord = z.infer<typeof annotationSchema>;
+
+/** The payload of a run's envelope: somebody relies on packs that are there, or deletes some. */
+export const runSchema = z.object({
+  ...header,
+  repository: hex(16),
+  agent: z.object({ handle: z.string(), publicKey: hex(32) }),
+  time,
+  host: z.string(),
+  kind: z.enum(['write', 'sweep']),
+  /** Earlier runs of the same state folder: they are over, or this one could not have begun. */
+  after: z.array(hex(32).transform((text) => text as RunId)).max(1024),
+  /** So that no two records are the same. */
+  nonce: hex(16),
+});
+export type RunRecord = z.infer<typeof runSchema>;
+
+/** The payload of a condemned record's envelope: what is to go. */
+export const condemnedSchema = z.object({
+  ...header,
+  repository: hex(16),
+  agent: z.object({ handle: z.string(), publicKey: hex(32) }),
+  time,
+  host: z.string(),
+  packs: z.array(hex(32).transform((text) => text as PackId)).max(CONDEMNED_PACKS_MAX),
+  /** Snapshots as they were stored, byte for byte, so that they can be put back. */
+  snapshots: z.array(z.object({ key: z.string().max(512), object: z.base64() })),
+});
+export type CondemnedRecord = z.infer<typeof condemnedSchema>;
+
+export const RUN_PAYLOAD_TYPE = 'application/vnd.holdfast.run.v1+json';
+export const CONDEMNED_PAYLOAD_TYPE = 'application/vnd.holdfast.condemned.v1+json';
 
 export const ANNOTATION_PAYLOAD_TYPE = 'application/vnd.holdfast.annotation.v1+json';
 

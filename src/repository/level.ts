@@ -7,9 +7,12 @@ import { HoldfastError, isHoldfastError, isSurvivable } from '../errors.ts';
 import type { Backend } from '../backend/backend.ts';
 import { drain } from '../drain.ts';
 import { PACKS_IN_FLIGHT } from '../limits.ts';
+import { openRecord } from './agent-record.ts';
+import { CONDEMNED_FORM } from './condemned.ts';
 import { checkContentName, packKey, parseKey, REPOSITORY_KEY, type ObjectName, type PackId } from './object-name.ts';
 import { addListed, type ListedSnapshots, type Repository } from './open.ts';
 import type { PackIndex } from './pack-index.ts';
+import { RUN_FORM } from './runs.ts';
 
 export interface LevelResult {
   name: string;
@@ -268,6 +271,12 @@ export async function checkStored(repository: Repository, key: string, bytes: Ui
       break;
     case 'annotation':
       await repository.checkAnnotation(name.id, key, bytes);
+      break;
+    case 'run':
+      await openRecord(repository, RUN_FORM, key, bytes);
+      break;
+    case 'condemned':
+      await openRecord(repository, CONDEMNED_FORM, key, bytes);
       break;
     case 'repository':
       if (!Buffer.from(bytes).equals(repository.plain))

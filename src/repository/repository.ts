@@ -21,18 +21,22 @@ export { HANDLE, timestamp, FORMAT_VERSION, SPECIAL_FILES, statisticsSchema } fr
 export { parseKey, REPOSITORY_KEY } from './object-name.ts';
 export type {
   AnnotationRecord,
+  CondemnedRecord,
   Finding,
   KeyChange,
   KeysRecord,
   RepositoryRecord,
+  RunRecord,
   Signer,
   SnapshotRecord,
   SnapshotStatistics,
 } from './format.ts';
 export { annotate, readAnnotations, whatIsSaid, type Annotation, type Said } from './annotation.ts';
-export type { AnnotationId, PackId, SnapshotId } from './object-name.ts';
 export { addNumbers, forgottenIn, hasNumbers, removeNumbers, type NumberRanges } from './forgotten.ts';
 export { selectSnapshot } from './select.ts';
+export { beginRun, endRun, readRuns, runsNotOver, type BegunRun, type Run } from './runs.ts';
+export { condemn, readCondemned, type Condemned } from './condemned.ts';
+export type { AnnotationId, CondemnedId, PackId, RunId, SnapshotId } from './object-name.ts';
 export { checkChain, type Snapshot } from './snapshot.ts';
 export { ChunkStream, type ChunkerParameters } from './chunker.ts';
 export { chunksInLine, entryLine, fileLineHead, formatTime, glanceAtLine, parseEntryLine } from './manifest.ts';

@@ -38,6 +38,8 @@ import {
   signRecord,
   SNAPSHOT_PAYLOAD_TYPE,
   annotationSchema,
+  condemnedSchema,
+  runSchema,
   snapshotSchema,
 } from '../../src/repository/format.ts';
 import {
@@ -48,10 +50,14 @@ import {
   REPOSITORY_KEY,
   secretsKey,
   annotationKey,
+  condemnedKey,
+  runKey,
   snapshotKey,
   wrappedIdentityKey,
   type PackId,
   type AnnotationId,
+  type CondemnedId,
+  type RunId,
   type SnapshotId,
 } from '../../src/repository/object-name.ts';
 import { CONTEST_MS, firstEntry, nextEntry, type KeyLog } from '../../src/repository/key-log.ts';
@@ -205,6 +211,14 @@ describe('the vectors of docs/format.md', () => {
     expect(record.snapshot).toBe(sha256Hex(Buffer.from(block('snapshot'))));
   });
 
+  it('records: the run and the condemned record', () => {
+    const run = parseRecord(Buffer.from(block('run')), runSchema, 'run');
+    expect(JSON.stringify(run)).toBe(block('run'));
+    const condemned = parseRecord(Buffer.from(block('condemned')), condemnedSchema, 'condemned');
+    expect(JSON.stringify(condemned)).toBe(block('condemned'));
+    expect(condemned.snapshots.map(({ key }) => key)).toEqual([vector<Record<string, string>>('names')['snapshot']]);
+  });
+
   it('names of objects', () => {
     const names = vector<Record<string, string>>('names');
     const standIn = sha256Hex(Buffer.from('the secrets object as stored'));
@@ -221,6 +235,11 @@ describe('the vectors of docs/format.md', () => {
       annotation: annotationKey(
         Date.parse('2026-02-01T08:00:00.000Z'),
         sha256Hex(Buffer.from(block('annotation'))) as AnnotationId,
+      ),
+      run: runKey(Date.parse('2026-02-01T08:30:00.000Z'), sha256Hex(Buffer.from(block('run'))) as RunId),
+      condemned: condemnedKey(
+        Date.parse('2026-02-01T09:00:00.000Z'),
+        sha256Hex(Buffer.from(block('condemned'))) as CondemnedId,
       ),
     });
     for (const [kind, name] of Object.entries(names)) expect(parseKey(name)?.kind).toBe(kind);

@@ -13,6 +13,8 @@ import {
   secretsSchema,
   signRecord,
   annotationSchema,
+  condemnedSchema,
+  runSchema,
   snapshotSchema,
   timestamp,
   type RepositoryRecord,
@@ -26,10 +28,14 @@ import {
   REPOSITORY_KEY,
   secretsKey,
   annotationKey,
+  condemnedKey,
+  runKey,
   snapshotKey,
   wrappedIdentityKey,
   type PackId,
   type AnnotationId,
+  type CondemnedId,
+  type RunId,
   type SnapshotId,
 } from '../../src/repository/object-name.ts';
 import { failure } from '../crypto/support.ts';
@@ -62,6 +68,8 @@ describe('the key of an object', () => {
             [wrappedIdentityKey(id), { kind: 'identity', fingerprint }],
             [snapshotKey(time.getTime(), id as SnapshotId), { kind: 'snapshot', id: id as SnapshotId }],
             [annotationKey(time.getTime(), id as AnnotationId), { kind: 'annotation', id: id as AnnotationId }],
+            [runKey(time.getTime(), id as RunId), { kind: 'run', id: id as RunId }],
+            [condemnedKey(time.getTime(), id as CondemnedId), { kind: 'condemned', id: id as CondemnedId }],
           ];
           for (const [key, name] of cases) {
             expect(parseKey(key), key).toEqual(name);
@@ -101,7 +109,10 @@ describe('the key of an object', () => {
     `snapshots/${ID}.age`,
     `snapshots/00000001-${ID}.age`,
     `snapshots/20260131T235959Z-${ID}.json`,
-    `condemned/20260131T235959Z-${ID}.age`,
+    `condemned/${ID}.age`,
+    `condemned/20260131T235959Z-${ID}.json`,
+    `runs/ab/20260131T235959Z-${ID}.age`,
+    `runs/00000001-${ID}.age`,
     `index/${ID}.age\n`,
   ])('%j names no object of version 1', (key) => {
     expect(parseKey(key)).toBeUndefined();
@@ -162,12 +173,21 @@ const annotationRecord = {
   time: '2026-01-31T12:00:00.000Z',
   host: 'h',
 };
+const { snapshot: _, ...said } = annotationRecord;
+const runRecord = { ...said, kind: 'write', after: [ID], nonce: 'cd'.repeat(16) };
+const condemnedRecord = {
+  ...said,
+  packs: [ID],
+  snapshots: [{ key: `snapshots/20260131T235959Z-${ID}.age`, object: 'aGk=' }],
+};
 const RECORDS = [
   ['repository', repositorySchema, repositoryRecord],
   ['keys', keysSchema, keysRecord],
   ['secrets', secretsSchema, secretsRecord],
   ['snapshot', snapshotSchema, snapshotRecord],
   ['annotation', annotationSchema, annotationRecord],
+  ['run', runSchema, runRecord],
+  ['condemned', condemnedSchema, condemnedRecord],
 ] as const;
 const bytesOf = (value: unknown) => Buffer.from(JSON.stringify(value));
 
