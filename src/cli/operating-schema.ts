@@ -27,6 +27,7 @@ export const operatingSections = {
     .strictObject({
       backup: time.optional().describe('hourly (the default), daily, "03:00", "Mon..Fri *-*-* 03:00", cron, or off.'),
       verify: time.optional().describe('The same; default daily.'),
+      forget: time.optional().describe('The same; default "03:30" where there is a section retention, else off.'),
       jitter: duration.optional().describe('Each run begins so much later at most; default 15m.'),
     })
     .describe('What `holdfast schedule install` sets up.'),

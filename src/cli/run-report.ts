@@ -58,7 +58,7 @@ export class RunReport {
     this.#agent = config.agent?.handle ?? '';
     this.#log = new RunLog(config.log, { run: kind, agent: this.#agent, pid: process.pid }, seams.clock, env);
     const notify = config.notify ?? { pingFailure: 'fail' };
-    const pings = { backup: notify.ping, verify: notify.pingVerify, sync: undefined };
+    const pings = { backup: notify.ping, verify: notify.pingVerify, sync: undefined, forget: undefined };
     this.#notifier = new Notifier({ ...notify, ping: pings[kind] }, seams);
     this.#startedMs = seams.clock.now();
     this.#started = seams.clock.monotonic();
@@ -154,7 +154,7 @@ export class RunReport {
   }
 }
 
-const isGood = (state: string): boolean => state === 'committed' || state === 'level';
+const isGood = (state: string): boolean => state === 'committed' || state === 'level' || state === 'done';
 const named = ({ name, state }: { name: string; state: string }) => ({ name, state });
 
 /** Who can write the config has its commands run. @throws `insecure_permissions` */

@@ -7,7 +7,16 @@ import * as Flags from '@oclif/core/flags';
 import { HoldfastError } from '../errors.ts';
 import { readRuns, type RunKind } from '../operations/runs.ts';
 import { runTool } from '../operations/run-tool.ts';
-import { JOBS, OFF, planSchedule, type Plan, type ScheduleChange, type Scheduler } from '../operations/schedule.ts';
+import { hasRules } from '../operations/retention.ts';
+import {
+  JOBS,
+  OFF,
+  planSchedule,
+  type Plan,
+  type ScheduleChange,
+  type Scheduler,
+  type ScheduleSettings,
+} from '../operations/schedule.ts';
 import { cronScheduler } from '../operations/schedule-cron.ts';
 import { systemdScheduler } from '../operations/schedule-systemd.ts';
 import { lastDue, parseWhen } from '../operations/schedule-time.ts';
@@ -40,7 +49,10 @@ export async function schedulePlan(loaded: Config, env: Environment, script: str
   return planSchedule({
     agent: config.agent.handle,
     config: config.path,
-    settings: config.schedule ?? (await scheduleSettings({}, config.path)),
+    settings: {
+      ...(config.schedule ?? (await scheduleSettings({}, config.path))),
+      times: timesOf(config),
+    },
     host: {
       program: [process.execPath, realpathSync(script)],
       hostname: hostname(),
@@ -49,6 +61,14 @@ export async function schedulePlan(loaded: Config, env: Environment, script: str
     },
     hooksMs: hooks ? hooks.timeoutMs * (hooks.after.length + hooks.onError.length) : 0,
   });
+}
+
+/** Apart from the backups of every hour: only one of the two can run at a time. */
+const FORGET_TIME = '03:30';
+
+/** What is kept is thinned out where the config says what to keep. */
+function timesOf({ schedule, retention }: Config): ScheduleSettings['times'] {
+  return { ...(retention && hasRules(retention.rules) && { forget: FORGET_TIME }), ...schedule?.times };
 }
 
 /** The one that the flags ask for, or that is there. @throws `not_found` when there is none */
@@ -84,12 +104,12 @@ function onPath(program: string, env: Environment): boolean {
 }
 
 /** False when the job has run since it was last due; a job that has no time is always due. */
-export function isDue({ path, schedule }: Config, kind: RunKind, nowMs: number, env: Environment): boolean {
+export function isDue(config: Config, kind: RunKind, nowMs: number, env: Environment): boolean {
   const job = JOBS.find(({ name }) => name === kind);
-  const text = job && (schedule?.times[job.name] ?? job.usually);
+  const text = job && (timesOf(config)[job.name] ?? job.usually);
   if (text === undefined || text === OFF) return true;
   const due = lastDue(parseWhen(text), nowMs);
-  const last = readRuns(runsPath(env, path))[kind];
+  const last = readRuns(runsPath(env, config.path))[kind];
   // What failed is due again, and so is what a clock that was wrong dates to come.
   const isDone = last !== undefined && (last.exitCode === EXIT.done || last.exitCode === EXIT.incomplete);
   return due === undefined || !isDone || last.startedMs < due || last.startedMs > nowMs;

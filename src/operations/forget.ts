@@ -25,6 +25,7 @@ import { checkLogIsComplete, checkNotRevoked } from './continuity.ts';
 import { ForgottenMarks } from './forgotten-marks.ts';
 import type { LocalFolders } from './local-state.ts';
 import { takeLock } from './lock.ts';
+import { unreadable } from './open-look.ts';
 import {
   alwaysKept,
   hasRules,
@@ -96,10 +97,10 @@ export async function forget(options: ForgetOptions, seams: Seams): Promise<Forg
   checkLogIsComplete(repository.log, mirror, options.folders);
   checkNotRevoked(repository);
   progress({ type: 'phase', name: 'looking at the snapshots' });
-  const { snapshots, annotations, rows } = await lookAt(repository, signal);
+  const { snapshots, annotations, rows, warnings } = await lookAt(repository, signal);
   const reasons = verdicts(options, snapshots, rows, clock.now());
   const goes = snapshots.filter(({ id }) => reasons.get(id)?.length === 0);
-  const warnings = futureWarnings(rows, clock.now());
+  warnings.push(...futureWarnings(rows, clock.now()));
   const records: CondemnedId[] = [];
   if (!dryRun && goes.length > 0) {
     progress({ type: 'phase', name: 'forgetting' });
@@ -136,15 +137,17 @@ export async function forget(options: ForgetOptions, seams: Seams): Promise<Forg
 async function lookAt(
   repository: Repository,
   signal: AbortSignal | undefined,
-): Promise<{ snapshots: Snapshot[]; annotations: Annotation[]; rows: Retainable[] }> {
+): Promise<{ snapshots: Snapshot[]; annotations: Annotation[]; rows: Retainable[]; warnings: Warning[] }> {
   const { snapshots, problems } = await repository.snapshots(signal);
   const { annotations, problems: unsaid } = await readAnnotations(repository, undefined, signal);
-  const all = [...problems, ...unsaid];
-  if (all[0]) {
-    const others = all.length > 1 ? `, and ${all.length - 1} more` : '';
-    throw new HoldfastError('damaged', `${all[0].key} cannot be read${others}: nothing was forgotten`, {
-      hint: 'It may be what holds or protects others: see `holdfast verify`, and repair it first.',
-      cause: all[0].error,
+  // What the agent did not sign says nothing. What is damaged may be what holds or protects others.
+  const isForged = ({ error }: { error: HoldfastError }) => error.code === 'forged';
+  const lost = [...problems, ...unsaid].filter((problem) => !isForged(problem));
+  if (lost[0]) {
+    const others = lost.length > 1 ? `, nor can ${lost.length - 1} more` : '';
+    throw new HoldfastError('damaged', `${lost[0].key} cannot be read${others}: nothing was forgotten`, {
+      hint: 'It may be what holds or protects others. See `holdfast verify`, and repair it first.',
+      cause: lost[0].error,
     });
   }
   const seen = snapshots.map((snapshot) => {
@@ -155,7 +158,11 @@ async function lookAt(
   const rows = seen.map(({ snapshot: { id, record }, tags }) => {
     return { id, seq: record.seq, timeMs: Date.parse(record.time), tags, isHeld: held.has(id) };
   });
-  return { snapshots, annotations, rows };
+  const warnings = [
+    ...unreadable('snapshot_damaged', problems.filter(isForged)),
+    ...unreadable('annotation_damaged', unsaid.filter(isForged)),
+  ];
+  return { snapshots, annotations, rows, warnings };
 }
 
 /** Why each stays; those that go have no reason. */

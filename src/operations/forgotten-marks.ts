@@ -64,7 +64,12 @@ export class ForgottenMarks {
     const time = timestamp(Math.max(this.#seams.clock.now(), this.#repository.state.entry.inForceFromMs, last + 1));
     const { signer, host } = this.#said;
     const forgotten = numbers.map(([first, end]): [number, number] => [first, end]);
-    this.#newest = await annotate(this.#repository, { snapshot: newest.id, time, host, forgotten }, signer, this.#seams);
+    this.#newest = await annotate(
+      this.#repository,
+      { snapshot: newest.id, time, host, forgotten },
+      signer,
+      this.#seams,
+    );
     this.#annotations = [...this.#annotations, this.#newest];
   }
 }

@@ -12,7 +12,7 @@ interface Metric {
  * The names are part of what users rely on; see docs/schedule.md.
  */
 export function renderMetrics(agent: string, runs: Runs): string {
-  const kinds = (['backup', 'verify', 'sync'] as const).flatMap((kind) => {
+  const kinds = (['backup', 'verify', 'sync', 'forget'] as const).flatMap((kind) => {
     const run = runs[kind];
     return run === undefined ? [] : metricsOf(kind, run);
   });

@@ -38,7 +38,9 @@ export async function readSnapshots(
 ): Promise<{ snapshots: SeenSnapshot[]; warnings: Warning[] }> {
   const { snapshots, problems } = await repository.snapshots(signal);
   const { annotations, problems: unsaid } = await readAnnotations(repository, undefined, signal);
-  const chain = new Map(checkChain(snapshots, forgottenIn(annotations)).map(({ snapshot, problem }) => [snapshot.id, problem]));
+  const chain = new Map(
+    checkChain(snapshots, forgottenIn(annotations)).map(({ snapshot, problem }) => [snapshot.id, problem]),
+  );
   const seen = snapshots.map((snapshot) => {
     return { ...snapshot, said: whatIsSaid(snapshot, annotations), problem: chain.get(snapshot.id) };
   });

@@ -34,7 +34,8 @@ export interface Retainable {
 export const ALWAYS = ['newest', 'held', 'protected', 'future'] as const;
 export type Always = (typeof ALWAYS)[number];
 /** `oldest …`: there are fewer periods than are to be kept, so that the oldest snapshot stays until there are enough. */
-export type Reason = Always | 'last' | 'within' | `tag ${string}` | Period | `oldest ${Period}` | 'no rule' | 'not named';
+export type Reason =
+  Always | 'last' | 'within' | `tag ${string}` | Period | `oldest ${Period}` | 'no rule' | 'not named';
 
 /** The tag that protects wherever it is. */
 export const PROTECTED = 'protected';

@@ -3,7 +3,7 @@ import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { dirname } from 'node:path';
 
 /** Commands whose runs are remembered. */
-export type RunKind = 'backup' | 'verify' | 'sync';
+export type RunKind = 'backup' | 'verify' | 'sync' | 'forget';
 
 export interface RunRecord {
   /** Milliseconds since the Unix epoch. */

@@ -7,6 +7,8 @@ import { nextRuns, parseWhen, type When } from './schedule-time.ts';
 export const JOBS = [
   { name: 'backup', usually: 'hourly' },
   { name: 'verify', usually: 'daily' },
+  // Only where something says what is to be kept.
+  { name: 'forget', usually: 'off' },
 ] as const;
 export type JobName = (typeof JOBS)[number]['name'];
 

@@ -18,7 +18,7 @@ export function removeNumbers(ranges: NumberRanges, numbers: Iterable<number>): 
   for (const number of numbers) {
     left = left.flatMap(([first, last]) => {
       if (number < first || number > last) return [[first, last] as const];
-      return ([[first, number - 1] as const, [number + 1, last] as const]).filter(([from, to]) => from <= to);
+      return [[first, number - 1] as const, [number + 1, last] as const].filter(([from, to]) => from <= to);
     });
   }
   return left;

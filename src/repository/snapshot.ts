@@ -156,7 +156,8 @@ export function checkChain(snapshots: readonly Snapshot[], forgotten: NumberRang
   let previous: Snapshot | undefined;
   for (const snapshot of snapshots) {
     const { seq, parent } = snapshot.record;
-    const isMeant = () => parent !== null && hasNumbers(forgotten, Math.min(1 + (previous?.record.seq ?? -1), seq - 1), seq - 1);
+    const isMeant = () =>
+      parent !== null && hasNumbers(forgotten, Math.min(1 + (previous?.record.seq ?? -1), seq - 1), seq - 1);
     if (!previous) {
       if ((seq === 0) !== (parent === null))
         problems.push({ snapshot, problem: 'the first of a chain has number 0 and no parent, others have a parent' });

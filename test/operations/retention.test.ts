@@ -39,7 +39,13 @@ describe('of the rules', () => {
   });
 
   test('each period keeps the newest of each of the last periods in which there is one, and skips those without', () => {
-    const rows = days('2025-12-30T01:00', '2026-01-05T01:00', '2026-01-05T23:59', '2026-01-20T08:00', '2026-01-20T08:30');
+    const rows = days(
+      '2025-12-30T01:00',
+      '2026-01-05T01:00',
+      '2026-01-05T23:59',
+      '2026-01-20T08:00',
+      '2026-01-20T08:30',
+    );
     expect(kept(rows, { daily: 2 })).toEqual([
       [2, 'daily'],
       [4, 'newest', 'daily'],
@@ -194,7 +200,10 @@ describe('for any history and any rules,', () => {
   });
 
   test('a rule that keeps more takes nothing away from what is kept', () => {
-    const more = fc.record({ add: fc.integer({ min: 0, max: 4 }), to: fc.constantFrom('last', 'withinMs', ...PERIODS) });
+    const more = fc.record({
+      add: fc.integer({ min: 0, max: 4 }),
+      to: fc.constantFrom('last', 'withinMs', ...PERIODS),
+    });
     fc.assert(
       fc.property(history, anyRules, more, (rows, rules, { add, to }) => {
         fc.pre(hasRules(rules)); // none keeps all

@@ -13,6 +13,7 @@ export const { COMMANDS, loadCommands } = commandTable({
   demo: () => import('./demo.ts'),
   diff: () => import('./diff.ts'),
   find: () => import('./find.ts'),
+  forget: () => import('./forget.ts'),
   'identity:export': () => import('./identity/export.ts'),
   'identity:import': () => import('./identity/import.ts'),
   'identity:log': () => import('./identity/log.ts'),

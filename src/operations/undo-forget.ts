@@ -1,0 +1,181 @@
+/** `forget --undo`: puts forgotten snapshots back, as long as what they need is there. */
+import type { Warning } from '../entry.ts';
+import { HoldfastError } from '../errors.ts';
+import {
+  openRepository,
+  parseKey,
+  readAnnotations,
+  readCondemned,
+  readRuns,
+  runsNotOver,
+  type Condemned,
+  type Repository,
+  type Snapshot,
+} from '../repository/repository.ts';
+import { failedBackendWarnings, mishapWarnings, openMirror } from './backends.ts';
+import { beginHostRun } from './begin-run.ts';
+import { checkLogIsComplete, checkNotRevoked } from './continuity.ts';
+import { backendStates, type BackendState, type ForgetOptions, type SnapshotName } from './forget.ts';
+import { ForgottenMarks } from './forgotten-marks.ts';
+import { takeLock } from './lock.ts';
+import { unreadable } from './open-look.ts';
+import { secondsSince, type Seams } from './seams.ts';
+
+export type UndoOptions = Pick<ForgetOptions, 'backends' | 'access' | 'signer' | 'folders' | 'host'> & {
+  /** The id of a forgotten snapshot, or of a condemned record, of which all come back; or the beginning of either. */
+  undo: string;
+};
+
+export interface UndoResult {
+  /** Oldest first. */
+  restored: SnapshotName[];
+  backends: BackendState[];
+  warnings: Warning[];
+  seconds: number;
+  /** False when a backend did not get them: the next `sync` or `backup` brings them there. */
+  complete: boolean;
+}
+
+/** A snapshot as a condemned record holds it. */
+interface Held {
+  snapshot: Snapshot;
+  object: Uint8Array;
+}
+
+/**
+ * @throws `usage` for what is no id, or begins several; `not_found` when no condemned record holds it any more; `busy` while a prune is deleting;
+ *   `revoked`, `not_enough_backends`, … Whatever is thrown, no snapshot is put back whose packs may be gone.
+ */
+export async function undoForget(options: UndoOptions, seams: Seams): Promise<UndoResult> {
+  const started = seams.clock.monotonic();
+  const { clock, signal, progress } = seams;
+  using _lock = takeLock(options.folders.state, 'backup, sync or forget');
+  await using mirror = await openMirror(options.backends, seams);
+  const repository = await openRepository(mirror, options.access, seams);
+  checkLogIsComplete(repository.log, mirror, options.folders);
+  checkNotRevoked(repository);
+  progress({ type: 'phase', name: 'putting back' });
+  // From now on no prune deletes what is found here, but for one that is at it already.
+  const run = await beginHostRun(repository, { ...options, kind: 'write' }, seams);
+  try {
+    const { condemned, problems } = await readCondemned(repository, undefined, signal);
+    const { record, snapshots: held } = await chosen(repository, condemned, options.undo, problems);
+    const there = await repository.listSnapshots(signal);
+    for (const { snapshot, object } of held) await mirror.put(snapshot.key, object, { ifAbsent: true, signal });
+    await checkNotSwept(repository, record, held, new Set(there.keys()), signal);
+
+    const { annotations, problems: unsaid } = await readAnnotations(repository, undefined, signal);
+    const { snapshots } = await repository.snapshots(signal);
+    const marks = new ForgottenMarks(repository, annotations, options, seams);
+    await marks.remove(
+      held.map(({ snapshot }) => snapshot),
+      snapshots,
+    );
+    await marks.dropOld();
+    const isAllBack = record.record.snapshots.length === held.length && record.record.packs.length === 0;
+    if (isAllBack) await mirror.delete(record.key, { signal });
+    const warnings = [
+      ...unreadable('annotation_damaged', unsaid),
+      ...mishapWarnings(mirror),
+      ...failedBackendWarnings(mirror, { incomplete: true }),
+    ];
+    return {
+      restored: held
+        .map(({ snapshot: { id, record: { seq, time } } }) => ({ id, seq, time }))
+        .toSorted((a, b) => a.seq - b.seq),
+      backends: backendStates(repository),
+      warnings,
+      seconds: secondsSince(clock, started),
+      complete: !warnings.some(({ incomplete }) => incomplete),
+    };
+  } finally {
+    await run.end();
+  }
+}
+
+/** What is meant, opened and checked as if it lay where it goes. */
+async function chosen(
+  repository: Repository,
+  condemned: readonly Condemned[],
+  undo: string,
+  problems: readonly { key: string; error: HoldfastError }[],
+): Promise<{ record: Condemned; snapshots: Held[] }> {
+  if (!/^[0-9a-f]{4,64}$/.test(undo)) {
+    throw new HoldfastError('usage', `${JSON.stringify(undo)} is no id`, {
+      hint: 'Give at least 4 digits of the id of a forgotten snapshot, or of the record that `forget` told.',
+    });
+  }
+  const withSnapshots = condemned.filter(({ record }) => record.snapshots.length > 0).toReversed();
+  const open = async ({ key, object }: { key: string; object: string }): Promise<Held | undefined> => {
+    const name = parseKey(key);
+    if (name?.kind !== 'snapshot') return undefined;
+    const bytes = Buffer.from(object, 'base64');
+    return { snapshot: await repository.checkSnapshot(name.id, key, bytes), object: bytes };
+  };
+  const idIn = (key: string) => {
+    const name = parseKey(key);
+    return name?.kind === 'snapshot' ? name.id : '';
+  };
+  const matches = new Map<string, { record: Condemned; objects: Condemned['record']['snapshots'] }>();
+  for (const record of withSnapshots) {
+    if (record.id.startsWith(undo)) matches.set(record.id, { record, objects: record.record.snapshots });
+    for (const one of record.record.snapshots) {
+      // One that was forgotten, came back and was forgotten again is in two records; the newer one lasts longer.
+      const id = idIn(one.key);
+      if (id.startsWith(undo) && !matches.has(id)) matches.set(id, { record, objects: [one] });
+    }
+  }
+  const [match] = matches.values();
+  if (!match) {
+    if (problems[0]) throw problems[0].error;
+    const newest = withSnapshots[0];
+    throw new HoldfastError('not_found', `nothing that was forgotten, and could be put back, begins with ${undo}`, {
+      hint: newest
+        ? `The last that was forgotten is in record ${newest.id.slice(0, 8)} of ${newest.record.time}.`
+        : 'Nothing can be put back: nothing was forgotten, or `holdfast prune` has swept it.',
+    });
+  }
+  if (matches.size > 1) {
+    const ids = [...matches.keys()].slice(0, 5).map((id) => id.slice(0, 12));
+    throw new HoldfastError('usage', `${matches.size} forgotten snapshots or records begin with ${undo}`, {
+      hint: `Give more digits: ${ids.join(', ')}${matches.size > 5 ? ', …' : ''}.`,
+    });
+  }
+  const opened = await Promise.all(match.objects.map(open));
+  return { record: match.record, snapshots: opened.filter((one) => one !== undefined) };
+}
+
+/**
+ * A prune that began before this run did may have looked before the snapshots were there. It takes the condemned record away as the last thing, and
+ * its own record after that: if both say that none is at it, the snapshots are whole. Else they go again.
+ */
+async function checkNotSwept(
+  repository: Repository,
+  record: Condemned,
+  held: readonly Held[],
+  before: ReadonlySet<string>,
+  signal: AbortSignal | undefined,
+): Promise<void> {
+  const { runs, problems } = await readRuns(repository, signal);
+  const { snapshots } = await repository.snapshots(signal);
+  const sweep = runsNotOver(
+    runs,
+    snapshots.map((one) => one.record),
+  ).find(({ record: { kind } }) => kind === 'sweep');
+  const still = await readCondemned(repository, [record.key], signal);
+  const isThere = still.condemned.length === 1;
+  if (!sweep && isThere && problems.length === 0) return;
+  for (const { snapshot } of held)
+    if (!before.has(snapshot.key)) await repository.mirror.delete(snapshot.key, { signal });
+  if (problems[0]) throw problems[0].error;
+  if (!sweep) {
+    throw new HoldfastError('not_found', `record ${record.id.slice(0, 8)} was swept by a prune just now`, {
+      hint: 'What only its snapshots needed is gone: they cannot be put back. Nothing was changed.',
+    });
+  }
+  const { host, time } = sweep.record;
+  throw new HoldfastError('busy', `a prune of host ${host} is deleting (since ${time})`, {
+    hint: `Nothing was put back. Wait until it is done and try again; if it died: holdfast prune --presume-over ${sweep.id.slice(0, 8)}`,
+    retryable: true,
+  });
+}
