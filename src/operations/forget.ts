@@ -14,6 +14,7 @@ import {
   whatIsSaid,
   type Access,
   type Annotation,
+  type Condemned,
   type CondemnedId,
   type CondemnedRecord,
   type Repository,
@@ -205,8 +206,14 @@ async function condemnAll(
 ): Promise<Set<CondemnedId>> {
   const { signal } = seams;
   const { condemned } = await readCondemned(repository, undefined, signal);
-  const holders = new Map(condemned.flatMap(({ id, record }) => record.snapshots.map(({ key }) => [key, id] as const)));
+  const holders = new Map(condemned.flatMap((one) => one.record.snapshots.map(({ key }) => [key, one] as const)));
   const used = new Set<CondemnedId>();
+  const useAgain = async ({ id, key }: Condemned) => {
+    if (used.has(id)) return;
+    // It may be on some of the backends only.
+    await repository.mirror.put(key, await repository.mirror.get(key, undefined, { signal }), { ifAbsent: true, signal });
+    used.add(id);
+  };
   const time = timestamp(Math.max(seams.clock.now(), repository.state.entry.inForceFromMs));
   let snapshots: CondemnedRecord['snapshots'] = [];
   let bytes = 0;
@@ -218,7 +225,7 @@ async function condemnAll(
   for (const { id, key } of goes) {
     const holder = holders.get(key);
     if (holder !== undefined) {
-      used.add(holder);
+      await useAgain(holder);
       continue;
     }
     const check = async (object: Uint8Array) => {

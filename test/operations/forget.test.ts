@@ -6,10 +6,20 @@ import { annotateSnapshot } from '../../src/operations/annotate.ts';
 import { forget, type ForgetOptions } from '../../src/operations/forget.ts';
 import { listSnapshots } from '../../src/operations/look.ts';
 import type { Seams } from '../../src/operations/seams.ts';
-import { readCondemned } from '../../src/repository/repository.ts';
+import { undoForget } from '../../src/operations/undo-forget.ts';
+import { beginRun, endRun, readCondemned } from '../../src/repository/repository.ts';
 import { DAY_MS } from '../../src/units.ts';
 import { failure } from '../crypto/support.ts';
-import { aheadClock, contentsOf, expectLevel, leavingBackends, makeAgent, putBack, storeOf } from './support.ts';
+import {
+  aheadClock,
+  contentsOf,
+  expectLevel,
+  expectSameContent,
+  leavingBackends,
+  makeAgent,
+  putBack,
+  storeOf,
+} from './support.ts';
 
 const memory = (text: string) => writeFileSync(join(agent.state, 'MEMORY.md'), text);
 const agent = await makeAgent({ seed: 'forget', fill: (state) => writeFileSync(join(state, 'MEMORY.md'), '-') });
@@ -174,4 +184,139 @@ describe('nothing is forgotten', () => {
       { length: 1 },
     ]);
   });
+});
+
+describe('undo', () => {
+  const undo = (what: string) =>
+    undoForget({ backends, access, signer, folders, host: 'h', undo: what }, agent.seams({ clock: atDay(6) }));
+  const snapshotsOf = (contents: Map<string, Map<string, Uint8Array>>) =>
+    new Map(
+      [...contents].map(([name, content]) => [
+        name,
+        new Map([...content].filter(([key]) => key.startsWith('snapshots/'))),
+      ]),
+    );
+
+  test('puts back all that a run forgot, byte for byte, and leaves nothing of it', async () => {
+    const { records } = await run();
+    const result = await undo(records[0] ?? '');
+    expect(result).toMatchObject({ complete: true, warnings: [] });
+    expect(seqs(result.restored)).toEqual([0, 1, 2, 3]);
+    const now = snapshotsOf(await contentsOf(agent));
+    for (const [name, before] of snapshotsOf(pristine)) expectSameContent(now.get(name) ?? new Map(), before);
+    for (const prefix of ['condemned/', 'runs/']) expect(await keysOn('a', prefix)).toEqual([]);
+    expect(await list()).toEqual({ there: [0, 1, 2, 3, 4, 5], warnings: [] });
+    expect(await agent.verify('chunks')).toMatchObject({ damaged: [], complete: true });
+  });
+
+  test('puts back one, which is missed again from then on', async () => {
+    const { records } = await run();
+    expect(seqs((await undo(ids[1]?.slice(0, 8) ?? '')).restored)).toEqual([1]);
+    expect(await list()).toEqual({ there: [1, 4, 5], warnings: [] });
+    const [key = ''] = await keysOn('a', 'snapshots/');
+    for (const name of ['a', 'b']) await storeOf(agent, name).inner.delete(key);
+    const { warnings } = await list();
+    expect(warnings).toMatchObject([{ code: 'chain', incomplete: true }]);
+    // The others are still there to be put back, and this one, too.
+    expect(seqs((await undo(records[0] ?? '')).restored)).toEqual([0, 1, 2, 3]);
+  });
+
+  test('refuses while a prune is deleting, and takes away again what it put there', async () => {
+    const { records } = await run();
+    const repository = await agent.open('writer');
+    const sweep = await beginRun(repository, { kind: 'sweep', host: 'keeper', after: [] }, signer, agent.seams());
+    const error = await failure(() => undo(records[0] ?? ''), 'busy');
+    expect([error.message, error.hint]).toEqual([expect.stringContaining('keeper'), expect.stringContaining('prune')]);
+    expect(await list()).toEqual({ there: [4, 5], warnings: [] });
+    await endRun(repository, sweep);
+    expect(seqs((await undo(records[0] ?? '')).restored)).toHaveLength(4);
+  });
+
+  test('refuses what a prune swept while it was being put back', async () => {
+    const { records } = await run();
+    const { inner } = storeOf(agent, 'a');
+    const put = inner.put.bind(inner);
+    inner.put = async (key, ...rest) => {
+      const [condemned = ''] = await keysOn('a', 'condemned/');
+      if (key.startsWith('snapshots/') && condemned)
+        for (const name of ['a', 'b']) await storeOf(agent, name).inner.delete(condemned);
+      return put(key, ...rest);
+    };
+    const error = await failure(() => undo(records[0] ?? ''), 'not_found');
+    expect(error.message).toContain('swept');
+    expect(await list()).toEqual({ there: [4, 5], warnings: [] });
+  });
+
+  test('of what nobody forgot, or what is no id, is refused', async () => {
+    await run();
+    expect((await failure(() => undo('abcdef'), 'not_found')).hint).toContain('in record');
+    await failure(() => undo('latest'), 'usage');
+    await failure(() => undo(ids[5] ?? ''), 'not_found'); // it is still there
+    for (const prefix of ['runs/']) expect(await keysOn('a', prefix)).toEqual([]);
+  });
+});
+
+describe('a backend that is away', () => {
+  test('is told, brings back what it still has, and forgets it the next time, with the chain whole all the while', async () => {
+    storeOf(agent, 'b').plan({ effect: 'fail', on: 'any', key: /^snapshots/, times: 1 });
+    const away = await run();
+    expect(away).toMatchObject({ complete: false, backends: [{ state: 'done' }, { name: 'b', state: 'failed' }] });
+    expect(away.warnings.map(({ code }) => code)).toContain('comes_back');
+    await agent.sync();
+    expect(await list()).toEqual({ there: [0, 1, 2, 3, 4, 5], warnings: [] });
+    expect(seqs((await run()).forgotten)).toEqual([0, 1, 2, 3]);
+    expect(await list()).toEqual({ there: [4, 5], warnings: [] });
+    await expectLevel(agent);
+    expect(await keysOn('a', 'condemned/')).toHaveLength(1);
+  });
+
+  test('where one backend does not let delete, the others are done and it is told', async () => {
+    storeOf(agent, 'b').plan({ effect: 'fail', on: 'delete', times: Infinity });
+    const result = await run();
+    expect(result.complete).toBe(false);
+    expect([(await keysOn('a', 'snapshots/')).length, (await keysOn('b', 'snapshots/')).length]).toEqual([2, 6]);
+  });
+});
+
+describe('a snapshot that is gone without having been forgotten', () => {
+  test.each([
+    ['beside those that were', 4],
+    ['and was the newest of those before them', 5],
+  ])('is reported: %s', async (_, seq) => {
+    await run({ rules: { last: 3 } }); // 3, 4 and 5 stay
+    const [key = ''] = (await keysOn('a', 'snapshots/')).filter((one) => one.includes(ids[seq - 1] ?? ''));
+    for (const name of ['a', 'b']) await storeOf(agent, name).inner.delete(key);
+    expect((await list()).warnings).toMatchObject([{ code: 'chain', incomplete: true }]);
+    expect((await agent.verify('listing')).damaged.map(({ problem }) => problem)).toEqual([
+      expect.stringContaining('chain: its parent'),
+      expect.stringContaining('chain: its parent'),
+    ]);
+  });
+});
+
+test('at whatever change a run is killed, nothing but what goes is gone, the chain is whole, and the next run ends it', async () => {
+  const stores = () => [storeOf(agent, 'a'), storeOf(agent, 'b')] as const;
+  const [counted, other] = stores();
+  await run();
+  const changes = counted.count('mutating') + other.count('mutating');
+  expect(changes).toBeGreaterThan(10);
+  for (let nth = 1; nth <= changes; nth++) {
+    for (const effect of ['fail', 'fail-after'] as const) {
+      await putBack(agent, pristine);
+      const [a, b] = stores();
+      a.dieAt(nth, effect, [b]);
+      await run().catch(() => undefined);
+      await putBack(agent, await contentsOf(agent));
+      const { there, warnings: told } = await list();
+      const warnings = told.filter(({ incomplete }) => incomplete); // that one backend has it and the other not is none
+      expect({ nth, effect, there, warnings }).toEqual({
+        ...{ nth, effect, warnings: [] },
+        there: expect.arrayContaining([4, 5]) as number[],
+      });
+      expect((await run()).complete).toBe(true);
+      expect(await list()).toEqual({ there: [4, 5], warnings: [] });
+      const [record] = (await readCondemned(await agent.open('writer'))).condemned;
+      expect(record?.record.snapshots).toHaveLength(4);
+    }
+  }
 });
