@@ -284,8 +284,8 @@ describe('three backends under guard', () => {
       return [];
     },
     sync: async (clock: FakeClock) => {
-      const { access, folders, addresses } = agent;
-      const options = { backends: addresses, access: access.writer, folders, refill: [] };
+      const { access, signer, folders, addresses } = agent;
+      const options = { backends: addresses, access: access.writer, signer, host: 'h', folders, refill: [] };
       await through(clock, sync(options, agent.seams(guardedSeams(clock))));
       return [];
     },

@@ -17,6 +17,7 @@ import {
   type SnapshotId,
 } from '../repository/repository.ts';
 import { failedBackendWarnings, mishapWarnings, openMirror, type BackendAddress } from './backends.ts';
+import { beginHostRun } from './begin-run.ts';
 import { catchUp, patienceAtStart } from './catch-up.ts';
 import { checkLogIsComplete, findParent, pendingChangeWarnings, seen } from './continuity.ts';
 import type { HookResult, Hooks } from './hooks.ts';
@@ -108,7 +109,11 @@ export async function backup(options: BackupOptions, seams: Seams): Promise<Back
   // Asked now, the answers are there when the first object is to be stored.
   for (const { backend } of mirror.live()) backend.capabilities?.().catch(() => undefined);
   progress({ type: 'phase', name: 'looking at the backends' });
+  const begin = () => beginHostRun(repository, { ...options, kind: 'write' }, seams);
+  const run = await begin();
   const { results, index, snapshots, annotations, problems } = await level(repository, {
+    run,
+    liveOnly: true, // one that held up the first small object waits for the end
     patience: patienceAtStart(clock),
     signal,
   });
@@ -147,6 +152,7 @@ export async function backup(options: BackupOptions, seams: Seams): Promise<Back
   const writer = repository.writer(index, seams);
   const tree = new TreeSaver(options, seams, repository, writer, warnings);
   let snapshot: Snapshot;
+  let mayBeThere = false;
   let suspicious: Finding[] = [];
   try {
     progress({ type: 'phase', name: 'saving' });
@@ -159,6 +165,7 @@ export async function backup(options: BackupOptions, seams: Seams): Promise<Back
       const isOtherDevice = device !== undefined && tree.device !== undefined && device !== tree.device;
       suspicious = judge(past, { files, bytes, statistics, isOtherDevice, scaffolds: tree.scaffolds }, thresholds);
     }
+    mayBeThere = true;
     snapshot = await writer.commit(
       {
         version: FORMAT_VERSION,
@@ -178,6 +185,7 @@ export async function backup(options: BackupOptions, seams: Seams): Promise<Back
         tool: options.tool,
         config: options.config,
         keys: newestEntry(repository.log),
+        run: run.id,
         statistics,
         ...(suspicious.length > 0 ? { suspicious } : {}),
         ...(options.note === undefined ? {} : { note: options.note }),
@@ -187,6 +195,8 @@ export async function backup(options: BackupOptions, seams: Seams): Promise<Back
   } catch (error) {
     await writer.salvage();
     tree.discard();
+    // A snapshot whose answer was lost may arrive yet.
+    if (!mayBeThere) await run.end();
     throw error;
   }
   tree.commitCache(snapshot.id);
@@ -212,7 +222,7 @@ export async function backup(options: BackupOptions, seams: Seams): Promise<Back
       ...(suspicious.length > 0 ? {} : { device: tree.device }),
     });
   let isRemembered = remember(); // at once: what comes now may take long, and be interrupted
-  warnings.push(...(await catchUp(repository, options.require, seams)));
+  warnings.push(...(await catchUp(repository, { require: options.require, begin }, seams)));
   const late = mirror.live().filter(({ name }) => !holders.has(name));
   for (const { name } of late) holders.add(name);
   if (late.length > 0) isRemembered = remember();

@@ -3,6 +3,7 @@ import type { Clock } from '../clock.ts';
 import type { Warning } from '../entry.ts';
 import { PATIENCE_MS } from '../backend/stragglers.ts';
 import { level, type Patience, type Repository } from '../repository/repository.ts';
+import type { HostRun } from './begin-run.ts';
 import type { Seams } from './seams.ts';
 
 /** So long a run goes on for backends it could do without, by `commit.require`; the next run goes on from there. */
@@ -17,14 +18,20 @@ export function patienceAtStart(clock: Clock): Patience {
  * Brings level the backends that were left behind. As long as fewer than `require` hold the snapshot it goes on (a backend that stops altogether fails by its own deadlines),
  * for the others `CATCH_UP_MS`. The mirror says how each ended.
  */
-export async function catchUp(repository: Repository, require: number, seams: Seams): Promise<Warning[]> {
+export async function catchUp(
+  repository: Repository,
+  { require, begin }: { require: number; begin: () => Promise<HostRun> },
+  seams: Seams,
+): Promise<Warning[]> {
   const { mirror } = repository;
   const behind = new Set(mirror.behind().map(({ name }) => name));
   if (behind.size === 0) return [];
   const { clock, signal, progress } = seams;
   progress({ type: 'phase', name: 'bringing slow backends level' });
   const patience = { clock, ms: CATCH_UP_MS, enough: () => mirror.live().length >= require };
-  const { results } = await level(repository, { patience, packsOnly: true, signal });
+  const run = await begin(); // the snapshot has ended the one before
+  const { results } = await level(repository, { run, patience, packsOnly: true, signal });
+  await run.end();
   return results.flatMap(({ name, objects, skipped }): Warning[] => {
     if (!behind.has(name)) return [];
     const what = `backend ${name} was slower than the others; ${objects} objects were copied to it from another backend afterwards`;

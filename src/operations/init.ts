@@ -197,7 +197,7 @@ async function checkBackends(mirror: Mirror, signal: AbortSignal | undefined): P
         throw new HoldfastError('exists', `backend ${name} already holds a repository`, { hint });
       }
       const kind = parseKey(key)?.kind;
-      if (kind === 'pack' || kind === 'index' || kind === 'snapshot' || kind === 'annotation') {
+      if (kind && !['keys', 'secrets', 'identity', 'vault'].includes(kind)) {
         throw new HoldfastError('exists', `backend ${name} holds the remains of a repository: ${key}`, {
           hint: 'Nothing was changed. Choose a new or empty place.',
         });

@@ -18,7 +18,7 @@ import { join } from 'node:path';
 import { MANIFEST_LINE_MAX_BYTES } from '../limits.ts';
 import { LineSplitter } from '../lines.ts';
 import { comparePaths, type RawPath } from '../raw-path.ts';
-import { glanceAtLine, type SnapshotId } from '../repository/repository.ts';
+import { glanceAtLine, type RunId, type SnapshotId } from '../repository/repository.ts';
 import type { Texture } from '../state/texture.ts';
 
 /** Where a repository's local files lie; both folders are of this repository alone. */
@@ -40,6 +40,8 @@ export interface LocalState {
   locked?: Readonly<Record<string, number>> | undefined;
   /** The device that the root of the state lay on when the last snapshot was made. */
   device?: string | undefined;
+  /** The last runs that this host has begun, oldest first: the next one says that they are over. */
+  runs?: readonly RunId[] | undefined;
 }
 
 export interface SeenEntry {
@@ -58,12 +60,13 @@ export function readLocalState(folders: LocalFolders): LocalState | undefined {
     const keys = 'keys' in value ? seenEntry(value.keys) : undefined;
     const locked = 'locked' in value ? timesIn(value.locked) : undefined;
     const device = 'device' in value && typeof value.device === 'string' ? value.device : undefined;
-    if (last === null) return { last, backends, keys, locked, device };
+    const runs = 'runs' in value ? runIds(value.runs) : undefined;
+    if (last === null) return { last, backends, keys, locked, device, runs };
     if (typeof last !== 'object' || !('id' in last) || !('seq' in last)) return undefined;
     const { id, seq } = last;
     if (typeof id !== 'string' || !/^[0-9a-f]{64}$/.test(id) || typeof seq !== 'number' || !Number.isSafeInteger(seq))
       return undefined;
-    return { last: { id: id as SnapshotId, seq }, backends, keys, locked, device };
+    return { last: { id: id as SnapshotId, seq }, backends, keys, locked, device, runs };
   } catch {
     return undefined; // then only what the backends say is known
   }
@@ -74,6 +77,11 @@ function timesIn(value: unknown): Record<string, number> | undefined {
   return Object.fromEntries(
     Object.entries(value).filter((entry): entry is [string, number] => typeof entry[1] === 'number'),
   );
+}
+
+function runIds(value: unknown): RunId[] {
+  const isId = (one: unknown): one is RunId => typeof one === 'string' && /^[0-9a-f]{64}$/.test(one);
+  return Array.isArray(value) ? value.filter(isId) : [];
 }
 
 function seenEntry(value: unknown): SeenEntry | undefined {

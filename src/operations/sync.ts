@@ -13,7 +13,9 @@ import {
   type LevelResult,
   type Repository,
 } from '../repository/repository.ts';
+import type { SigningKey } from '../identity/agent-key.ts';
 import { addressOf, openMirror, type BackendAddress } from './backends.ts';
+import { beginHostRun } from './begin-run.ts';
 import { checkLogIsComplete, seen } from './continuity.ts';
 import { readLocalState, writeLocalState, type LocalFolders } from './local-state.ts';
 import { takeLock } from './lock.ts';
@@ -23,6 +25,9 @@ import { secondsSince, type Seams } from './seams.ts';
 export interface SyncOptions {
   backends: readonly BackendAddress[];
   access: Access;
+  /** The agent's key: it signs that what is copied must be left alone meanwhile. */
+  signer: SigningKey;
+  host: string;
   folders: LocalFolders;
   /** Names of backends that may be filled from nothing although they held the repository before. */
   refill: readonly string[];
@@ -84,8 +89,10 @@ export async function sync(options: SyncOptions, seams: Seams): Promise<SyncResu
       refused.set(name, problem);
     }
   }
-  const levelling = await level(repository, { fresh, signal });
+  const run = await beginHostRun(repository, { ...options, kind: 'write' }, seams);
+  const levelling = await level(repository, { run, fresh, signal });
   const healed = await healSkipped(repository, levelling.results, signal);
+  await run.end();
   const results = new Map(levelling.results.map((result) => [result.name, result]));
   const backends = options.backends.map(({ name }): Outcome => {
     const result = results.get(name);
@@ -147,8 +154,9 @@ async function openToFill(address: BackendAddress, mirror: Mirror, seams: Seams)
   const backend = await (seams.openBackend ?? openBackend)(address, { clock, random, create: true });
   try {
     for await (const { key } of backend.list('', { signal })) {
-      // What an interrupted fill left: packs, and what the others have too. Objects of another repository would mix with ours.
-      if (parseKey(key)?.kind === 'pack' || (await mirror.head(key, { signal }))) continue;
+      // What an interrupted fill left: packs, its run, and what the others have too. Objects of another repository would mix with ours.
+      if (['pack', 'run', 'condemned'].includes(parseKey(key)?.kind ?? '') || (await mirror.head(key, { signal })))
+        continue;
       throw new HoldfastError('exists', `backend ${address.name} is not empty: it holds ${key}`, {
         hint: 'Nothing was changed there. Choose a new or empty place.',
       });
@@ -163,10 +171,12 @@ async function openToFill(address: BackendAddress, mirror: Mirror, seams: Seams)
 /** Unfinished uploads cost room and harm nothing: what is refused is left, for a rule of the bucket. */
 async function cleanUp(mirror: Mirror, signal: AbortSignal | undefined): Promise<void> {
   for (const { backend } of mirror.live()) {
-    await backend.cleanUp?.({ signal }).catch((error: unknown) => {
-      if (!isSurvivable(error)) throw error;
-    });
+    await backend.cleanUp?.({ signal }).catch(ignoreSurvivable);
   }
+}
+
+function ignoreSurvivable(error: unknown): void {
+  if (!isSurvivable(error)) throw error;
 }
 
 type Outcome = Omit<SyncResult['backends'][number], 'extended'>;

@@ -1,6 +1,6 @@
 /**
  * Bringing backends level: what one has and another lacks is copied, byte for byte, without the source and without opening a pack. The order of
- * copying is the order of writing: keys, packs, indexes, snapshots, annotations.
+ * copying is the order of writing: keys and what nobody may miss (condemned records, runs), packs, indexes, snapshots, annotations.
  */
 import type { Clock } from '../clock.ts';
 import { HoldfastError, isHoldfastError, isSurvivable } from '../errors.ts';
@@ -8,11 +8,11 @@ import type { Backend } from '../backend/backend.ts';
 import { drain } from '../drain.ts';
 import { PACKS_IN_FLIGHT } from '../limits.ts';
 import { openRecord } from './agent-record.ts';
-import { CONDEMNED_FORM } from './condemned.ts';
+import { CONDEMNED_FORM, readCondemned, type Condemned } from './condemned.ts';
 import { checkContentName, packKey, parseKey, REPOSITORY_KEY, type ObjectName, type PackId } from './object-name.ts';
-import { addListed, type ListedSnapshots, type Repository } from './open.ts';
+import { addListed, LOOKS_MAX, mayBeReplaced, type ListedSnapshots, type Repository } from './open.ts';
 import type { PackIndex } from './pack-index.ts';
-import { RUN_FORM } from './runs.ts';
+import { RUN_FORM, type BegunRun } from './runs.ts';
 
 export interface LevelResult {
   name: string;
@@ -27,8 +27,10 @@ export interface LevelResult {
 
 export interface Levelled {
   results: LevelResult[];
-  /** What the indexes name, without the packs that no backend has: their chunks count as unknown, and a backup stores them again. */
+  /** What the indexes name, without the packs that no backend has or that are condemned: their chunks count as unknown, and a backup stores them again. */
   index: PackIndex;
+  /** The condemned records on those backends. */
+  condemned: Condemned[];
   /** The snapshots that were on the backends that are still in use, as `Repository.listSnapshots` has them. */
   snapshots: ListedSnapshots;
   /** Keys of the annotations on those backends. */
@@ -46,8 +48,12 @@ export interface Patience {
 }
 
 export interface LevelOptions {
+  /** The caller's, which is on every live backend: what is found from now on will not be deleted before it is over. */
+  run: BegunRun;
   /** Backends without a repository that are to be filled. */
   fresh?: readonly { name: string; backend: Backend }[];
+  /** Members that were left behind are no part of it. */
+  liveOnly?: boolean;
   /** Default: all are waited for. */
   patience?: Patience;
   /** The index that is returned holds the packs without their chunks, which are most of its memory. */
@@ -62,6 +68,8 @@ interface Member {
   objects: Map<string, number>;
   result: LevelResult;
   isDone: boolean;
+  /** It is waited for no more. */
+  isLeft: boolean;
   /** Aborted when patience with it has ended. */
   stop: AbortController;
 }
@@ -70,22 +78,25 @@ interface Member {
  * Levels all live backends of the repository's mirror, and those left behind, and reads the index on the way. A backend that fails is taken out of the
  * mirror with its error, so that no snapshot is written where something it needs is missing. One left behind that is level then is taken in again.
  */
-export async function level(repository: Repository, options: LevelOptions = {}): Promise<Levelled> {
-  const { signal, patience, packsOnly = false } = options;
+export async function level(repository: Repository, options: LevelOptions): Promise<Levelled> {
+  const { signal, patience, run, liveOnly = false, packsOnly = false } = options;
   const { mirror } = repository;
   const behind = new Set(mirror.behind().map(({ name }) => name));
-  const members = [...mirror.live(), ...mirror.behind(), ...(options.fresh ?? [])].map(({ name, backend }): Member => ({
-    name,
-    backend,
-    objects: new Map(),
-    result: { name, objects: 0, bytes: 0, skipped: [] },
-    isDone: false,
-    stop: new AbortController(),
-  }));
+  const members = [...mirror.live(), ...(liveOnly ? [] : mirror.behind()), ...(options.fresh ?? [])].map(
+    ({ name, backend }): Member => ({
+      name,
+      backend,
+      objects: new Map(),
+      result: { name, objects: 0, bytes: 0, skipped: [] },
+      isDone: false,
+      isLeft: false,
+      stop: new AbortController(),
+    }),
+  );
   const each = async (work: (member: Member) => Promise<void>) => {
     await Promise.all(
       members.map(async (member) => {
-        if (member.result.error) return;
+        if (member.result.error || member.isLeft) return;
         try {
           await work(member);
         } catch (error) {
@@ -96,11 +107,61 @@ export async function level(repository: Repository, options: LevelOptions = {}):
       }),
     );
   };
-  await each(async ({ backend, objects }) => {
-    for await (const { key, size } of backend.list('', { signal })) if (parseKey(key)) objects.set(key, size);
-  });
-  const union = new Set(members.flatMap(({ objects }) => [...objects.keys()]));
-  const { index, packsOf, problems } = await repository.readIndexes(union, { packsOnly, signal, quiet: true });
+  /** @returns false when patience with the member ended first: it is left behind then. */
+  const unlessLeft = async (member: Member, work: (either: AbortSignal) => Promise<unknown>): Promise<boolean> => {
+    const { name, result, stop } = member;
+    try {
+      await work(signal ? AbortSignal.any([signal, stop.signal]) : stop.signal);
+      return true;
+    } catch (error) {
+      if (!stop.signal.aborted || signal?.aborted || !isHoldfastError(error, 'interrupted')) throw error;
+      member.isLeft = true;
+      mirror.leaveBehind(name, `it was not level after ${result.objects} objects were copied to it`);
+      return false;
+    }
+  };
+  const isLive = new Set(mirror.live().map(({ name }) => name));
+  // Of a backend without a repository nothing is ever deleted.
+  const isFresh = new Set(options.fresh?.map(({ name }) => name));
+  const late = members.filter(({ name }) => !isLive.has(name) && !isFresh.has(name));
+  const begun = new AbortController();
+  patience?.clock.sleep(patience.ms, begun.signal).then(
+    () => isLive.size > 0 && late.forEach(({ stop }) => stop.abort()),
+    () => undefined, // all have it
+  );
+  try {
+    await each(async (member) => {
+      if (!late.includes(member)) return;
+      await unlessLeft(member, (either) => member.backend.put(run.key, run.bytes, { ifAbsent: true, signal: either }));
+    });
+  } finally {
+    begun.abort();
+  }
+  const look = async () => {
+    await each(async (member) => {
+      member.objects = new Map();
+      for await (const { key, size } of member.backend.list('', { signal }))
+        if (parseKey(key)) member.objects.set(key, size);
+    });
+    const union = new Set(members.flatMap(({ objects }) => [...objects.keys()]));
+    const records = await readCondemned(repository, union, signal);
+    const condemned = new Set(records.condemned.flatMap(({ record }) => record.packs));
+    const indexes = await repository.readIndexes(union, { packsOnly, without: condemned, signal, quiet: true });
+    return { union, records, condemned, ...indexes };
+  };
+  let seen = await look();
+  for (let looks = 1; looks < LOOKS_MAX && [...seen.problems, ...seen.records.problems].some(mayBeReplaced); looks++)
+    seen = await look();
+  const { union, records, condemned, index, packsOf, problems } = seen;
+  for (const { key, error } of records.problems) {
+    // Any pack may be the one that it names: nothing that is there can be relied upon.
+    const unreadable = new HoldfastError('damaged', `${key} cannot be read: ${error.message}`, {
+      hint: 'It says which packs are about to be deleted. `holdfast verify --repair` heals it from another backend; see docs/retention.md.',
+      cause: error,
+    });
+    await each(({ objects }) => (objects.has(key) ? Promise.reject(unreadable) : Promise.resolve()));
+    if (members.every(({ result }) => result.error)) throw unreadable;
+  }
   const sizes = new Map(index.packs.map(({ id, storedBytes }) => [id, storedBytes]));
   const lost = new Set<PackId>();
   const isWholeSomewhere = (id: PackId) => members.some(({ objects }) => objects.get(packKey(id)) === sizes.get(id));
@@ -119,14 +180,9 @@ export async function level(repository: Repository, options: LevelOptions = {}):
   );
   try {
     await each(async (member) => {
-      const { name, result, stop } = member;
-      const either = signal ? AbortSignal.any([signal, stop.signal]) : stop.signal;
-      try {
-        await fill(repository, member, { union, sizes, packsOf, lost, isWholeSomewhere }, either);
-      } catch (error) {
-        if (!stop.signal.aborted || signal?.aborted || !isHoldfastError(error, 'interrupted')) throw error;
-        return mirror.leaveBehind(name, `it was not level after ${result.objects} objects were copied to it`);
-      }
+      const { name, result } = member;
+      const all = { run: run.key, union, sizes, packsOf, lost, isWholeSomewhere };
+      if (!(await unlessLeft(member, (either) => fill(repository, member, all, either)))) return;
       member.isDone = true;
       if (behind.has(name) && result.skipped.length === 0) mirror.rejoin(name);
       endPatience();
@@ -135,8 +191,10 @@ export async function level(repository: Repository, options: LevelOptions = {}):
     filled.abort();
   }
 
-  for (const id of lost)
+  for (const id of lost) {
+    if (condemned.has(id)) continue; // somebody is deleting it
     problems.push({ key: packKey(id), error: new HoldfastError('damaged', 'no backend has this pack whole') });
+  }
   const isListed = (key: string) => members.some(({ objects }) => objects.has(key));
   for (const key of repository.keyObjects) {
     if (!isListed(key))
@@ -146,6 +204,7 @@ export async function level(repository: Repository, options: LevelOptions = {}):
   return {
     results: members.map(({ result }) => result),
     index: lost.size > 0 ? index.without(lost) : index,
+    condemned: records.condemned,
     snapshots: snapshotsIn(inUse),
     annotations: [...new Set(inUse.flatMap(({ objects }) => [...objects.keys()]))].filter(
       (key) => parseKey(key)?.kind === 'annotation',
@@ -166,6 +225,8 @@ async function fill(
   repository: Repository,
   member: Member,
   all: {
+    /** Not copied: where it is needed it is. */
+    run: string;
     union: ReadonlySet<string>;
     /** Bytes of every pack that an index names. */
     sizes: ReadonlyMap<PackId, number>;
@@ -184,6 +245,16 @@ async function fill(
   let hasKeys = true;
   for (const key of ofKind('keys', 'secrets', 'identity', 'vault'))
     if (!(await copyIfGood(repository, member, key, signal))) hasKeys = false;
+  for (const key of ofKind('condemned')) await copyIfGood(repository, member, key, signal);
+  // That of a run which only a new backend has, or which has ended meanwhile, is missed by nobody.
+  for (const key of ofKind('run')) {
+    if (key === all.run) continue;
+    const bytes = await readGood(repository, key, signal).catch((error: unknown) => {
+      if (!isSurvivable(error)) throw error;
+      if (!isHoldfastError(error, 'not_found', 'not_enough_backends')) member.result.skipped.push(key);
+    });
+    if (bytes) await store(member, key, bytes, signal);
+  }
   let hasAll = hasKeys;
   await drain([...sizes], PACKS_IN_FLIGHT, async ([id, storedBytes]) => {
     const key = packKey(id);

@@ -57,6 +57,13 @@ export interface RepositoryProblem {
   error: HoldfastError;
 }
 
+/** What was listed and is gone, as far as those say that can be asked: whoever replaced it stored the new ones first, and a new look shows them. */
+export const mayBeReplaced = ({ error }: RepositoryProblem): boolean =>
+  isHoldfastError(error, 'not_found', 'not_enough_backends');
+
+/** How often a listing is taken anew when what it named was replaced by others before it could be read. */
+export const LOOKS_MAX = 4;
+
 /** Snapshot objects by key, and the backends that list each. */
 export type ListedSnapshots = Map<string, { id: SnapshotId; backends: string[] }>;
 
@@ -259,16 +266,30 @@ export class Repository {
 
   /** Reads every index object into memory. An index that cannot be read from any backend is skipped and reported. */
   async loadIndex(signal?: AbortSignal): Promise<{ index: PackIndex; problems: RepositoryProblem[] }> {
-    const keys: string[] = [];
-    for await (const { key } of this.mirror.list('index/', { signal })) keys.push(key);
-    const { index, problems } = await this.readIndexes(keys, { signal });
+    const look = async () => {
+      const keys: string[] = [];
+      for await (const { key } of this.mirror.list('index/', { signal })) keys.push(key);
+      return this.readIndexes(keys, { signal });
+    };
+    let seen = await look();
+    for (let looks = 1; looks < LOOKS_MAX && seen.problems.some(mayBeReplaced); looks++) seen = await look();
+    const { index, problems } = seen;
     return { index, problems };
   }
 
-  /** Reads those of the keys that are of index objects, with `packsOnly` without the chunks, which are most of the memory. `packsOf`: for each index that could be read, by its key, the packs it names. */
+  /** Reads those of the keys that are of index objects, with `packsOnly` without the chunks, which are most of the memory; so also those of the packs in `without`. `packsOf`: for each index that could be read, by its key, the packs it names. */
   async readIndexes(
     keys: Iterable<string>,
-    { packsOnly = false, ...options }: { packsOnly?: boolean; signal?: AbortSignal | undefined; quiet?: boolean },
+    {
+      packsOnly = false,
+      without,
+      ...options
+    }: {
+      packsOnly?: boolean;
+      without?: ReadonlySet<PackId>;
+      signal?: AbortSignal | undefined;
+      quiet?: boolean;
+    },
   ): Promise<{ index: PackIndex; packsOf: Map<string, PackId[]>; problems: RepositoryProblem[] }> {
     const index = new PackIndex();
     const packsOf = new Map<string, PackId[]>();
@@ -278,7 +299,10 @@ export class Repository {
       if (name?.kind !== 'index') return;
       try {
         const packs = await this.mirror.read(key, (bytes) => this.checkIndex(name.id, bytes), options);
-        for (const pack of packs) index.addPack(packsOnly ? { ...pack, chunks: [], frames: [] } : pack);
+        for (const pack of packs) {
+          if (packsOnly) index.addPack({ ...pack, chunks: [], frames: [] });
+          else index.addPack(without?.has(pack.id) ? { ...pack, chunks: [] } : pack);
+        }
         packsOf.set(
           key,
           packs.map(({ id }) => id),

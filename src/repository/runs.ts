@@ -36,7 +36,13 @@ export const RUN_FORM: RecordForm<RunRecord, RunId> = {
  */
 export async function beginRun(
   repository: Repository,
-  said: { kind: RunRecord['kind']; host: string; after: readonly RunId[] },
+  said: {
+    kind: RunRecord['kind'];
+    host: string;
+    after: readonly RunId[];
+    /** Is told the id before the record is stored: should the process die right after, its next run can say that this one is over. */
+    remember?: (id: RunId) => void;
+  },
   signer: Signer,
   { clock, random, signal }: { clock: Clock; random: Random; signal?: AbortSignal | undefined },
 ): Promise<BegunRun> {
@@ -44,6 +50,7 @@ export async function beginRun(
   const nonce = hex(random.bytes(16));
   const what = { time, host: said.host, kind: said.kind, after: [...said.after], nonce };
   const run = await sealRecord(repository, RUN_FORM, what, signer, random);
+  said.remember?.(run.id);
   const { mirror } = repository;
   await mirror.hurry(mirror.put(run.key, run.bytes, { ifAbsent: true, signal }), 1);
   return run;

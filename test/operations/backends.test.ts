@@ -351,7 +351,14 @@ describe('sync', () => {
       return Promise.resolve(store);
     };
     const backends = [...agent.addresses, { name: 'c', url: 'file:///c' }];
-    const options = { backends, access: agent.access.writer, folders: agent.folders, refill: [] };
+    const options = {
+      backends,
+      access: agent.access.writer,
+      signer: agent.signer,
+      host: 'h',
+      folders: agent.folders,
+      refill: [],
+    };
     const end = await sync(options, agent.seams({ openBackend })).catch((error: unknown) => error);
     expect(end).toMatchObject(outcome);
     expect(open).toBe(0);

@@ -29,7 +29,14 @@ async function make() {
 
 const run = (agent: TestAgent, clock: Clock) =>
   sync(
-    { backends: agent.addresses, access: agent.access.writer, folders: agent.folders, refill: [] },
+    {
+      backends: agent.addresses,
+      access: agent.access.writer,
+      signer: agent.signer,
+      host: 'h',
+      folders: agent.folders,
+      refill: [],
+    },
     agent.seams({ clock }),
   );
 

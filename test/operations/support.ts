@@ -188,7 +188,7 @@ export async function makeAgent(options: AgentOptions = {}): Promise<TestAgent> 
         seams(),
       ),
     sync: (refill = [], among = addresses) =>
-      sync({ backends: among, access: access.writer, folders, refill }, seams()),
+      sync({ backends: among, access: access.writer, signer, host: 'test-host', folders, refill }, seams()),
     open: async (kind = 'restore', chosen = names) => {
       const members = addresses.filter(({ name }) => chosen.includes(name));
       const mirror = new Mirror(

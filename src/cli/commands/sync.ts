@@ -1,8 +1,9 @@
+import { hostname } from 'node:os';
 import * as Flags from '@oclif/core/flags';
 import { sync, type SyncResult } from '../../operations/sync.ts';
 import { formatSize } from '../../units.ts';
 import { requireSections } from '../config.ts';
-import { accessOf, localFolders, readWriterKey } from '../context.ts';
+import { localFolders, readHostKeys } from '../context.ts';
 import { EXIT } from '../exit-codes.ts';
 import { lines } from '../render.ts';
 import { ReportedCommand } from '../reported-command.ts';
@@ -23,10 +24,10 @@ export default class Sync extends ReportedCommand<typeof Sync, SyncResult> {
 
   protected override async work(): Promise<SyncResult> {
     const config = requireSections(await this.loadConfig(), 'agent', 'backends');
-    const writerKey = await readWriterKey(config.agent);
+    const { writerKey, signer, access } = await readHostKeys(config.agent);
     const folders = localFolders(process.env, writerKey.repositoryId);
     return sync(
-      { backends: config.backends, access: accessOf(writerKey), folders, refill: this.flags.refill },
+      { backends: config.backends, access, signer, host: hostname(), folders, refill: this.flags.refill },
       this.seams,
     );
   }

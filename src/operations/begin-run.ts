@@ -1,0 +1,35 @@
+/** The run records of this host. */
+import type { SigningKey } from '../identity/agent-key.ts';
+import { beginRun, endRun, type BegunRun, type Repository } from '../repository/repository.ts';
+import { readLocalState, writeLocalState, type LocalFolders } from './local-state.ts';
+import type { Seams } from './seams.ts';
+
+/** So many earlier runs each one names: each is over by any of those after it, should some of them be lost. */
+const RUNS_REMEMBERED = 32;
+
+export interface HostRun extends BegunRun {
+  /** Takes the record away, where that is allowed; after an orderly end without a snapshot. */
+  end(): Promise<void>;
+}
+
+/**
+ * Says on every live backend that a run of this host begins, and that all before it are over; the caller holds the lock of the state folder.
+ * @throws `not_enough_backends`
+ */
+export async function beginHostRun(
+  repository: Repository,
+  { folders, signer, host, kind }: { folders: LocalFolders; signer: SigningKey; host: string; kind: 'write' | 'sweep' },
+  seams: Seams,
+): Promise<HostRun> {
+  const after = readLocalState(folders)?.runs ?? [];
+  const run = await beginRun(
+    repository,
+    {
+      ...{ kind, host, after },
+      remember: (id) => writeLocalState(folders, { runs: [...after, id].slice(-RUNS_REMEMBERED) }),
+    },
+    signer,
+    seams,
+  );
+  return Object.assign(run, { end: () => endRun(repository, run) });
+}
