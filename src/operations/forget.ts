@@ -5,6 +5,7 @@ import { drain } from '../drain.ts';
 import type { SigningKey } from '../identity/agent-key.ts';
 import { CONDEMNED_SNAPSHOT_BYTES_MAX, RECORDS_IN_FLIGHT } from '../limits.ts';
 import {
+  checkStored,
   condemn,
   openRepository,
   readAnnotations,
@@ -210,8 +211,13 @@ async function condemnAll(
   const used = new Set<CondemnedId>();
   const useAgain = async ({ id, key }: Condemned) => {
     if (used.has(id)) return;
+    const check = async (object: Uint8Array) => {
+      await checkStored(repository, key, object);
+      return object;
+    };
     // It may be on some of the backends only.
-    await repository.mirror.put(key, await repository.mirror.get(key, undefined, { signal }), { ifAbsent: true, signal });
+    const object = await repository.mirror.read(key, check, { signal });
+    await repository.mirror.put(key, object, { ifAbsent: true, signal });
     used.add(id);
   };
   const time = timestamp(Math.max(seams.clock.now(), repository.state.entry.inForceFromMs));

@@ -81,7 +81,14 @@ export async function undoForget(options: UndoOptions, seams: Seams): Promise<Un
     ];
     return {
       restored: held
-        .map(({ snapshot: { id, record: { seq, time } } }) => ({ id, seq, time }))
+        .map(
+          ({
+            snapshot: {
+              id,
+              record: { seq, time },
+            },
+          }) => ({ id, seq, time }),
+        )
         .toSorted((a, b) => a.seq - b.seq),
       backends: backendStates(repository),
       warnings,

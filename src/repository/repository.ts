@@ -43,5 +43,5 @@ export { chunksInLine, entryLine, fileLineHead, formatTime, glanceAtLine, parseE
 export type { PackIndex } from './pack-index.ts';
 export type { ChunkReader, WantedChunk } from './reader.ts';
 export type { SnapshotWriter, WriterTotals } from './writer.ts';
-export { level, type LevelResult, type Patience } from './level.ts';
+export { checkStored, level, type LevelResult, type Patience } from './level.ts';
 export { scrub, type Damage, type ScrubLevel, type ScrubResult } from './scrub.ts';
