@@ -58,7 +58,7 @@ export function retentionCalendar({ kept, forgotten }: ForgetResult, timeZone?: 
       '',
     ) +
     table(
-      ['id', 'number', 'time', 'stays as'],
+      ['id', 'number', 'time', 'why'],
       listed.map(({ id, seq, time, reasons }) => [
         id.slice(0, 8),
         String(seq),

@@ -208,6 +208,8 @@ describe('the vectors of docs/format.md', () => {
     const payload = Buffer.from(block('annotation'));
     const record = parseRecord(payload, annotationSchema, 'annotation');
     expect(JSON.stringify(record)).toBe(block('annotation'));
+    const mark = parseRecord(Buffer.from(block('forgotten')), annotationSchema, 'annotation');
+    expect(JSON.stringify(mark)).toBe(block('forgotten'));
     expect(record.snapshot).toBe(sha256Hex(Buffer.from(block('snapshot'))));
   });
 

@@ -25,7 +25,10 @@ export default class Forget extends ReportedCommand<typeof Forget, ForgetResult 
   };
   static override flags = {
     ...keepFlags,
-    'dry-run': Flags.boolean({ summary: 'Change nothing; show a calendar of what stays, and why.' }),
+    'dry-run': Flags.boolean({
+      summary: 'Change nothing; show a calendar of what stays, and why.',
+      default: false,
+    }),
     undo: Flags.string({
       summary: 'Put back a forgotten snapshot, or all that one run forgot; until `prune` has swept them.',
       helpValue: 'SNAPSHOT|RECORD',
