@@ -283,15 +283,16 @@ export class Repository {
     {
       packsOnly = false,
       without,
+      into: index = new PackIndex(),
       ...options
     }: {
       packsOnly?: boolean;
       without?: ReadonlySet<PackId>;
+      into?: PackIndex;
       signal?: AbortSignal | undefined;
       quiet?: boolean;
     },
   ): Promise<{ index: PackIndex; packsOf: Map<string, PackId[]>; problems: RepositoryProblem[] }> {
-    const index = new PackIndex();
     const packsOf = new Map<string, PackId[]>();
     const problems: RepositoryProblem[] = [];
     await drain([...keys], INDEXES_IN_FLIGHT, async (key) => {

@@ -89,6 +89,17 @@ export class PackIndex {
     return this.#others.get(id) ?? [];
   }
 
+  /** The chunk's number, from 0 in the order in which chunks became known; -1 of one that is unknown. It stays what it is. */
+  numberOf(id: ChunkId): number {
+    return this.#find(id);
+  }
+
+  /** The chunk of this number, and all places where it lies in sealed packs. */
+  chunkAt(number: number): { id: ChunkId; places: ChunkLocation[] } {
+    const id = this.#ids.toString('hex', number * ID_BYTES, (number + 1) * ID_BYTES) as ChunkId;
+    return { id, places: [this.locate(id) ?? [], ...this.elsewhere(id)].flat() };
+  }
+
   /** Adds a pack with its chunks. A chunk that is known already keeps its first place, and has one more. */
   addPack(pack: IndexedPack): void {
     if (this.#packNumbers.has(pack.id)) return;
@@ -106,8 +117,7 @@ export class PackIndex {
     const kept = new PackIndex();
     for (const info of this.packs) kept.#packNumbers.set(info.id, kept.packs.push(info) - 1);
     for (let number = 0; number < this.#count; number++) {
-      const id = this.#ids.toString('hex', number * ID_BYTES, (number + 1) * ID_BYTES) as ChunkId;
-      const places = [this.locate(id) ?? [], ...this.elsewhere(id)].flat();
+      const { id, places } = this.chunkAt(number);
       const [first, ...others] = places.filter(({ pack }) => !lost.has(this.packs[pack]?.id as PackId));
       if (!first) continue;
       kept.#put(id, first.pack, first.frame, first.offset, first.length);

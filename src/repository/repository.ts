@@ -35,6 +35,8 @@ export { annotate, readAnnotations, whatIsSaid, type Annotation, type Said } fro
 export { addNumbers, forgottenIn, hasNumbers, removeNumbers, type NumberRanges } from './forgotten.ts';
 export { selectSnapshot } from './select.ts';
 export { beginRun, endRun, readRuns, runsNotOver, type BegunRun, type Run } from './runs.ts';
+export { collect, isPresumedOver, type Collected, type CollectOptions } from './collect.ts';
+export type { Unfinished } from './survey.ts';
 export { condemn, readCondemned, type Condemned } from './condemned.ts';
 export type { AnnotationId, CondemnedId, PackId, RunId, SnapshotId } from './object-name.ts';
 export { checkChain, type Snapshot } from './snapshot.ts';

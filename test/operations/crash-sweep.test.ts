@@ -313,7 +313,7 @@ describe('sync that fills an empty backend', () => {
     await startEmpty();
     expect(await fill()).toMatchObject({ complete: true });
     changes = store('b').count('mutating');
-    reads = store('a').count('any');
+    reads = store('a').count('any') - 1; // the last takes the run's record away, and may be refused
     gets = store('a').count('get');
     const kinds = kindsOf(store('b'));
     expect(changes).toBeGreaterThan(5);
