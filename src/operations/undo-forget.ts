@@ -153,8 +153,8 @@ async function chosen(
 }
 
 /**
- * A prune that began before this run did may have looked before the snapshots were there. It takes the condemned record away as the last thing, and
- * its own record after that: if both say that none is at it, the snapshots are whole. Else they go again.
+ * A prune that began before this run did may have looked before the snapshots were there. It takes the condemned record away before what its snapshots
+ * need, and its own record at the very end. If the one is there and no other, the snapshots are whole. Else they go again.
  */
 async function checkNotSwept(
   repository: Repository,
@@ -164,11 +164,7 @@ async function checkNotSwept(
   signal: AbortSignal | undefined,
 ): Promise<void> {
   const { runs, problems } = await readRuns(repository, signal);
-  const { snapshots } = await repository.snapshots(signal);
-  const sweep = runsNotOver(
-    runs,
-    snapshots.map((one) => one.record),
-  ).find(({ record: { kind } }) => kind === 'sweep');
+  const sweep = runsNotOver(runs, []).find(({ record: { kind } }) => kind === 'sweep');
   const still = await readCondemned(repository, [record.key], signal);
   const isThere = still.condemned.length === 1;
   if (!sweep && isThere && problems.length === 0) return;

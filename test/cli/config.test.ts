@@ -82,6 +82,29 @@ describe('a config', () => {
     expect((await load('suspicion: { off: true, shrink: 80% }\n')).suspicion).toBe(false);
   });
 
+  it('has what is kept of snapshots, which `init` writes', async () => {
+    const { retention } = await load(
+      'retention: {daily: 7, within: 1d12h, protect: [release], timeZone: Europe/Berlin}\n',
+    );
+    const rules = { daily: 7, withinMs: 36 * 3_600_000 };
+    expect(retention).toEqual({ rules, protect: ['release'], timeZone: 'Europe/Berlin' });
+    const fresh = {
+      handle: 'a',
+      identity: 'i',
+      writerKey: 'w',
+      root: '/s',
+      backends: [{ name: 'a', url: 'file:///a' }],
+    };
+    const usual = { daily: 7, weekly: 5, monthly: 12 };
+    expect((await load(renderConfig({ ...fresh, require: 1 }))).retention).toEqual({ rules: usual, protect: [] });
+    expect((await refusal('retention: {timeZone: Mars/Base}\n')).message).toContain(
+      '`retention.timeZone` is no time zone',
+    );
+    expect((await refusal('retention: {within: 30}\n')).message).toContain('retention.within');
+    expect((await refusal('retention: {within: 1y}\n')).message).toContain('not a duration');
+    expect((await refusal('retention: {daly: 7}\n')).hint).toBe('Did you mean `daily`?');
+  });
+
   it('keeps keys beside it, named after it, and wants all backends, unless it says otherwise', async () => {
     const config = await load('agent: {handle: a}\nbackends: {a: {url: "file:///a"}, b: {url: "file:///b"}}\n');
     expect(config.agent).toEqual({

@@ -26,9 +26,7 @@ describe('the command', () => {
   afterAll(() => removeFolder(home.folder));
 
   test('goes by the config that init writes, and by flags beside it; a dry run changes nothing', async () => {
-    expect(readFileSync(home.at('holdfast.yaml'), 'utf8')).toContain(
-      'retention: {daily: 7, weekly: 5, monthly: 12}\n',
-    );
+    expect(readFileSync(home.at('holdfast.yaml'), 'utf8')).toContain('retention: {daily: 7, weekly: 5, monthly: 12}\n');
     const usual = await home.json<ForgetResult>(0, 'forget', '--dry-run');
     // All of one day, unless it is midnight: then the one in the middle may be the last of the day.
     expect(usual.kept.at(-1)).toMatchObject({ seq: 2, reasons: ['newest', 'daily', 'weekly', 'monthly'] });

@@ -59,6 +59,22 @@ test("systemd: the user's units, with what keeps runs by hand and by the clock a
   );
 });
 
+test('snapshots are thinned out every night where the config says what is kept, unless it is off', async () => {
+  const text = readFileSync(home.at('holdfast.yaml'), 'utf8');
+  const jobs = async (schedule: string) => {
+    const config = `${text.replace(/^schedule.*$/m, '')}${schedule}\nretention: {daily: 7}\n`;
+    writeFileSync(home.at('kept.yaml'), config);
+    const shown = await home.json<{ jobs: { name: string; when: string }[] }>(
+      0,
+      ...['schedule', 'show', '--cron', '--config', 'kept.yaml'],
+    );
+    return shown.jobs.map(({ name, when }) => `${name} ${when}`);
+  };
+  expect(await jobs('')).toEqual(['backup hourly', 'verify daily', 'forget 03:30']);
+  expect(await jobs('schedule: {forget: weekly}')).toEqual(['backup hourly', 'verify daily', 'forget weekly']);
+  expect(await jobs('schedule: {forget: off}')).toEqual(['backup hourly', 'verify daily']);
+});
+
 test('flags that exclude each other are a wrong usage', async () => {
   await home.refused(2, 'schedule', 'install', '--cron', '--systemd');
 });

@@ -7,7 +7,7 @@ import { forget, type ForgetOptions } from '../../src/operations/forget.ts';
 import { listSnapshots } from '../../src/operations/look.ts';
 import type { Seams } from '../../src/operations/seams.ts';
 import { undoForget } from '../../src/operations/undo-forget.ts';
-import { beginRun, endRun, readCondemned } from '../../src/repository/repository.ts';
+import { beginRun, collect, endRun, readCondemned } from '../../src/repository/repository.ts';
 import { DAY_MS } from '../../src/units.ts';
 import { failure } from '../crypto/support.ts';
 import {
@@ -259,6 +259,35 @@ describe('undo', () => {
   });
 });
 
+describe('a prune', () => {
+  const prune = async (graceMs: number) => {
+    const repository = await agent.open();
+    const run = await beginRun(repository, { kind: 'sweep', host: 'keeper', after: [] }, signer, agent.seams());
+    const options = { run, signer, host: 'keeper', graceMs, settleMs: 0, waitMs: 0, repackBytes: 0, presumeOver: [] };
+    return collect(repository, options, { ...agent.seams(), clock: atDay(7) });
+  };
+  const undo = (what: string) =>
+    undoForget({ backends, access, signer, folders, host: 'h', undo: what }, agent.seams({ clock: atDay(8) }));
+
+  test('within the grace takes nothing that could be put back', async () => {
+    const { records } = await run();
+    for (let times = 0; times < 3; times++) await prune(30 * DAY_MS);
+    await undo(records[0] ?? '');
+    expect(await agent.verify('chunks')).toMatchObject({ damaged: [], complete: true });
+    expect((await list()).there).toEqual([0, 1, 2, 3, 4, 5]);
+  });
+
+  test('after it takes what only those needed, and undo says that it is too late', async () => {
+    const before = (await keysOn('a', 'packs/')).length;
+    const { records } = await run();
+    for (let times = 0; times < 3; times++) await prune(0);
+    expect((await keysOn('a', 'packs/')).length).toBeLessThan(before);
+    expect((await failure(() => undo(records[0] ?? ''), 'not_found')).hint).toContain('holdfast prune');
+    expect(await agent.verify('chunks')).toMatchObject({ damaged: [], complete: true });
+    expect(await list()).toEqual({ there: [4, 5], warnings: [] });
+  });
+});
+
 describe('a backend that is away', () => {
   test('is told, brings back what it still has, and forgets it the next time, with the chain whole all the while', async () => {
     storeOf(agent, 'b').plan({ effect: 'fail', on: 'any', key: /^snapshots/, times: 1 });
@@ -299,8 +328,9 @@ describe('a snapshot that is gone without having been forgotten', () => {
 
 test('at whatever change a run is killed, nothing but what goes is gone, the chain is whole, and the next run ends it', async () => {
   const stores = () => [storeOf(agent, 'a'), storeOf(agent, 'b')] as const;
+  const forgetTwo = () => run({ rules: { last: 4 } });
   const [counted, other] = stores();
-  await run();
+  await forgetTwo();
   const changes = counted.count('mutating') + other.count('mutating');
   expect(changes).toBeGreaterThan(10);
   for (let nth = 1; nth <= changes; nth++) {
@@ -308,7 +338,7 @@ test('at whatever change a run is killed, nothing but what goes is gone, the cha
       await putBack(agent, pristine);
       const [a, b] = stores();
       a.dieAt(nth, effect, [b]);
-      await run().catch(() => undefined);
+      await forgetTwo().catch(() => undefined);
       await putBack(agent, await contentsOf(agent));
       const look = async () => {
         const { there, warnings } = await list();
@@ -317,12 +347,12 @@ test('at whatever change a run is killed, nothing but what goes is gone, the cha
       const { there, warnings } = await look();
       expect({ nth, effect, there, warnings }).toEqual({
         ...{ nth, effect, warnings: [] },
-        there: expect.arrayContaining([4, 5]) as number[],
+        there: expect.arrayContaining([2, 3, 4, 5]) as number[],
       });
-      expect((await run()).complete).toBe(true);
-      expect(await look()).toEqual({ there: [4, 5], warnings: [] });
+      expect((await forgetTwo()).complete).toBe(true);
+      expect(await look()).toEqual({ there: [2, 3, 4, 5], warnings: [] });
       const [record] = (await readCondemned(await agent.open('writer'))).condemned;
-      expect(record?.record.snapshots).toHaveLength(4);
+      expect(record?.record.snapshots).toHaveLength(2);
     }
   }
 });
