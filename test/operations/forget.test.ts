@@ -302,6 +302,15 @@ describe('a backend that is away', () => {
     expect(await keysOn('a', 'condemned/')).toHaveLength(1);
   });
 
+  test('has the condemned record before anything is deleted there, also when another run wrote it', async () => {
+    storeOf(agent, 'b').plan({ effect: 'fail', on: 'any', key: /^snapshots/, times: 1 });
+    await run();
+    expect(await keysOn('b', 'condemned/')).toEqual([]);
+    await run();
+    expect(await keysOn('b', 'snapshots/')).toHaveLength(2);
+    expect(await keysOn('b', 'condemned/')).toEqual(await keysOn('a', 'condemned/'));
+  });
+
   test('where one backend does not let delete, the others are done and it is told', async () => {
     storeOf(agent, 'b').plan({ effect: 'fail', on: 'delete', times: Infinity });
     const result = await run();
