@@ -1,7 +1,7 @@
 /** `forget`: deletes snapshots that no rule keeps. What they alone needed stays until `prune` takes it, and until then they can be put back. */
 import type { Warning } from '../entry.ts';
 import { HoldfastError, isHoldfastError } from '../errors.ts';
-import { drain } from '../drain.ts';
+import { drain, inLanes } from '../drain.ts';
 import type { SigningKey } from '../identity/agent-key.ts';
 import { CONDEMNED_SNAPSHOT_BYTES_MAX, RECORDS_IN_FLIGHT } from '../limits.ts';
 import {
@@ -211,12 +211,8 @@ async function condemnAll(
   const used = new Set<CondemnedId>();
   const useAgain = async ({ id, key }: Condemned) => {
     if (used.has(id)) return;
-    const check = async (object: Uint8Array) => {
-      await checkStored(repository, key, object);
-      return object;
-    };
     // It may be on some of the backends only.
-    const object = await repository.mirror.read(key, check, { signal });
+    const object = await storedObject(repository, key, signal);
     await repository.mirror.put(key, object, { ifAbsent: true, signal });
     used.add(id);
   };
@@ -228,23 +224,32 @@ async function condemnAll(
       used.add((await condemn(repository, { time, host, packs: [], snapshots }, signer, seams)).id);
     [snapshots, bytes] = [[], 0];
   };
-  for (const { id, key } of goes) {
+  for (const { key } of goes) {
     const holder = holders.get(key);
-    if (holder !== undefined) {
-      await useAgain(holder);
-      continue;
+    if (holder) await useAgain(holder);
+  }
+  const wanted = goes.filter(({ key }) => !holders.has(key));
+  for (let at = 0; at < wanted.length; at += RECORDS_IN_FLIGHT) {
+    const objects = await inLanes(wanted.slice(at, at + RECORDS_IN_FLIGHT), RECORDS_IN_FLIGHT, async ({ key }) => {
+      return { key, object: await storedObject(repository, key, signal) };
+    });
+    for (const { key, object } of objects) {
+      if (bytes + object.length > CONDEMNED_SNAPSHOT_BYTES_MAX) await flush();
+      snapshots.push({ key, object: Buffer.from(object).toString('base64') });
+      bytes += object.length;
     }
-    const check = async (object: Uint8Array) => {
-      await repository.checkSnapshot(id, key, object);
-      return object;
-    };
-    const object = await repository.mirror.read(key, check, { signal });
-    if (bytes + object.length > CONDEMNED_SNAPSHOT_BYTES_MAX) await flush();
-    snapshots.push({ key, object: Buffer.from(object).toString('base64') });
-    bytes += object.length;
   }
   await flush();
   return used;
+}
+
+/** The bytes of a snapshot or a condemned record, as the first backend has them that has them whole. */
+function storedObject(repository: Repository, key: string, signal: AbortSignal | undefined): Promise<Uint8Array> {
+  const check = async (bytes: Uint8Array) => {
+    await checkStored(repository, key, bytes);
+    return bytes;
+  };
+  return repository.mirror.read(key, check, { signal });
 }
 
 /** A backend that refuses is out of the run. @throws `not_enough_backends` when all refuse */

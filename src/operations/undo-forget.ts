@@ -1,6 +1,8 @@
 /** `forget --undo`: puts forgotten snapshots back, as long as what they need is there. */
 import type { Warning } from '../entry.ts';
+import { drain } from '../drain.ts';
 import { HoldfastError } from '../errors.ts';
+import { RECORDS_IN_FLIGHT } from '../limits.ts';
 import {
   openRepository,
   parseKey,
@@ -61,7 +63,9 @@ export async function undoForget(options: UndoOptions, seams: Seams): Promise<Un
     const { condemned, problems } = await readCondemned(repository, undefined, signal);
     const { record, snapshots: held } = await chosen(repository, condemned, options.undo, problems);
     const there = await repository.listSnapshots(signal);
-    for (const { snapshot, object } of held) await mirror.put(snapshot.key, object, { ifAbsent: true, signal });
+    await drain([...held], RECORDS_IN_FLIGHT, async ({ snapshot, object }) => {
+      await mirror.put(snapshot.key, object, { ifAbsent: true, signal });
+    });
     await checkNotSwept(repository, record, held, new Set(there.keys()), signal);
 
     const { annotations, problems: unsaid } = await readAnnotations(repository, undefined, signal);

@@ -97,6 +97,17 @@ describe('forget', () => {
     expect(condemned[0]?.record).toMatchObject({ packs: [], snapshots: { length: 4 } });
   });
 
+  test('makes several condemned records where the snapshots are large, and any of them puts its own back', async () => {
+    for (const day of [6, 7, 8, 9]) await agent.backup({ config: String(day).repeat(2 ** 21) }, { clock: atDay(day) });
+    const late = { clock: atDay(10) };
+    const { records, forgotten } = await run({ rules: { last: 1 } }, late);
+    expect(seqs(forgotten)).toEqual([0, 1, 2, 3, 4, 5, 6, 7, 8]);
+    expect(records).toHaveLength(2);
+    const undo = { backends, access, signer, folders, host: 'h', undo: records[1] ?? '' };
+    expect(seqs((await undoForget(undo, agent.seams(late))).restored)).toEqual([8]);
+    expect(await list()).toEqual({ there: [8, 9], warnings: [] });
+  });
+
   test('with a dry run changes nothing, and tells the same', async () => {
     const would = await leavingBackends(agent, () => run({ dryRun: true }));
     const does = await run();
