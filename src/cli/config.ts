@@ -41,6 +41,8 @@ export interface Config extends OperatingConfig {
   };
   /** When a snapshot is suspicious; false: never. */
   suspicion?: Thresholds | false;
+  /** As it is written. */
+  prune?: { grace?: string | undefined; settle?: string | undefined; repackBudget?: string | undefined };
 }
 
 type Environment = Readonly<Record<string, string | undefined>>;
@@ -106,6 +108,7 @@ export async function loadConfig(path: string): Promise<Config> {
     }),
     ...(backends && { backends }),
     commit: { require },
+    ...(raw.prune && { prune: raw.prune }),
     ...(raw.suspicion && { suspicion: thresholdsOf(raw.suspicion) }),
     ...(await operatingConfig(raw, (path) => resolvePath(path, folder, file), file)),
   };
