@@ -44,6 +44,8 @@ export interface Config extends OperatingConfig {
   suspicion?: Thresholds | false;
   /** Which snapshots `forget` keeps. */
   retention?: Retention;
+  /** As it is written. */
+  prune?: { grace?: string | undefined; settle?: string | undefined; repackBudget?: string | undefined };
 }
 
 type Environment = Readonly<Record<string, string | undefined>>;
@@ -109,6 +111,7 @@ export async function loadConfig(path: string): Promise<Config> {
     }),
     ...(backends && { backends }),
     commit: { require },
+    ...(raw.prune && { prune: raw.prune }),
     ...(raw.suspicion && { suspicion: thresholdsOf(raw.suspicion) }),
     ...(raw.retention && { retention: retentionOf(raw.retention, file) }),
     ...(await operatingConfig(raw, (path) => resolvePath(path, folder, file), file)),

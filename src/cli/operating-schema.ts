@@ -31,6 +31,19 @@ export const operatingSections = {
       jitter: duration.optional().describe('Each run begins so much later at most; default 15m.'),
     })
     .describe('What `holdfast schedule install` sets up.'),
+  prune: z
+    .strictObject({
+      grace: duration.optional().describe('How long condemned packs stay before they may be deleted; default 7d.'),
+      repackBudget: z
+        .string()
+        .regex(/^\d[\da-zA-Z.]{0,39}$/, 'must be a size with a unit, such as 1GiB')
+        .optional()
+        .describe('How much one run may read to rewrite packs of which little is needed; default 1GiB.'),
+      settle: duration
+        .optional()
+        .describe('How long a listing of a backend may lag behind what was stored; default 2m.'),
+    })
+    .describe('How `holdfast prune` deletes what no snapshot needs.'),
   notify: z
     .strictObject({
       ping: address.optional().describe('A check in the manner of healthchecks.io: is told how backups go.'),

@@ -1,15 +1,12 @@
 /** `forget --undo`: puts forgotten snapshots back, as long as what they need is there. */
 import type { Warning } from '../entry.ts';
-import { drain } from '../drain.ts';
 import { HoldfastError } from '../errors.ts';
-import { RECORDS_IN_FLIGHT } from '../limits.ts';
 import {
   openRepository,
   parseKey,
+  putBack,
   readAnnotations,
   readCondemned,
-  readRuns,
-  runsNotOver,
   type Condemned,
   type Repository,
   type Snapshot,
@@ -26,6 +23,8 @@ import { secondsSince, type Seams } from './seams.ts';
 export type UndoOptions = Pick<ForgetOptions, 'backends' | 'access' | 'signer' | 'folders' | 'host'> & {
   /** The id of a forgotten snapshot, or of a condemned record, of which all come back; or the beginning of either. */
   undo: string;
+  /** So long the listing of a backend may lag behind what was stored; it is waited for once. */
+  settleMs: number;
 };
 
 export interface UndoResult {
@@ -38,10 +37,10 @@ export interface UndoResult {
   complete: boolean;
 }
 
-/** A snapshot as a condemned record holds it. */
+/** A snapshot as a condemned record holds it, opened and checked. */
 interface Held {
   snapshot: Snapshot;
-  object: Uint8Array;
+  object: Condemned['record']['snapshots'][number];
 }
 
 /**
@@ -62,11 +61,9 @@ export async function undoForget(options: UndoOptions, seams: Seams): Promise<Un
   try {
     const { condemned, problems } = await readCondemned(repository, undefined, signal);
     const { record, snapshots: held } = await chosen(repository, condemned, options.undo, problems);
-    const there = await repository.listSnapshots(signal);
-    await drain([...held], RECORDS_IN_FLIGHT, async ({ snapshot, object }) => {
-      await mirror.put(snapshot.key, object, { ifAbsent: true, signal });
-    });
-    await checkNotSwept(repository, record, held, new Set(there.keys()), signal);
+    progress({ type: 'phase', name: 'waiting until listings have settled' });
+    const some = { ...record.record, snapshots: held.map(({ object }) => object) };
+    await putBack(repository, { ...record, record: some }, run, { clock, settleMs: options.settleMs, signal });
 
     const { annotations, problems: unsaid } = await readAnnotations(repository, undefined, signal);
     const { snapshots } = await repository.snapshots(signal);
@@ -117,11 +114,11 @@ async function chosen(
     });
   }
   const withSnapshots = condemned.filter(({ record }) => record.snapshots.length > 0).toReversed();
-  const open = async ({ key, object }: { key: string; object: string }): Promise<Held | undefined> => {
-    const name = parseKey(key);
+  const open = async (object: Held['object']): Promise<Held | undefined> => {
+    const name = parseKey(object.key);
     if (name?.kind !== 'snapshot') return undefined;
-    const bytes = Buffer.from(object, 'base64');
-    return { snapshot: await repository.checkSnapshot(name.id, key, bytes), object: bytes };
+    const bytes = Buffer.from(object.object, 'base64');
+    return { snapshot: await repository.checkSnapshot(name.id, object.key, bytes), object };
   };
   const idIn = (key: string) => {
     const name = parseKey(key);
@@ -154,35 +151,4 @@ async function chosen(
   }
   const opened = await Promise.all(match.objects.map(open));
   return { record: match.record, snapshots: opened.filter((one) => one !== undefined) };
-}
-
-/**
- * A prune that began before this run did may have looked before the snapshots were there. It takes the condemned record away before what its snapshots
- * need, and its own record at the very end. If the one is there and no other, the snapshots are whole. Else they go again.
- */
-async function checkNotSwept(
-  repository: Repository,
-  record: Condemned,
-  held: readonly Held[],
-  before: ReadonlySet<string>,
-  signal: AbortSignal | undefined,
-): Promise<void> {
-  const { runs, problems } = await readRuns(repository, signal);
-  const sweep = runsNotOver(runs, []).find(({ record: { kind } }) => kind === 'sweep');
-  const still = await readCondemned(repository, [record.key], signal);
-  const isThere = still.condemned.length === 1;
-  if (!sweep && isThere && problems.length === 0) return;
-  for (const { snapshot } of held)
-    if (!before.has(snapshot.key)) await repository.mirror.delete(snapshot.key, { signal });
-  if (problems[0]) throw problems[0].error;
-  if (!sweep) {
-    throw new HoldfastError('not_found', `record ${record.id.slice(0, 8)} was swept by a prune just now`, {
-      hint: 'What only its snapshots needed is gone: they cannot be put back. Nothing was changed.',
-    });
-  }
-  const { host, time } = sweep.record;
-  throw new HoldfastError('busy', `a prune of host ${host} is deleting (since ${time})`, {
-    hint: `Nothing was put back. Wait until it is done and try again; if it died: holdfast prune --presume-over ${sweep.id.slice(0, 8)}`,
-    retryable: true,
-  });
 }

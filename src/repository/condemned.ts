@@ -2,11 +2,13 @@
  * Condemned records: what is to go. From then on no writer relies on the packs that one names; the snapshots that one holds can be put back for
  * as long as it is there.
  */
-import type { Random } from '../clock.ts';
+import type { Clock, Random } from '../clock.ts';
+import { HoldfastError } from '../errors.ts';
 import { readRecords, sealRecord, type RecordForm, type Signed } from './agent-record.ts';
 import { CONDEMNED_PAYLOAD_TYPE, condemnedSchema, type CondemnedRecord, type Signer } from './format.ts';
 import { condemnedKey, parseKey, type CondemnedId } from './object-name.ts';
 import type { Repository, RepositoryProblem } from './open.ts';
+import { readRuns, runsNotOver, type Run } from './runs.ts';
 
 export type Condemned = Signed<CondemnedRecord, CondemnedId>;
 
@@ -53,4 +55,38 @@ export async function readCondemned(
 ): Promise<{ condemned: Condemned[]; problems: RepositoryProblem[] }> {
   const { records, problems } = await readRecords(repository, CONDEMNED_FORM, keys, signal);
   return { condemned: records, problems };
+}
+
+/**
+ * Puts back the snapshots that a condemned record holds. The caller's run is on record: who deletes from now on waits for it. So it is enough to see that
+ * nobody is deleting already, and that the record, without which nothing holds what they need, is still there.
+ * @param run of kind `write`, begun by the caller
+ * @param settleMs how long listings may lag, and that twice
+ * @throws `busy` while somebody deletes; `not_found` when the record is gone
+ */
+export async function putBack(
+  repository: Repository,
+  { key, record }: Condemned,
+  run: Run,
+  { clock, settleMs, signal }: { clock: Clock; settleMs: number; signal?: AbortSignal | undefined },
+): Promise<void> {
+  const { mirror } = repository;
+  await clock.sleep(settleMs, signal);
+  const { runs, problems } = await readRuns(repository, signal);
+  const sweeping = runsNotOver(runs, []).find((one) => one.record.kind === 'sweep' && one.id !== run.id);
+  if (sweeping || problems.length > 0) {
+    const whose = sweeping ? `on host ${sweeping.record.host} since ${sweeping.record.time}` : 'as it seems';
+    throw new HoldfastError('busy', `a prune is under way, ${whose}, and may be deleting what the snapshots need`, {
+      hint: 'Nothing was put back. Repeat it when the prune is done; one that was cut off is ended by the next prune on that host.',
+      retryable: true,
+    });
+  }
+  for (const { name, backend } of mirror.live()) {
+    if (await backend.head(key, { signal })) continue;
+    throw new HoldfastError('not_found', `${key} is not on backend ${name} any more: its grace was over`, {
+      hint: 'Nothing was put back: what the snapshots need may be gone.',
+    });
+  }
+  for (const snapshot of record.snapshots)
+    await mirror.put(snapshot.key, Buffer.from(snapshot.object, 'base64'), { ifAbsent: true, signal });
 }

@@ -37,7 +37,7 @@ export { selectSnapshot } from './select.ts';
 export { beginRun, endRun, readRuns, runsNotOver, type BegunRun, type Run } from './runs.ts';
 export { collect, isPresumedOver, type Collected, type CollectOptions } from './collect.ts';
 export type { Unfinished } from './survey.ts';
-export { condemn, readCondemned, type Condemned } from './condemned.ts';
+export { condemn, putBack, readCondemned, type Condemned } from './condemned.ts';
 export type { AnnotationId, CondemnedId, PackId, RunId, SnapshotId } from './object-name.ts';
 export { checkChain, type Snapshot } from './snapshot.ts';
 export { ChunkStream, type ChunkerParameters } from './chunker.ts';

@@ -1,5 +1,5 @@
 /** `forget` as scripts and people meet it: exit codes, JSON, the calendar. */
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { appendFileSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { retentionCalendar } from '../../src/cli/retention-calendar.ts';
 import type { ForgetResult, SnapshotName } from '../../src/operations/forget.ts';
@@ -18,6 +18,7 @@ describe('the command', () => {
     home = agentHome(temporaryFolder());
     mkdirSync(home.at('state'));
     await home.json(0, ...initArgs((name) => home.at(name)), '--words-file', 'words.txt');
+    appendFileSync(home.at('holdfast.yaml'), 'prune: {settle: 0s}\n');
     for (const text of ['0', '1', '2']) {
       writeFileSync(home.at('state', 'MEMORY.md'), text);
       ids.push((await home.json<{ snapshot: { id: string } }>(0, 'backup')).snapshot.id);

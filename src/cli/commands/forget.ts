@@ -6,10 +6,14 @@ import { undoForget, type UndoResult } from '../../operations/undo-forget.ts';
 import { annotator } from '../annotation.ts';
 import { requireSections, type Config } from '../config.ts';
 import { EXIT } from '../exit-codes.ts';
+import { parseDuration } from '../../units.ts';
 import { keepFlags, rulesOf } from '../keep-flags.ts';
 import { count, lines, SNAPSHOT_FORMS, warningLines } from '../render.ts';
 import { dueFlag, ReportedCommand } from '../reported-command.ts';
 import { retentionCalendar } from '../retention-calendar.ts';
+
+/** As `prune` has it. */
+const SETTLE = '2m';
 
 export default class Forget extends ReportedCommand<typeof Forget, ForgetResult | UndoResult> {
   static override summary = 'Delete snapshots that no rule keeps; `prune` then takes what only they needed.';
@@ -48,8 +52,10 @@ export default class Forget extends ReportedCommand<typeof Forget, ForgetResult 
     const { undo, 'dry-run': dryRun } = this.flags;
     const config = requireSections(await this.loadConfig(), 'agent', 'backends');
     const who = await annotator(config);
+    const settleMs = parseDuration(config.prune?.settle ?? SETTLE);
     if (undo === undefined) return forget({ ...who, ...this.#what(config), dryRun }, this.seams);
-    if (this.operands.length + this.flags['keep-tag'].length === 0) return undoForget({ ...who, undo }, this.seams);
+    if (this.operands.length + this.flags['keep-tag'].length === 0)
+      return undoForget({ ...who, undo, settleMs }, this.seams);
     throw new HoldfastError('usage', '--undo takes one snapshot or record, and nothing besides', {
       hint: 'Run it once for each.',
     });

@@ -27,6 +27,7 @@ export const { COMMANDS, loadCommands } = commandTable({
   ls: () => import('./ls.ts'),
   'paper:create': () => import('./paper/create.ts'),
   'paper:verify': () => import('./paper/verify.ts'),
+  prune: () => import('./prune.ts'),
   'recipients:add': () => import('./recipients/add.ts'),
   'recipients:list': () => import('./recipients/list.ts'),
   'recipients:remove': () => import('./recipients/remove.ts'),

@@ -1,0 +1,124 @@
+/** `prune`: deletes what no snapshot needs, in two steps with a grace between. */
+import type { Warning } from '../entry.ts';
+import { HoldfastError } from '../errors.ts';
+import { collect, type Collected, type Unfinished } from '../repository/repository.ts';
+import { agentKeyOf, openForRestore, type ExpectedRepository, type RestoreSecret } from './access.ts';
+import { failedBackendWarnings, mishapWarnings, openMirror, type BackendAddress } from './backends.ts';
+import { beginHostRun } from './begin-run.ts';
+import { checkLogIsComplete } from './continuity.ts';
+import { type LocalFolders } from './local-state.ts';
+import { takeLock } from './lock.ts';
+import { secondsSince, type Seams } from './seams.ts';
+
+export interface PruneOptions {
+  backends: readonly BackendAddress[];
+  /** Only manifests say what a snapshot needs, and only who restores can read them. */
+  secret: RestoreSecret;
+  expected?: ExpectedRepository | undefined;
+  /** Of the repository of this id. */
+  foldersOf: (repository: string) => LocalFolders;
+  host: string;
+  /** See `CollectOptions`; in milliseconds and bytes. */
+  graceMs: number;
+  settleMs: number;
+  waitMs: number;
+  repackBytes: number;
+  presumeOver: readonly string[];
+  /** Says what would go, and changes nothing. */
+  dryRun: boolean;
+}
+
+export interface PruneResult {
+  /** What is newly condemned: it is deleted by a later run, once its grace is over. In a dry run what would be. */
+  condemned: { packs: number; bytes: number };
+  repacked: { packs: number; readBytes: number; storedBytes: number };
+  /** Condemned long enough ago to be deleted in this run. */
+  due: { packs: number; bytes: number };
+  /** `bytes` are those of all backends together; `locked`: its backend keeps them, out of sight, until their Object Lock is over. */
+  deleted: { packs: number; indexes: number; bytes: number; byBackend: (DeletedOn & { name: string })[] };
+  /** Whose unfinished backup the deletion waits for. */
+  waiting: Pick<Unfinished, 'run' | 'host' | 'since' | 'kind'>[];
+  kept: Collected['kept'];
+  dryRun: boolean;
+  warnings: Warning[];
+  seconds: number;
+  /** False when a backend was out of reach, or a deletion waits for somebody: exit code 3. */
+  complete: boolean;
+}
+
+interface DeletedOn {
+  packs: number;
+  bytes: number;
+  locked: boolean;
+}
+
+/**
+ * @throws `damaged` when anything cannot be read that may name what is needed: nothing is deleted then; `busy`, `wrong_key`, `revoked`,
+ *   `not_enough_backends`, …
+ */
+export async function prune(options: PruneOptions, seams: Seams): Promise<PruneResult> {
+  const started = seams.clock.monotonic();
+  const { secret, presumeOver, dryRun, host } = options;
+  await using mirror = await openMirror(options.backends, seams);
+  const repository = await openForRestore(mirror, secret, options.expected, seams);
+  const folders = options.foldersOf(repository.id);
+  using _lock = dryRun ? undefined : takeLock(folders.state, 'backup, sync or prune');
+  checkLogIsComplete(repository.log, mirror, folders);
+  if (repository.state.entry.isRevoked) {
+    throw new HoldfastError('revoked', "the agent's key was revoked: nothing it signs counts", {
+      hint: 'Give the agent a new key with `holdfast identity rotate` and the recovery words.',
+    });
+  }
+  const signer = await agentKeyOf(repository, secret, seams.signal);
+  const run = dryRun ? undefined : await beginHostRun(repository, { folders, signer, host, kind: 'sweep' }, seams);
+  const { graceMs, settleMs, waitMs, repackBytes } = options;
+  const collected = await collect(
+    repository,
+    { run, signer, host, presumeOver, ...{ graceMs, settleMs, waitMs, repackBytes } },
+    seams,
+  );
+  const { condemned, repacked, due, deleted, waiting, kept, levelled } = collected;
+  const isLocked = new Map(mirror.live().map(({ name, backend }) => [name, backend.lock !== undefined]));
+  const byBackend = Object.entries(deleted.backends).map(([name, gone]) => {
+    return { name, ...gone, locked: isLocked.get(name) ?? false };
+  });
+  const warnings: Warning[] = [
+    ...levelled.results.flatMap(({ name, skipped }) =>
+      skipped.length > 0 ? [notLevel(name, skipped.length, skipped[0] ?? '')] : [],
+    ),
+    ...levelled.problems.map(({ key, error }) => ({
+      code: 'lost',
+      message: `${key}: ${error.message}`,
+      incomplete: true,
+    })),
+    ...waiting.map(waitingWarning),
+    ...mishapWarnings(mirror),
+    ...failedBackendWarnings(mirror, { incomplete: true }),
+  ];
+  return {
+    ...{ condemned, repacked, due },
+    deleted: { packs: deleted.packs, indexes: deleted.indexes, bytes: deleted.bytes, byBackend },
+    waiting: waiting.map(({ run: id, host: of, since, kind }) => ({ run: id, host: of, since, kind })),
+    ...{ kept, dryRun, warnings },
+    seconds: secondsSince(seams.clock, started),
+    complete: !warnings.some(({ incomplete }) => incomplete),
+  };
+}
+
+function notLevel(name: string, count: number, first: string): Warning {
+  const message = `backend ${name} lacks ${count} objects that are not whole there, the first being ${first}`;
+  return { code: 'not_level', message, incomplete: true };
+}
+
+function waitingWarning({ run, host, since, kind }: Unfinished): Warning {
+  const id = run.slice(0, 8);
+  const whose =
+    host === null
+      ? `a run whose record ${id} cannot be read`
+      : `the ${kind === 'sweep' ? 'prune' : 'backup'} of host ${host} that began ${since}`;
+  return {
+    code: 'waiting',
+    message: `nothing was deleted: ${whose} is not finished, and may rely on what is condemned; the next backup of that host ends it, or, if you know that it does not run any more: holdfast prune --presume-over ${id}`,
+    incomplete: true,
+  };
+}

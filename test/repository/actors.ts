@@ -1,0 +1,376 @@
+/** What hosts do to one repository in a history, with the real code; and what must hold of the backends at every moment. */
+import { createMemory } from '../../src/backend/memory.ts';
+import { Mirror } from '../../src/backend/mirror.ts';
+import type { Backend } from '../../src/backend/backend.ts';
+import type { Clock, Random } from '../../src/clock.ts';
+import { hex } from '../../src/crypto/hash.ts';
+import { ageRecipientOf, newAgeIdentity } from '../../src/crypto/age.ts';
+import { publicKeyOf } from '../../src/crypto/ed25519.ts';
+import type { ChunkId } from '../../src/entry.ts';
+import { noProgress } from '../../src/progress.ts';
+import { collect } from '../../src/repository/collect.ts';
+import { condemn, putBack, readCondemned } from '../../src/repository/condemned.ts';
+import { createRepository } from '../../src/repository/create.ts';
+import { FORMAT_VERSION, timestamp, type Signer } from '../../src/repository/format.ts';
+import { recoveryCommitment } from '../../src/repository/key-log.ts';
+import { level } from '../../src/repository/level.ts';
+import { packKey, parseKey, type PackId, type RunId, type SnapshotId } from '../../src/repository/object-name.ts';
+import { openRepository, type Repository } from '../../src/repository/open.ts';
+import { beginRun, endRun } from '../../src/repository/runs.ts';
+import { seededRandom } from '../crypto/support.ts';
+import { LAG_MS, Store, World, type Actor } from './world.ts';
+
+const DAY_MS = 86_400_000;
+export const SETTLE_MS = 2 * LAG_MS + 20_000;
+const REPOSITORY_ID = '5a'.repeat(16);
+const signerOf = (fill: number): Signer => {
+  const seed = new Uint8Array(32).fill(fill);
+  return { seed, publicKey: publicKeyOf(seed) };
+};
+const signer = signerOf(1);
+
+/** The backend as an actor has it, and as a flawed one would. */
+export type Flaw = (backend: Backend) => Backend;
+
+export interface Case {
+  base: ReadonlyMap<string, Uint8Array>;
+  restore: string;
+}
+
+/** An empty repository, and the identity that opens it. */
+export async function newRepository(): Promise<Case> {
+  const random = seededRandom('interleavings');
+  const restore = await newAgeIdentity(random);
+  const writer = await newAgeIdentity(random);
+  const memory = createMemory('base');
+  await createRepository(new Mirror([{ name: 'base', backend: memory }]), {
+    id: REPOSITORY_ID,
+    chunkIdKey: new Uint8Array(32).fill(7),
+    handle: 'ada',
+    agent: signer,
+    origin: 'derived',
+    recovery: signerOf(2),
+    next: signerOf(3).publicKey,
+    nextRecovery: recoveryCommitment(hex(signerOf(4).publicKey), 'ab'.repeat(32)),
+    restoreRecipients: [await ageRecipientOf(restore)],
+    writer: { identity: writer, recipient: await ageRecipientOf(writer) },
+    agentKeyFile: new Uint8Array([1]),
+    clock: { now: () => Date.UTC(2020, 0, 1), monotonic: () => 0, sleep: async () => {} },
+    random,
+  });
+  const base = new Map<string, Uint8Array>();
+  for await (const { key } of memory.list('')) base.set(key, await memory.get(key));
+  return { base, restore };
+}
+
+interface Host {
+  name: string;
+  skewMs: number;
+  runs: RunId[];
+  /** One run at a time. */
+  actor: Actor | undefined;
+}
+
+export interface Flaws {
+  writer?: Flaw;
+  pruner?: Flaw;
+  settleMs?: number;
+}
+
+export class History {
+  readonly world: World;
+  /** Snapshots that were acknowledged, and the chunks that each needs. */
+  readonly acknowledged = new Set<SnapshotId>();
+  readonly needs = new Map<SnapshotId, Set<ChunkId>>();
+  /** Somebody has begun to forget them. */
+  readonly forgotten = new Set<SnapshotId>();
+  /** Snapshots that were forgotten, and put back. */
+  readonly putBack = new Set<SnapshotId>();
+  deletedPacks = 0;
+  readonly #case: Case;
+  readonly #flaws: Flaws;
+  readonly #entropy: Random;
+  readonly #hosts: Host[];
+  #actors = 0;
+  /** Packs that an index names with their chunks, by the index' key. */
+  readonly #indexes = new Map<string, { id: PackId; chunks: ChunkId[] }[]>();
+  #judge: Repository | undefined;
+
+  constructor(seed: number, of: Case, flaws: Flaws = {}) {
+    this.#case = of;
+    this.#flaws = flaws;
+    this.#entropy = seededRandom(`history ${seed}`);
+    this.world = new World(seed, [new Store('a', of.base), new Store('b', of.base)]);
+    const years = () => Math.floor((this.world.random() - 0.5) * 6 * 365) * DAY_MS;
+    this.#hosts = ['one', 'two', 'keeper'].map((name) => ({
+      name,
+      skewMs: this.world.random() < 0.5 ? 0 : years(),
+      runs: [],
+      actor: undefined,
+    }));
+    this.world.onChange = (store, key) => this.#changed(store, key);
+  }
+
+  /** Random deeds for so many steps; then all come to their end, and what must be there in the end is. */
+  async run(deeds: number): Promise<void> {
+    const { world } = this;
+    const judging = world.mirror({ ...newActor('judge'), skewMs: 0 });
+    this.#judge = await this.#open(judging);
+    for (let i = 0; i < deeds; i++) {
+      await this.#begin();
+      const turns = Math.floor(world.random() ** 2 * 60);
+      for (let turn = 0; turn < turns && (await world.step()); turn++) this.#throwDefect();
+      if (world.random() < 0.2) world.nowMs += Math.floor(world.random() * 10 * DAY_MS);
+    }
+    await world.drain();
+    this.#throwDefect();
+    await this.#end();
+  }
+
+  #throwDefect(): void {
+    if (this.world.defect !== undefined) throw this.world.defect;
+  }
+
+  async #begin(): Promise<void> {
+    const { world } = this;
+    const host = world.pick(this.#hosts);
+    if (host.actor && !host.actor.isOver) {
+      // Paused for as long as it may be.
+      if (world.random() < 0.3) {
+        host.actor.pausedUntilMs = world.nowMs + Math.floor(world.random() ** 3 * 30 * DAY_MS);
+        world.note(host.actor, 'is paused');
+      }
+      return;
+    }
+    const isKeeper = host.name === 'keeper';
+    const chance = world.random();
+    const deed = isKeeper ? 'prune' : chance < 0.6 ? 'backup' : chance < 0.8 ? 'forget' : 'undo';
+    const down = world.random() < 0.12 ? [world.pick(['a', 'b'])] : [];
+    await this.#start(host, deed, { down, mayDie: true });
+  }
+
+  async #start(
+    host: Host,
+    deed: 'backup' | 'forget' | 'undo' | 'prune' | 'prune all',
+    { down, mayDie }: { down: string[]; mayDie: boolean },
+  ): Promise<void> {
+    const { world } = this;
+    const dies = mayDie && world.random() < 0.25;
+    const actor: Actor = {
+      ...newActor(`${deed}#${++this.#actors}@${host.name}`),
+      skewMs: host.skewMs,
+      diesAt: dies ? 1 + Math.floor(world.random() * 60) : Infinity,
+      lastTakesEffect: world.random() < 0.5,
+    };
+    host.actor = actor;
+    world.note(actor, `begins${down.length > 0 ? ` without ${down[0]}` : ''}`);
+    const mirror = this.#flawed(
+      world.mirror(actor, down),
+      deed.startsWith('prune') ? this.#flaws.pruner : this.#flaws.writer,
+    );
+    const seams = { clock: world.clock(actor), random: this.#entropy };
+    const repository = await this.#open(mirror);
+    const work = {
+      backup: () => this.#backup(host, repository, seams),
+      forget: () => this.#forget(host, repository, seams),
+      undo: () => this.#undo(host, repository, seams),
+      prune: () => this.#prune(host, repository, seams, false),
+      'prune all': () => this.#prune(host, repository, seams, true),
+    }[deed];
+    world.start(actor, work);
+  }
+
+  #flawed(mirror: Mirror, flaw: Flaw | undefined): Mirror {
+    if (!flaw) return mirror;
+    const error = new Map(mirror.states().map((state) => [state.name, state.error]));
+    return new Mirror(
+      mirror.states().map(({ name }) => {
+        const failed = error.get(name);
+        return failed ? { name, error: failed } : { name, backend: flaw(mirror.member(name)) };
+      }),
+    );
+  }
+
+  #open(mirror: Mirror): Promise<Repository> {
+    const clock: Clock = { now: () => this.world.nowMs, monotonic: () => this.world.nowMs, sleep: async () => {} };
+    return openRepository(mirror, { kind: 'restore', identities: [this.#case.restore] }, { clock });
+  }
+
+  async #run(host: Host, repository: Repository, kind: 'write' | 'sweep', seams: { clock: Clock; random: Random }) {
+    const after = host.runs;
+    const remember = (id: RunId) => void (host.runs = [...after, id].slice(-32));
+    return beginRun(repository, { kind, host: host.name, after, remember }, signer, seams);
+  }
+
+  async #backup(host: Host, repository: Repository, seams: { clock: Clock; random: Random }): Promise<void> {
+    const { world } = this;
+    const run = await this.#run(host, repository, 'write', seams);
+    const { index, snapshots, problems } = await level(repository, { run });
+    if (problems.length > 0) world.note(host.actor, `problems: ${problems.map(({ key }) => key).join(' ')}`);
+    const listed = [...snapshots.values()].map(({ id }) => id);
+    const writer = repository.writer(index, seams);
+    const needs = new Set<ChunkId>();
+    const add = (bytes: Uint8Array, kind: 'data' | 'manifest') => {
+      const id = writer.add(bytes, kind);
+      needs.add(id);
+      return id;
+    };
+    // Few contents there are, so that runs share them, and leave them, and come back to them.
+    const count = 1 + Math.floor(world.random() * 4);
+    const ids = Array.from({ length: count }, () =>
+      add(Buffer.alloc(300, `content ${Math.floor(world.random() * 8)} `), 'data'),
+    );
+    await writer.ready();
+    const line = `${JSON.stringify({ path: 'file', type: 'file', size: 300, chunks: ids })}\n`;
+    const cutAt = 1 + Math.floor(world.random() * (line.length - 1));
+    const pieces = [line.slice(0, cutAt), line.slice(cutAt)];
+    const chunks = pieces.map((piece) => add(Buffer.from(piece), 'manifest'));
+    await writer.flush();
+    const seq = listed.length;
+    const time = timestamp(Math.max(seams.clock.now(), repository.state.entry.inForceFromMs));
+    const record = {
+      version: FORMAT_VERSION,
+      critical: [],
+      repository: repository.id,
+      agent: { handle: 'ada', publicKey: hex(signer.publicKey) },
+      ...{ seq, parent: null, time, host: host.name },
+      sources: [{ root: '/state' }],
+      manifest: { chunks, bytes: line.length, entries: 1 },
+      counts: { files: 1, folders: 0, symlinks: 0, bytes: 300 },
+      ...{ tags: [], tool: `holdfast/${host.actor?.name}`, config: '', run: run.id },
+    } as const;
+    // Known before it can be seen: also of a run that dies the snapshot must be whole.
+    this.#announced.set(run.id, needs);
+    const snapshot = await writer.commit({ ...record, critical: [], sources: [...record.sources], tags: [] }, signer);
+    this.needs.set(snapshot.id, needs);
+    this.acknowledged.add(snapshot.id);
+    world.note(host.actor, `has made snapshot ${snapshot.id.slice(0, 6)}`);
+  }
+  /** By the run that is about to store it, what the snapshot needs. */
+  readonly #announced = new Map<RunId, Set<ChunkId>>();
+
+  async #forget(host: Host, repository: Repository, seams: { clock: Clock; random: Random }): Promise<void> {
+    const listed = [...(await repository.listSnapshots())].map(([key, { id }]) => ({ key, id }));
+    if (listed.length < 2) return;
+    const { key, id } = this.world.pick(listed);
+    const object = await repository.mirror.get(key);
+    const said = { time: timestamp(seams.clock.now()), host: host.name, packs: [] };
+    this.forgotten.add(id);
+    const snapshots = [{ key, object: Buffer.from(object).toString('base64') }];
+    await condemn(repository, { ...said, snapshots }, signer, seams);
+    await repository.mirror.delete(key);
+  }
+
+  async #undo(host: Host, repository: Repository, seams: { clock: Clock; random: Random }): Promise<void> {
+    const found = (await readCondemned(repository)).condemned.filter(({ record }) => record.snapshots.length > 0);
+    if (found.length === 0) return;
+    const of = this.world.pick(found);
+    const run = await this.#run(host, repository, 'write', seams);
+    await putBack(repository, of, run, { clock: seams.clock, settleMs: this.#flaws.settleMs ?? SETTLE_MS });
+    for (const { key } of of.record.snapshots) {
+      const name = parseKey(key);
+      if (name?.kind === 'snapshot') this.putBack.add(name.id);
+      this.world.note(host.actor, `has put back ${key.slice(27, 33)}`);
+    }
+    await endRun(repository, run);
+  }
+
+  async #prune(
+    host: Host,
+    repository: Repository,
+    seams: { clock: Clock; random: Random },
+    all: boolean,
+  ): Promise<void> {
+    const { world } = this;
+    const run = await this.#run(host, repository, 'sweep', seams);
+    const { deleted, waiting } = await collect(
+      repository,
+      {
+        ...{ run, signer, host: host.name, presumeOver: [] },
+        graceMs: all || world.random() < 0.5 ? (all ? -100 * 365 * DAY_MS : 0) : 7 * DAY_MS,
+        settleMs: this.#flaws.settleMs ?? SETTLE_MS,
+        waitMs: world.random() < 0.5 ? 0 : 600_000,
+        repackBytes: world.random() < 0.7 ? 2 ** 30 : 0,
+      },
+      { ...seams, progress: noProgress },
+    );
+    this.deletedPacks += deleted.packs;
+    world.note(host.actor, `has deleted ${deleted.packs} packs; waits for ${waiting.length}`);
+  }
+
+  /** After a change: whatever a backend shows as a snapshot is whole there. */
+  async #changed(store: Store, key: string): Promise<void> {
+    const name = parseKey(key);
+    if (name?.kind === 'snapshot' && store.objects.has(key) && !this.needs.has(name.id)) {
+      const opened = await this.#judge?.checkSnapshot(name.id, key, store.objects.get(key) as Uint8Array);
+      const needs = opened?.record.run && this.#announced.get(opened.record.run);
+      if (!needs) throw new Error(`${key} was made by nobody`);
+      this.needs.set(name.id, needs);
+    }
+    if (name?.kind === 'index' && store.objects.has(key) && !this.#indexes.has(key)) {
+      const packs = await this.#judge?.checkIndex(name.id, store.objects.get(key) as Uint8Array);
+      this.#indexes.set(
+        key,
+        (packs ?? []).map(({ id, chunks }) => ({ id, chunks: chunks.map((chunk) => chunk.id) })),
+      );
+    }
+    if (name?.kind === 'snapshot' || !store.objects.has(key)) this.expectWhole(store);
+  }
+
+  expectWhole(store: Store): void {
+    const there = new Set<ChunkId>();
+    for (const key of store.objects.keys())
+      for (const { id, chunks } of this.#indexes.get(key) ?? [])
+        if (store.objects.has(packKey(id))) for (const chunk of chunks) there.add(chunk);
+    for (const key of store.objects.keys()) {
+      const name = parseKey(key);
+      if (name?.kind !== 'snapshot') continue;
+      for (const chunk of this.needs.get(name.id) ?? [])
+        if (!there.has(chunk)) {
+          this.world.defect ??= new Error(
+            `backend ${store.name}: snapshot ${name.id.slice(0, 6)} has lost chunk ${chunk.slice(0, 6)}`,
+          );
+        }
+    }
+  }
+
+  /** All run once more, undisturbed: nothing that counts is lost, and nothing that is needless stays. */
+  async #end(): Promise<void> {
+    const { world } = this;
+    for (const name of ['one', 'two', 'keeper', 'keeper', 'keeper']) {
+      world.nowMs += 60 * DAY_MS;
+      const host = this.#hosts.find((one) => one.name === name) as Host;
+      await this.#start(host, name === 'keeper' ? 'prune all' : 'backup', { down: [], mayDie: false });
+      await world.drain();
+      this.#throwDefect();
+    }
+    for (const store of world.stores) {
+      this.expectWhole(store);
+      this.#throwDefect();
+      for (const id of this.acknowledged) {
+        if (this.forgotten.has(id)) continue;
+        const isThere = [...store.objects.keys()].some(
+          (key) => key.endsWith(`-${id}.age`) && key.startsWith('snapshots/'),
+        );
+        if (!isThere) throw new Error(`backend ${store.name}: snapshot ${id.slice(0, 6)} is lost`);
+      }
+      const shown = [...store.objects.keys()].flatMap((key) => {
+        const name = parseKey(key);
+        return name?.kind === 'snapshot' ? [name.id] : [];
+      });
+      const needed = new Set(shown.flatMap((id) => [...(this.needs.get(id) ?? [])]));
+      const chunksOf = new Map([...this.#indexes.values()].flat().map(({ id, chunks }) => [id, chunks]));
+      for (const key of store.objects.keys()) {
+        const name = parseKey(key);
+        if (name?.kind === 'condemned' || name?.kind === 'run')
+          throw new Error(`backend ${store.name}: ${key} stays for ever`);
+        if (name?.kind === 'pack' && !(chunksOf.get(name.id) ?? []).some((chunk) => needed.has(chunk)))
+          throw new Error(`backend ${store.name}: ${key} is needless, and stays for ever`);
+      }
+    }
+  }
+}
+
+const newActor = (name: string): Actor => ({
+  ...{ name, skewMs: 0, diesAt: Infinity, lastTakesEffect: false, operations: 0, pausedUntilMs: 0, isOver: false },
+});
