@@ -96,7 +96,7 @@ export async function collect(
     await lookAgain();
   }
   const known = survey.condemnedPacks;
-  const uses = survey.use();
+  const uses = survey.use(run ? repacked.packs : []);
   const going = [...uses.values()].filter(({ liveBytes, info }) => liveBytes === 0 && !known.has(info.id));
   const victims = new Map<PackId, number>(going.map(({ info }) => [info.id, info.storedBytes]));
   for (const id of repacked.packs) victims.set(id, uses.get(id)?.info.storedBytes ?? 0);

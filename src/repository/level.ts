@@ -156,7 +156,7 @@ export async function level(repository: Repository, options: LevelOptions): Prom
   for (const { key, error } of records.problems) {
     // Any pack may be the one that it names: nothing that is there can be relied upon.
     const unreadable = new HoldfastError('damaged', `${key} cannot be read: ${error.message}`, {
-      hint: 'It says which packs are about to be deleted. `holdfast verify --repair` heals it from another backend; see docs/retention.md.',
+      hint: 'It says which packs are about to be deleted. `holdfast verify --repair` heals it where another backend has it; else see docs/prune.md.',
       cause: error,
     });
     await each(({ objects }) => (objects.has(key) ? Promise.reject(unreadable) : Promise.resolve()));

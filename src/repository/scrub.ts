@@ -107,6 +107,8 @@ class Scrub {
     const annotations: Annotation[] = [];
     const needed = [...union]
       .filter((key) => parseKey(key) && parseKey(key)?.kind !== 'pack')
+      // These come and go; a backend that lacks one which another still has lacks nothing.
+      .filter((key) => listing.has(key) || !['run', 'condemned'].includes(parseKey(key)?.kind ?? ''))
       .concat(this.#repository.keyObjects);
     for (const key of new Set(needed)) {
       await this.#attempt(name, key, async () => {

@@ -125,10 +125,11 @@ export class Survey {
   /**
    * For every pack that an index names, what of it is needed. A chunk that lies in several is counted for one: that is whole and not condemned where there
    * is such, else a condemned one; where none is whole, for each.
+   * @param going are as good as condemned
    */
-  use(): Map<PackId, PackUse> {
+  use(going: readonly PackId[] = []): Map<PackId, PackUse> {
     const { packs } = this.index;
-    const ranks = this.#ranks();
+    const ranks = this.#ranks(new Set([...this.condemnedPacks, ...going]));
     const uses = packs.map((info, number): PackUse => ({ info, number, liveBytes: 0, bytes: 0, needed: [] }));
     for (let number = 0; number < this.index.size; number++) {
       const { places } = this.index.chunkAt(number);
@@ -147,9 +148,8 @@ export class Survey {
     return new Map(uses.flatMap((use) => (ranks[use.number] === RANK.unindexed ? [] : [[use.info.id, use]])));
   }
 
-  #ranks(): number[] {
+  #ranks(condemned: ReadonlySet<PackId>): number[] {
     const indexed = new Set([...this.packsOf.values()].flat());
-    const condemned = this.condemnedPacks;
     return this.index.packs.map((info) => {
       if (!indexed.has(info.id)) return RANK.unindexed;
       if (!this.isWhole(info)) return RANK.notWhole;

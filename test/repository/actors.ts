@@ -108,7 +108,7 @@ export class History {
       runs: [],
       actor: undefined,
     }));
-    this.world.onChange = (store, key) => this.#changed(store, key);
+    this.world.onChange = (store, key, actor) => this.#changed(store, key, actor);
   }
 
   /** Random deeds for so many steps; then all come to their end, and what must be there in the end is. */
@@ -298,26 +298,35 @@ export class History {
     world.note(host.actor, `has deleted ${deleted.packs} packs; waits for ${waiting.length}`);
   }
 
-  /** After a change: whatever a backend shows as a snapshot is whole there. */
-  async #changed(store: Store, key: string): Promise<void> {
+  /**
+   * After a change: what a backend shows as a snapshot is whole there when its maker has stored it, and once whole it stays so. (Who copies one
+   * to another backend by a listing that lags may bring the snapshot first, and the rest the next time.)
+   */
+  async #changed(store: Store, key: string, actor: Actor): Promise<void> {
     const name = parseKey(key);
-    if (name?.kind === 'snapshot' && store.objects.has(key) && !this.needs.has(name.id)) {
+    const isThere = store.objects.has(key);
+    if (name?.kind === 'snapshot' && isThere) {
       const opened = await this.#judge?.checkSnapshot(name.id, key, store.objects.get(key) as Uint8Array);
       const needs = opened?.record.run && this.#announced.get(opened.record.run);
       if (!needs) throw new Error(`${key} was made by nobody`);
       this.needs.set(name.id, needs);
+      if (opened.record.tool === `holdfast/${actor.name}`) this.#whole.add(`${store.name} ${key}`);
     }
-    if (name?.kind === 'index' && store.objects.has(key) && !this.#indexes.has(key)) {
+    if (name?.kind === 'snapshot' && !isThere) this.#whole.delete(`${store.name} ${key}`);
+    if (name?.kind === 'index' && isThere && !this.#indexes.has(key)) {
       const packs = await this.#judge?.checkIndex(name.id, store.objects.get(key) as Uint8Array);
       this.#indexes.set(
         key,
         (packs ?? []).map(({ id, chunks }) => ({ id, chunks: chunks.map((chunk) => chunk.id) })),
       );
     }
-    if (name?.kind === 'snapshot' || !store.objects.has(key)) this.expectWhole(store);
+    if (name?.kind === 'run' || name?.kind === 'condemned' || (name?.kind === 'pack' && isThere)) return;
+    this.#checkWhole(store);
   }
+  /** By backend and key, the snapshots that are whole there. */
+  readonly #whole = new Set<string>();
 
-  expectWhole(store: Store): void {
+  #checkWhole(store: Store, isEnd = false): void {
     const there = new Set<ChunkId>();
     for (const key of store.objects.keys())
       for (const { id, chunks } of this.#indexes.get(key) ?? [])
@@ -325,12 +334,13 @@ export class History {
     for (const key of store.objects.keys()) {
       const name = parseKey(key);
       if (name?.kind !== 'snapshot') continue;
-      for (const chunk of this.needs.get(name.id) ?? [])
-        if (!there.has(chunk)) {
-          this.world.defect ??= new Error(
-            `backend ${store.name}: snapshot ${name.id.slice(0, 6)} has lost chunk ${chunk.slice(0, 6)}`,
-          );
-        }
+      const at = `${store.name} ${key}`;
+      const missing = [...(this.needs.get(name.id) ?? [])].find((chunk) => !there.has(chunk));
+      if (missing === undefined) this.#whole.add(at);
+      else if (isEnd || this.#whole.has(at)) {
+        const what = `snapshot ${name.id.slice(0, 6)} has lost chunk ${missing.slice(0, 6)}`;
+        this.world.defect ??= new Error(`backend ${store.name}: ${what}`);
+      }
     }
   }
 
@@ -345,7 +355,7 @@ export class History {
       this.#throwDefect();
     }
     for (const store of world.stores) {
-      this.expectWhole(store);
+      this.#checkWhole(store, true);
       this.#throwDefect();
       for (const id of this.acknowledged) {
         if (this.forgotten.has(id)) continue;

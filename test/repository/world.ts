@@ -91,7 +91,7 @@ export class World {
   #pending: Pending[] = [];
   readonly #actors = new Set<Actor>();
   /** Called after each change, with what was changed. */
-  onChange: (store: Store, key: string) => Promise<void> = async () => {};
+  onChange: (store: Store, key: string, actor: Actor) => Promise<void> = async () => {};
 
   constructor(seed: number, stores: Store[]) {
     this.random = generator(seed);
@@ -157,7 +157,7 @@ export class World {
     const change = async (what: string, key: string, work: () => void): Promise<void> => {
       await world.#turn(actor, `${what} ${store.name} ${key}`, () => {
         work();
-        return world.onChange(store, key);
+        return world.onChange(store, key, actor);
       });
     };
     return {

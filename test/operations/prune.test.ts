@@ -1,0 +1,302 @@
+import { readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterEach, describe, expect, test } from 'vitest';
+import { isHoldfastError } from '../../src/errors.ts';
+import { prune, type PruneOptions, type PruneResult } from '../../src/operations/prune.ts';
+import type { Seams } from '../../src/operations/seams.ts';
+import { verify } from '../../src/operations/verify.ts';
+import { beginRun, condemn, putBack, readCondemned, timestamp } from '../../src/repository/repository.ts';
+import { failure, seededRandom } from '../crypto/support.ts';
+import {
+  aheadClock,
+  contentsOf,
+  contentOf,
+  expectLevel,
+  leavingBackends,
+  makeAgent,
+  putBack as putStoresBack,
+  storeOf,
+  type TestAgent,
+} from './support.ts';
+import { FaultyBackend } from '../faulty-backend.ts';
+
+const DAY_MS = 86_400_000;
+const noise = seededRandom('prune');
+/** Time goes by only as the test says; nobody sleeps. */
+const clockAt = (days: number) => ({
+  ...aheadClock,
+  now: () => aheadClock.now() + days * DAY_MS,
+  sleep: async () => {},
+});
+
+let agent: TestAgent;
+afterEach(() => agent[Symbol.asyncDispose]());
+
+/** Three snapshots: `big` is in the first two only, `small` in all. */
+async function threeSnapshots(backends = ['a', 'b']): Promise<void> {
+  agent = await makeAgent({ backends, seed: `prune ${backends.join('')}` });
+  const file = (name: string) => join(agent.state, name);
+  writeFileSync(file('big'), noise.bytes(400_000));
+  writeFileSync(file('small'), noise.bytes(30_000));
+  await agent.backup();
+  writeFileSync(file('other'), noise.bytes(30_000));
+  await agent.backup();
+  rmSync(file('big'));
+  await agent.backup();
+}
+
+/** As `forget` does it. */
+async function forget(...numbers: number[]): Promise<void> {
+  const repository = await agent.open();
+  const { snapshots } = await repository.snapshots();
+  const going = snapshots.filter(({ record }) => numbers.includes(record.seq));
+  const held = await Promise.all(
+    going.map(async ({ key }) => ({ key, object: Buffer.from(await repository.mirror.get(key)).toString('base64') })),
+  );
+  const said = { time: timestamp(aheadClock.now()), host: 'h', packs: [], snapshots: held };
+  await condemn(repository, said, agent.signer, agent.seams());
+  for (const { key } of going) await repository.mirror.delete(key);
+}
+
+function pruneWith(over: Partial<PruneOptions> = {}, days = 0, seams: Partial<Seams> = {}): Promise<PruneResult> {
+  return prune(
+    {
+      backends: agent.addresses,
+      secret: { kind: 'identities', identities: [agent.restoreKey] },
+      foldersOf: () => ({ state: join(agent.folder, 'keeper'), cache: join(agent.folder, 'keeper') }),
+      host: 'keeper',
+      graceMs: 7 * DAY_MS,
+      settleMs: 120_000,
+      waitMs: 0,
+      repackBytes: 2 ** 30,
+      presumeOver: [],
+      dryRun: false,
+      ...over,
+    },
+    agent.seams({ clock: clockAt(days), ...seams }),
+  );
+}
+
+const keysOf = async (name: string, kind: string) =>
+  [...(await contentOf(storeOf(agent, name).inner)).keys()].filter((key) => key.startsWith(`${kind}/`));
+
+async function expectRestores(content: Record<string, Uint8Array>): Promise<void> {
+  for (const name of ['a', 'b']) {
+    const target = join(agent.folder, `restored-${name}`);
+    rmSync(target, { recursive: true, force: true });
+    const backends = agent.addresses.filter((one) => one.name === name);
+    expect(await agent.restore(target, { backends })).toMatchObject({ lost: [], complete: true });
+    for (const [file, bytes] of Object.entries(content))
+      expect(Buffer.compare(readFileSync(join(target, file)), bytes), file).toBe(0);
+  }
+}
+/** What was forgotten is a gap in the chain. */
+const verified = async (...names: string[]) => {
+  const backends = agent.addresses.filter(({ name }) => names.length === 0 || names.includes(name));
+  const access = { kind: 'restore', secret: { kind: 'root', root: agent.root } } as const;
+  const { complete, damaged } = await verify({ backends, access, level: 'chunks' }, agent.seams());
+  return { complete, damaged: damaged.filter(({ problem }) => !problem.startsWith('chain: its parent')) };
+};
+const stateFiles = () => ({
+  small: readFileSync(join(agent.state, 'small')),
+  other: readFileSync(join(agent.state, 'other')),
+});
+
+describe('prune', () => {
+  test('condemns what no snapshot needs, and deletes it after the grace; what is needed restores', async () => {
+    await threeSnapshots();
+    await forget(0, 1);
+    const before = await contentsOf(agent);
+    const first = await pruneWith();
+    expect(first.condemned.packs).toBeGreaterThan(0);
+    expect(first).toMatchObject({ deleted: { packs: 0, bytes: 0 }, waiting: [], complete: true });
+    expect((await pruneWith({}, 6)).deleted.packs).toBe(0);
+    const second = await pruneWith({}, 8);
+    expect(second.deleted.packs).toBe(first.condemned.packs);
+    expect(second.deleted.byBackend.map(({ name }) => name)).toEqual(['a', 'b']);
+    expect(second.deleted.bytes).toBeGreaterThan(800_000);
+    expect(second.complete).toBe(true);
+    const held = [...(before.get('a') ?? [])].reduce((sum, [, bytes]) => sum + bytes.length, 0);
+    const left = [...(await contentOf(storeOf(agent, 'a').inner))].reduce((sum, [, bytes]) => sum + bytes.length, 0);
+    expect(left).toBeLessThan(held - 400_000);
+    expect(await keysOf('a', 'condemned')).toEqual([]);
+    expect(await keysOf('a', 'runs')).toEqual([]);
+    await expectLevel(agent);
+    expect(await verified()).toMatchObject({ complete: true });
+    await expectRestores(stateFiles());
+    const next = await agent.backup();
+    expect(next).toMatchObject({ complete: true, bytes: { read: 0, added: expect.any(Number) as number } });
+  });
+
+  test('with every snapshot there, has nothing to do', async () => {
+    await threeSnapshots();
+    await leavingBackends(agent, async () => {
+      expect(await pruneWith({ dryRun: true })).toMatchObject({ condemned: { packs: 0 }, due: { packs: 0 } });
+    });
+    expect(await pruneWith({ graceMs: 0 })).toMatchObject({ condemned: { packs: 0 }, deleted: { packs: 0 } });
+  });
+
+  test('that only looks changes nothing, and says what would go', async () => {
+    await threeSnapshots();
+    await forget(0, 1);
+    const looked = await leavingBackends(agent, () => pruneWith({ dryRun: true }));
+    expect(looked.condemned.bytes).toBeGreaterThan(400_000);
+    const done = await pruneWith();
+    expect(done.condemned.packs).toBe(looked.condemned.packs);
+    const due = await leavingBackends(agent, () => pruneWith({ dryRun: true }, 8));
+    expect(due.due.packs).toBe(done.condemned.packs);
+  });
+
+  test('waits for an unfinished backup, by name, until a person or the next backup says that it is over', async () => {
+    await threeSnapshots();
+    await forget(0, 1);
+    const repository = await agent.open();
+    const run = await beginRun(repository, { kind: 'write', host: 'laptop', after: [] }, agent.signer, agent.seams());
+    const { condemned } = await pruneWith();
+    const waiting = await pruneWith({}, 8);
+    expect(waiting).toMatchObject({
+      deleted: { packs: 0 },
+      complete: false,
+      waiting: [{ host: 'laptop', run: run.id }],
+    });
+    expect(waiting.warnings.map(({ message }) => message).join()).toContain('--presume-over');
+    expect((await pruneWith({ presumeOver: ['desktop', run.id.slice(8, 16)] }, 8)).deleted.packs).toBe(0);
+    expect((await pruneWith({ presumeOver: ['laptop'] }, 8)).deleted.packs).toBe(condemned.packs);
+  });
+
+  test('keeps what a backup that was under way has come to need', async () => {
+    await threeSnapshots();
+    await forget(0, 1);
+    await pruneWith();
+    // One that had looked before: it relies on what is condemned now.
+    const { condemned } = await readCondemned(await agent.open());
+    const hidden = new Map<string, Uint8Array>();
+    for (const { key } of condemned)
+      for (const [name, store] of agent.stores) {
+        hidden.set(`${name} ${key}`, await store.inner.get(key));
+        await store.inner.delete(key);
+      }
+    const undone = join(agent.folder, 'undone');
+    const held = condemned.find(({ record }) => record.snapshots.length > 0);
+    for (const { key, object } of held?.record.snapshots ?? [])
+      for (const store of agent.stores.values()) await store.inner.put(key, Buffer.from(object, 'base64'));
+    for (const [at, bytes] of hidden) {
+      const [name = '', key = ''] = at.split(' ');
+      await storeOf(agent, name).inner.put(key, bytes);
+    }
+    expect(await pruneWith({}, 8)).toMatchObject({ deleted: { packs: 0 }, complete: true });
+    expect(await verified()).toMatchObject({ complete: true, damaged: [] });
+    expect(await agent.restore(undone, { snapshot: 'latest~1' })).toMatchObject({ lost: [], complete: true });
+    expect(await keysOf('a', 'condemned')).toEqual([]);
+  });
+
+  test('lets what was forgotten be put back for as long as the grace, and not after', async () => {
+    await threeSnapshots();
+    await forget(0, 1);
+    const repository = await agent.open();
+    const { condemned } = await readCondemned(repository);
+    const record = condemned[0] as (typeof condemned)[number];
+    await pruneWith();
+    const undo = async (days: number) => {
+      const said = { kind: 'write', host: 'h', after: [] } as const;
+      const run = await beginRun(repository, said, agent.signer, agent.seams());
+      try {
+        await putBack(repository, record, run, { clock: clockAt(days), settleMs: 1 });
+      } finally {
+        await repository.mirror.delete(run.key);
+      }
+    };
+    await undo(1);
+    expect(await verified()).toMatchObject({ complete: true, damaged: [] });
+    for (const { key } of record.record.snapshots) await repository.mirror.delete(key);
+    await pruneWith({}, 8);
+    await failure(() => undo(9), 'not_found');
+    expect(await keysOf('a', 'snapshots')).toHaveLength(1);
+  });
+
+  test('with anything unreadable that may need something, deletes nothing', async () => {
+    await threeSnapshots();
+    await forget(0);
+    const [key = ''] = await keysOf('a', 'snapshots');
+    for (const name of ['a', 'b']) {
+      const bytes = await storeOf(agent, name).inner.get(key);
+      bytes[bytes.length - 1] = (bytes.at(-1) ?? 0) ^ 1;
+      await storeOf(agent, name).inner.put(key, bytes);
+    }
+    const packs = await keysOf('a', 'packs');
+    const error = await failure(() => pruneWith({ graceMs: 0 }), 'damaged');
+    expect(error.message).toContain(key);
+    expect(await keysOf('a', 'packs')).toEqual(packs);
+    expect(await keysOf('a', 'condemned')).toHaveLength(1);
+  });
+
+  test('goes on without a backend that is down; when it is back, both end up the same', async () => {
+    await threeSnapshots();
+    await forget(0, 1);
+    await pruneWith();
+    storeOf(agent, 'b').plan({ effect: 'fail', times: Infinity });
+    const result = await pruneWith({}, 8);
+    expect(result.deleted.packs).toBeGreaterThan(0);
+    expect(result).toMatchObject({ complete: false, deleted: { byBackend: [{ name: 'a' }] } });
+    agent.stores.set('b', new FaultyBackend(storeOf(agent, 'b').inner, { name: 'b' }));
+    await agent.backup();
+    await expectLevel(agent);
+    expect((await pruneWith({ graceMs: 0 }, 9)).complete).toBe(true);
+    await expectLevel(agent);
+    expect(await keysOf('b', 'condemned')).toEqual([]);
+    expect(await verified()).toMatchObject({ complete: true, damaged: [] });
+    await expectRestores(stateFiles());
+  });
+
+  test('rewrites a pack of which little is needed', async () => {
+    await threeSnapshots();
+    await forget(0, 1);
+    const { repacked } = await pruneWith({ repackBytes: 2 ** 30 });
+    expect(repacked.packs).toBeGreaterThan(0);
+    expect(repacked.storedBytes).toBeLessThan(repacked.readBytes / 2);
+    expect(await verified()).toMatchObject({ complete: true, damaged: [] });
+  });
+
+  test('within its budget', async () => {
+    await threeSnapshots();
+    await forget(0, 1);
+    expect((await pruneWith({ repackBytes: 1000 })).repacked).toMatchObject({ packs: 0, readBytes: 0 });
+  });
+});
+
+describe('a prune that dies at any of its changes', () => {
+  test.each(['fail', 'fail-after'] as const)(
+    '%s: every snapshot is whole, and the next prune ends it',
+    async (effect) => {
+      await threeSnapshots();
+      await forget(0, 1);
+      await pruneWith();
+      const baseline = await contentsOf(agent);
+      await pruneWith({ graceMs: 0 }, 8);
+      const changes = storeOf(agent, 'a').count('mutating') + storeOf(agent, 'b').count('mutating');
+      const packs = (await keysOf('a', 'packs')).length;
+      const wanted = stateFiles();
+      let died = 0;
+      for (let n = 1; n <= changes; n++) {
+        await putStoresBack(agent, baseline);
+        const dying = storeOf(agent, 'a').dieAt(n, effect, [storeOf(agent, 'b')]);
+        await pruneWith({ graceMs: 0 }, 8).catch((error: unknown) => {
+          if (!isHoldfastError(error, 'not_enough_backends')) throw error;
+        });
+        if (!dying.died) break;
+        died++;
+        for (const [name, { inner }] of agent.stores) agent.stores.set(name, new FaultyBackend(inner, { name }));
+        for (const name of ['a', 'b'])
+          expect(await verified(name), `change ${n}, ${name}`).toMatchObject({ complete: true, damaged: [] });
+        const next = await pruneWith({ graceMs: 0 }, 9);
+        expect(next, `change ${n}`).toMatchObject({ complete: true, waiting: [] });
+        await pruneWith({ graceMs: 0 }, 10);
+        expect(await keysOf('a', 'condemned'), `change ${n}`).toEqual([]);
+        expect(await keysOf('a', 'packs'), `change ${n}`).toHaveLength(packs);
+        await expectLevel(agent);
+      }
+      expect(died).toBeGreaterThan(10);
+      await expectRestores(wanted);
+    },
+  );
+});
