@@ -12,7 +12,7 @@ import { level, type Levelled } from './level.ts';
 import { packKey, type PackId } from './object-name.ts';
 import type { Repository } from './open.ts';
 import { chooseToRepack, repack, type Repacked } from './repack.ts';
-import type { BegunRun } from './runs.ts';
+import { endRun, type BegunRun } from './runs.ts';
 import { removeRuns, sweep, type Swept } from './sweep.ts';
 import { Survey, type Unfinished } from './survey.ts';
 
@@ -71,6 +71,27 @@ export async function collect(
   seams: CollectSeams,
 ): Promise<Collected> {
   const { run } = options;
+  const doing: Doing = { isDeleting: false };
+  try {
+    return await collectAs(repository, options, seams, doing);
+  } catch (error) {
+    // Cut off in a deletion, it stays on record: what was sent may take effect yet. The next prune of this host says that it is over.
+    if (run && !doing.isDeleting) await endRun(repository, run);
+    throw error;
+  }
+}
+
+interface Doing {
+  isDeleting: boolean;
+}
+
+async function collectAs(
+  repository: Repository,
+  options: CollectOptions,
+  seams: CollectSeams,
+  doing: Doing,
+): Promise<Collected> {
+  const { run } = options;
   const { clock, signal, progress } = seams;
   progress({ type: 'phase', name: 'looking at the backends' });
   const levelled = run ? await level(repository, { run, packsOnly: true, signal }) : { results: [], problems: [] };
@@ -118,6 +139,7 @@ export async function collect(
     if (waiting.length === 0) {
       progress({ type: 'phase', name: 'deleting' });
       await lookAgain();
+      doing.isDeleting = true;
       deleted = await sweep(repository, survey, { ...options, run, due: stillThere(due, survey) }, seams);
       await lookAgain();
     }

@@ -153,11 +153,10 @@ export class World {
   }
 
   backend(store: Store, actor: Actor): Backend {
-    const world = this;
     const change = async (what: string, key: string, work: () => void): Promise<void> => {
-      await world.#turn(actor, `${what} ${store.name} ${key}`, () => {
+      await this.#turn(actor, `${what} ${store.name} ${key}`, () => {
         work();
-        return world.onChange(store, key, actor);
+        return this.onChange(store, key, actor);
       });
     };
     return {
@@ -166,33 +165,35 @@ export class World {
         const copy = new Uint8Array(bytes);
         await change('put', key, () => {
           if (ifAbsent && store.objects.has(key)) outcome = 'exists';
-          else store.set(key, copy, world.nowMs);
+          else store.set(key, copy, this.nowMs);
         });
         return outcome;
       },
       get: async (key, range) => {
-        await world.#turn(actor, `get ${store.name} ${key}`);
+        await this.#turn(actor, `get ${store.name} ${key}`);
         const bytes = store.objects.get(key);
         if (!bytes) throw new HoldfastError('not_found', `object ${key} is not on ${store.name}`);
         return range ? bytes.slice(range.offset, range.offset + range.length) : bytes.slice();
       },
       head: async (key) => {
-        await world.#turn(actor, `head ${store.name} ${key}`);
+        await this.#turn(actor, `head ${store.name} ${key}`);
         const bytes = store.objects.get(key);
         return bytes && { size: bytes.length };
       },
-      async *list(prefix) {
-        await world.#turn(actor, `list ${store.name} ${prefix}`);
-        // Each folder lags by itself.
-        const folders = new Set([...store.sizes.keys()].map((key) => key.split('/')[0] ?? ''));
-        for (const folder of folders) {
-          const atMs = world.nowMs - Math.floor(world.random() * LAG_MS);
-          for (const one of store.at(atMs, prefix)) if (one.key.split('/')[0] === folder) yield one;
-        }
-      },
-      delete: (key) => change('delete', key, () => store.delete(key, world.nowMs)),
+      list: (prefix) => this.#list(store, actor, prefix),
+      delete: (key) => change('delete', key, () => store.delete(key, this.nowMs)),
       async [Symbol.asyncDispose]() {},
     };
+  }
+
+  async *#list(store: Store, actor: Actor, prefix: string): AsyncGenerator<ObjectInfo> {
+    await this.#turn(actor, `list ${store.name} ${prefix}`);
+    // Each folder lags by itself.
+    const folders = new Set([...store.sizes.keys()].map((key) => key.split('/')[0] ?? ''));
+    for (const folder of folders) {
+      const atMs = this.nowMs - Math.floor(this.random() * LAG_MS);
+      for (const one of store.at(atMs, prefix)) if (one.key.split('/')[0] === folder) yield one;
+    }
   }
 
   /** One more turn of somebody. @returns false when nobody has any left */
@@ -223,7 +224,7 @@ export class World {
 
   async #turn(actor: Actor, what: string, effect: () => void | Promise<void> = () => {}): Promise<void> {
     // Who opens a repository reads its keys, which nobody changes here.
-    if (/ (holdfast\.json|keys\/|identity\/)/.test(what)) return void (await effect());
+    if (/ (holdfast\.json|keys\/|identity\/)/.test(what)) return effect();
     const number = ++actor.operations;
     const fate: Fate = number < actor.diesAt ? 'done' : 'dead';
     if (number > actor.diesAt) return new Promise(() => {});
