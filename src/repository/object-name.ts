@@ -9,6 +9,8 @@ export type PackId = string & { readonly [brand]: 'PackId' };
 export type SnapshotId = string & { readonly [brand]: 'SnapshotId' };
 /** SHA-256 of the annotation record (the payload of its envelope), 64 hex digits. */
 export type AnnotationId = string & { readonly [brand]: 'AnnotationId' };
+/** SHA-256 of the record of a verification (the payload of its envelope), 64 hex digits. */
+export type VerifiedId = string & { readonly [brand]: 'VerifiedId' };
 
 export const REPOSITORY_KEY = 'holdfast.json';
 export const packKey = (id: PackId): string => `packs/${id.slice(0, 2)}/${id}.tar.zst.age`;
@@ -25,6 +27,7 @@ export const vaultKey = (id: string): string => `vault/${id}.age`;
 export const snapshotKey = (timeMs: number, id: SnapshotId): string => `snapshots/${stampOf(timeMs)}-${id}.age`;
 
 export const annotationKey = (timeMs: number, id: AnnotationId): string => `annotations/${stampOf(timeMs)}-${id}.age`;
+export const verifiedKey = (timeMs: number, id: VerifiedId): string => `verified/${stampOf(timeMs)}-${id}.age`;
 
 /** `20260131T235959Z`: sorts by time. */
 export function stampOf(timeMs: number): string {
@@ -44,12 +47,13 @@ export type ObjectName =
   | { kind: 'pack'; id: PackId }
   | { kind: 'index'; id: string }
   | { kind: 'snapshot'; id: SnapshotId }
-  | { kind: 'annotation'; id: AnnotationId };
+  | { kind: 'annotation'; id: AnnotationId }
+  | { kind: 'verified'; id: VerifiedId };
 
 export function parseKey(key: string): ObjectName | undefined {
   if (key === REPOSITORY_KEY) return { kind: 'repository' };
   const match =
-    /^(keys|identity|packs|index|snapshots|annotations|vault)\/(?:([0-9a-f]{2})\/)?(?:(\d{8}|\d{8}T\d{6}Z|[0-9a-f]{64})-)?([0-9a-f]{64})(\.json|\.tar\.zst\.age|\.age)$/.exec(
+    /^(keys|identity|packs|index|snapshots|annotations|verified|vault)\/(?:([0-9a-f]{2})\/)?(?:(\d{8}|\d{8}T\d{6}Z|[0-9a-f]{64})-)?([0-9a-f]{64})(\.json|\.tar\.zst\.age|\.age)$/.exec(
       key,
     );
   if (!match) return undefined;
@@ -78,6 +82,10 @@ export function parseKey(key: string): ObjectName | undefined {
     case 'annotations':
       return suffix === '.age' && !shard && prefix?.length === 16
         ? { kind: 'annotation', id: id as AnnotationId }
+        : undefined;
+    case 'verified':
+      return suffix === '.age' && !shard && prefix?.length === 16
+        ? { kind: 'verified', id: id as VerifiedId }
         : undefined;
     default:
       return undefined;

@@ -18,13 +18,14 @@ export { putGrants } from './grants.ts';
 export { heal, type Healed, type HealResult } from './heal.ts';
 export { CONTEST_MS, lastEntry, recoveryCommitment, type KeyLog, type KeyLogEntry, type KeyState } from './key-log.ts';
 export { HANDLE, timestamp, FORMAT_VERSION, SPECIAL_FILES, statisticsSchema } from './format.ts';
-export { parseKey, REPOSITORY_KEY } from './object-name.ts';
+export { packKey as packKeyOf, parseKey, REPOSITORY_KEY } from './object-name.ts';
 export type {
   AnnotationRecord,
   Finding,
   KeyChange,
   KeysRecord,
   RepositoryRecord,
+  VerifiedRecord,
   Signer,
   SnapshotRecord,
   SnapshotStatistics,
@@ -38,4 +39,9 @@ export type { PackIndex } from './pack-index.ts';
 export type { ChunkReader, WantedChunk } from './reader.ts';
 export type { SnapshotWriter, WriterTotals } from './writer.ts';
 export { level, type LevelResult, type Patience } from './level.ts';
-export { scrub, type Damage, type ScrubLevel, type ScrubResult } from './scrub.ts';
+export { scrub, type PackTally, type ScrubLevel, type ScrubOptions, type ScrubResult } from './scrub.ts';
+export type { Damage, Loss, LostOf } from './impact.ts';
+export type { Budget } from './allowance.ts';
+export { readVerified, storeVerified, type Verified } from './verified.ts';
+export type { KnownLoss } from './known-loss.ts';
+export { packPrefixes, prefixOf, unpackPrefixes } from './prefixes.ts';

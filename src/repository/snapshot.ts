@@ -148,12 +148,21 @@ export interface ChainProblem {
 /**
  * Checks the chain: numbers rise by one from parent to child, no number twice, and each parent that is named is there.
  * @param snapshots in the order of their numbers.
+ * @param gone ids of snapshots that are known not to be there any more: what names one of them as its parent is no break.
  */
-export function checkChain(snapshots: readonly Snapshot[]): ChainProblem[] {
+export function checkChain(
+  snapshots: readonly Snapshot[],
+  gone: ReadonlySet<string> = new Set<string>(),
+): ChainProblem[] {
   const problems: ChainProblem[] = [];
   let previous: Snapshot | undefined;
   for (const snapshot of snapshots) {
     const { seq, parent } = snapshot.record;
+    const isKnownGap = parent !== null && gone.has(parent) && seq !== previous?.record.seq;
+    if (isKnownGap) {
+      previous = snapshot;
+      continue;
+    }
     if (!previous) {
       if ((seq === 0) !== (parent === null))
         problems.push({ snapshot, problem: 'the first of a chain has number 0 and no parent, others have a parent' });
