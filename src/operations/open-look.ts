@@ -4,6 +4,8 @@ import { HoldfastError } from '../errors.ts';
 import { comparePaths, parentOf, rawForDisplay, type RawPath } from '../raw-path.ts';
 import {
   checkChain,
+  goneIn,
+  knownLosses,
   readAnnotations,
   whatIsSaid,
   type ChunkReader,
@@ -37,7 +39,9 @@ export async function readSnapshots(
 ): Promise<{ snapshots: SeenSnapshot[]; warnings: Warning[] }> {
   const { snapshots, problems } = await repository.snapshots(signal);
   const { annotations, problems: unsaid } = await readAnnotations(repository, undefined, signal);
-  const chain = new Map(checkChain(snapshots).map(({ snapshot, problem }) => [snapshot.id, problem]));
+  const chain = new Map(
+    checkChain(snapshots, goneIn(knownLosses(annotations))).map(({ snapshot, problem }) => [snapshot.id, problem]),
+  );
   const seen = snapshots.map((snapshot) => {
     return { ...snapshot, said: whatIsSaid(snapshot, annotations), problem: chain.get(snapshot.id) };
   });

@@ -20,7 +20,14 @@ export interface OpenedToVerify extends AsyncDisposable {
 }
 
 /** What a `holdfast.json` that is missing, changed, or another one looks like. */
-const SUSPICIOUS = ['damaged', 'forged', 'foreign_repository', 'no_repository', 'wrong_key', 'unsupported_format'] as const;
+const SUSPICIOUS = [
+  'damaged',
+  'forged',
+  'foreign_repository',
+  'no_repository',
+  'wrong_key',
+  'unsupported_format',
+] as const;
 
 export async function openToVerify(
   backends: readonly BackendAddress[],

@@ -1,12 +1,12 @@
 /** Snapshots that were there and are not any more, without anybody having taken them away on purpose. */
 import type { Warning } from '../entry.ts';
-import type { Damage, Repository, ScrubResult } from '../repository/repository.ts';
+import { goneIn, ROLLED_BACK, type Damage, type Repository, type ScrubResult } from '../repository/repository.ts';
 import { whatLogLacks } from './continuity.ts';
 import { readLocalState, type LocalFolders } from './local-state.ts';
 
 /** Whether a snapshot was taken away on purpose, which is no rollback. (Nothing but `repair --forget-damaged` does so far.) */
 export function isForgotten(id: string, { known }: Pick<ScrubResult, 'known'>): boolean {
-  return [...known].some(([one, { whole }]) => one === id && whole);
+  return goneIn(known).has(id);
 }
 
 /**
@@ -23,13 +23,13 @@ export function findRollback(
   const last = folders && readLocalState(folders)?.last;
   if (last && !found.listed.has(last.id) && !isForgotten(last.id, found)) {
     const what = `this host made snapshot ${last.id.slice(0, 8)} (number ${last.seq})`;
-    problems.push({ key: 'snapshots/', problem: `${what}, and no backend shows it`, snapshots: [last.id] });
+    problems.push({ key: ROLLED_BACK, problem: `${what}, and no backend shows it`, snapshots: [last.id] });
   }
   const { witnessed, newest } = found;
   const isOlder = witnessed && (newest === null || newest.seq < witnessed.seq) && !found.listed.has(witnessed.id);
   if (isOlder && witnessed.id !== last?.id && !isForgotten(witnessed.id, found)) {
     const what = `a verification of ${witnessed.time} saw snapshot ${witnessed.id.slice(0, 8)} (number ${witnessed.seq})`;
-    problems.push({ key: 'snapshots/', problem: `${what}, and no backend shows it`, snapshots: [witnessed.id] });
+    problems.push({ key: ROLLED_BACK, problem: `${what}, and no backend shows it`, snapshots: [witnessed.id] });
   }
   const lacking = folders && whatLogLacks(repository.log, folders);
   if (lacking !== undefined) problems.push({ key: 'keys/', problem: lacking, snapshots: [] });

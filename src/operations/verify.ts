@@ -148,7 +148,10 @@ export async function verify(options: VerifyOptions, seams: Seams): Promise<Veri
       ? await record(repository, found, { ...options, damaged, beganMs, places }, warnings, seams)
       : null;
   if (memory && !memory.save(recorded === null ? recordKeys : [...(recordKeys ?? []), recorded]))
-    warnings.push({ code: 'state_not_saved', message: 'what was verified is not remembered: the next run begins anew' });
+    warnings.push({
+      code: 'state_not_saved',
+      message: 'what was verified is not remembered: the next run begins anew',
+    });
   return {
     ...{ level, objects: found.objects, bytes: found.bytes, damaged, loss },
     knownLoss: [...found.known].map(([snapshot, { whole, files, bytes, time }]) => {
@@ -179,7 +182,11 @@ export function notLookedAt({ mirror }: Repository, damaged: Damage[], warnings:
     if (isHoldfastError(error, 'damaged', 'forged') && !isTold) {
       damaged.push({
         ...{ backend: name, key: REPOSITORY_KEY, problem: error.message, snapshots: [], paths: [] },
-        ...{ means: 'the backend serves for nothing', elsewhere: mirror.live().map((one) => one.name), repaired: false },
+        ...{
+          means: 'the backend serves for nothing',
+          elsewhere: mirror.live().map((one) => one.name),
+          repaired: false,
+        },
       });
     }
     const message = `not verified: ${aboutBackend(name, error)}`;

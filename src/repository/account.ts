@@ -43,9 +43,7 @@ export async function accountFor(
       const bytes = entry.chunks.reduce((sum, id) => sum + (index.lengthOf(id) ?? 0), 0);
       if (chunks.length === 0 && bytes === entry.size) continue;
       const problem =
-        chunks.length > 0
-          ? 'a chunk of it is in no index'
-          : `its chunks add up to ${bytes} bytes, not ${entry.size}`;
+        chunks.length > 0 ? 'a chunk of it is in no index' : `its chunks add up to ${bytes} bytes, not ${entry.size}`;
       account.files.push({ path: rawForDisplay(entry.path), size: entry.size, chunks, problem });
     }
   } catch (error) {

@@ -90,11 +90,7 @@ export function meaningOf(key: string, pack: PackKind | undefined, { keys }: Pic
 }
 
 /** Fills in what is known of each damage. Which paths need a pack only the restore key can tell. @returns what is lost on all */
-export async function tellImpact(
-  repository: Repository,
-  seen: Seen,
-  signal: AbortSignal | undefined,
-): Promise<Loss> {
+export async function tellImpact(repository: Repository, seen: Seen, signal: AbortSignal | undefined): Promise<Loss> {
   const { damaged, backends, index, indexes, snapshots, annotations } = seen;
   const bad = new Map<string, Set<string>>();
   for (const { backend, key } of damaged) bad.set(key, (bad.get(key) ?? new Set()).add(backend));

@@ -38,3 +38,8 @@ export function lostRecord(
 ): LostRecord {
   return { ...(whole ? { whole } : {}), files, bytes, chunks: packPrefixes(chunks) };
 }
+
+/** Ids of the snapshots that are not there any more, or of which nothing can be restored: no gap in the chain is a break that begins at one of them. */
+export function goneIn(losses: ReadonlyMap<SnapshotId, KnownLoss>): Set<string> {
+  return new Set<string>([...losses].flatMap(([id, { whole }]) => (whole ? [id] : [])));
+}

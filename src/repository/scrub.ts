@@ -9,7 +9,7 @@ import type { Annotation } from './annotation.ts';
 import { accountFor, manifestsOf, type Account } from './account.ts';
 import { Allowance, byAge, type Budget } from './allowance.ts';
 import { meaningOf, tellImpact, type Damage, type Loss } from './impact.ts';
-import { knownLosses, type KnownLoss } from './known-loss.ts';
+import { goneIn, knownLosses, type KnownLoss } from './known-loss.ts';
 import { checkContentName, packKey, parseKey, type PackId, type SnapshotId } from './object-name.ts';
 import { checkStored } from './level.ts';
 import { PackIndex, type IndexedPack } from './pack-index.ts';
@@ -208,9 +208,7 @@ class Scrub {
     );
     this.#backends = listings.flat();
     if (this.#backends.length > 0) return;
-    throw (
-      mirror.states()[0]?.error ?? new HoldfastError('not_enough_backends', 'no backend could be listed')
-    );
+    throw mirror.states()[0]?.error ?? new HoldfastError('not_enough_backends', 'no backend could be listed');
   }
 
   /** Everything but packs, read and opened. */
@@ -254,8 +252,7 @@ class Scrub {
   }
 
   #chain({ name, snapshots }: Listed): void {
-    const gone = new Set<string>([...this.#known].flatMap(([id, { whole }]) => (whole ? [id] : [])));
-    for (const { snapshot, problem } of checkChain(snapshots, gone))
+    for (const { snapshot, problem } of checkChain(snapshots, goneIn(this.#known)))
       this.#damage(name, snapshot.key, `chain: ${problem}`);
     const isNeeded = snapshots.some(({ id }) => !this.#known.get(id)?.whole);
     if (isNeeded && this.#indexes.size === 0)
@@ -430,4 +427,3 @@ function inOrder(annotations: Iterable<Annotation>): Annotation[] {
     a.record.time < b.record.time || (a.record.time === b.record.time && a.id < b.id) ? -1 : 1,
   );
 }
-
