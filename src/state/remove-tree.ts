@@ -31,5 +31,5 @@ function free(path: RawPath): void {
   if (!stat.isDirectory()) return;
   leniently(() => chmodSync(rawToFs(path), 0o700));
   clearFlags(path); // of a folder that could not be opened before
-  for (const name of readdirSync(rawToFs(path), 'latin1')) free(joinRaw(path, name as RawPath));
+  for (const name of readdirSync(rawToFs(path), 'latin1')) free(joinRaw(path, name));
 }

@@ -137,5 +137,5 @@ function endLines({ level, objects, bytes, damaged, seconds, coverage, confidenc
 
 /** @throws `usage` */
 function budgetIn(text: string): { ms: number } | { bytes: number } {
-  return /B$/.test(text) ? { bytes: parseSize(text) } : { ms: parseDuration(text) };
+  return text.endsWith('B') ? { bytes: parseSize(text) } : { ms: parseDuration(text) };
 }
