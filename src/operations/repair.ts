@@ -94,6 +94,10 @@ export async function repair(options: RepairOptions, seams: Seams): Promise<Repa
     const after = await scrub(repository, { ...how, isDue: (_backend, pack) => !known.has(pack) });
     const rolledBack = findRollback(repository, after, options.folders, true);
     left = [...after.damaged, ...rolledBack.damaged, ...opened.damaged.filter(({ repaired }) => !repaired)];
+    // That it could not be healed is said by its being cut out.
+    const isCutOut = ({ code, message }: Warning) =>
+      code === 'not_healed' && everywhere.some(({ key }) => message.startsWith(`${key} `));
+    warnings.splice(0, warnings.length, ...warnings.filter((warning) => !isCutOut(warning)));
   }
   return {
     ...{ dryRun, level, damaged, healed, loss, forgotten, left, warnings },

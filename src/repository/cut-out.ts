@@ -95,7 +95,8 @@ export async function cutOut(
   const readable = new Set(snapshots.map(({ id }) => id));
   const gone = new Set([
     ...removable.flatMap(([, name]) => (name?.kind === 'snapshot' ? [name.id] : [])),
-    ...snapshots.flatMap(({ record }) => record.parent ?? []),
+    // A break in the chain is told of the snapshot whose parent is missing.
+    ...snapshots.flatMap(({ key, record }) => (names.has(key) && record.parent !== null ? [record.parent] : [])),
     ...damaged.flatMap((one) => (one.key === ROLLED_BACK ? (one.snapshots as SnapshotId[]) : [])),
   ]);
   const said = await sayLost(

@@ -234,6 +234,10 @@ test('storage that was rolled back is damage, by what this host remembers', asyn
     ['a', 'snapshots/', [third.snapshot.id]],
     ['b', 'snapshots/', [third.snapshot.id]],
   ]);
+  expect((await repairAs(agent, { level: 'listing' })).left).toHaveLength(2);
+  const { left, forgotten } = await repairAs(agent, { level: 'listing', forgetDamaged: true });
+  expect([left, forgotten?.lost.map(({ snapshot }) => snapshot)]).toEqual([[], [third.snapshot.id]]);
+  expect((await verifyAs(agent, { level: 'listing' })).damaged).toEqual([]);
 });
 
 test('a repair that dies at any change leaves nothing worse, and the next one ends it', async () => {
