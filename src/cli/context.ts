@@ -71,6 +71,13 @@ export async function readSigner(agent: NonNullable<Config['agent']>): Promise<S
   return parseAgentKey(await readSecretText(agent.identity));
 }
 
+/** The same, or undefined when it is not there, or none that serves by itself: what needs it only to sign goes on without. */
+export async function readSignerIfAny(agent: NonNullable<Config['agent']>): Promise<SigningKey | undefined> {
+  const file = await readSecretFileIfAny(agent.identity);
+  const text = file && Buffer.from(file).toString('utf8');
+  return text === undefined || isEncryptedAgentKey(text) ? undefined : parseAgentKey(text);
+}
+
 /** A private key file in any form that is accepted, with its passphrase where it needs one. */
 export async function readAgentKey(
   path: string,

@@ -105,7 +105,7 @@ export function writeLocalState(folders: LocalFolders, changes: Partial<LocalSta
   }
 }
 
-function replaceFile(path: string, text: string, { durable }: { durable: boolean }): void {
+export function replaceFile(path: string, text: string, { durable }: { durable: boolean }): void {
   const temporary = `${path}.new`;
   writeFileSync(temporary, text, { mode: 0o600, flush: durable });
   renameSync(temporary, path);

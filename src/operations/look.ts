@@ -32,6 +32,8 @@ export interface SnapshotRow {
   /** What was suspicious when it was made, and whether somebody has acknowledged it since. */
   suspicious: Finding[];
   acknowledged: boolean;
+  /** What of it was lost on every backend and given up with `repair --forget-damaged`; null for nothing. */
+  lost: { whole: boolean; files: number; bytes: number; since: string } | null;
   /** Names of the backends that hold it: on these it is committed. */
   backends: string[];
   /** Names of those that hold all packs and indexes there are, and so what it needs, but not (yet) the snapshot itself. */
@@ -70,6 +72,9 @@ export async function listSnapshots(
     note: said.note,
     suspicious: record.suspicious ?? [],
     acknowledged: said.isAcknowledged,
+    lost: said.lost
+      ? { whole: said.lost.whole, files: said.lost.files, bytes: said.lost.bytes, since: said.lost.time }
+      : null,
     backends: inOrder(backends),
     prepared: inOrder(whole.filter((name) => !backends.includes(name))),
   }));

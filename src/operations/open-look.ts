@@ -5,6 +5,8 @@ import { comparePaths, parentOf, rawForDisplay, type RawPath } from '../raw-path
 import {
   checkChain,
   forgottenIn,
+  goneIn,
+  knownLosses,
   readAnnotations,
   whatIsSaid,
   type ChunkReader,
@@ -39,7 +41,10 @@ export async function readSnapshots(
   const { snapshots, problems } = await repository.snapshots(signal);
   const { annotations, problems: unsaid } = await readAnnotations(repository, undefined, signal);
   const chain = new Map(
-    checkChain(snapshots, forgottenIn(annotations)).map(({ snapshot, problem }) => [snapshot.id, problem]),
+    checkChain(snapshots, forgottenIn(annotations), goneIn(knownLosses(annotations))).map(({ snapshot, problem }) => [
+      snapshot.id,
+      problem,
+    ]),
   );
   const seen = snapshots.map((snapshot) => {
     return { ...snapshot, said: whatIsSaid(snapshot, annotations), problem: chain.get(snapshot.id) };

@@ -20,6 +20,7 @@ import { openTarget, type TreeWriter } from '../state/write-tree.ts';
 import { openForRestore, type ExpectedRepository, type RestoreSecret } from './access.ts';
 import { failedBackendWarnings, mishapWarnings, openMirror, type BackendAddress } from './backends.ts';
 import { checkDatabases } from './check-databases.ts';
+import { knownLost } from './known-lost.ts';
 import { pathDependence } from './path-dependence.ts';
 import {
   changesOf,
@@ -83,6 +84,8 @@ export interface RestoreResult {
   healed: { backend: string; key: string }[];
   /** Paths that could not be restored because their data is damaged on every backend. */
   lost: string[];
+  /** Paths that were lost on every backend before, and given up with `repair --forget-damaged`. */
+  knownLost: string[];
   warnings: Warning[];
   seconds: number;
   complete: boolean;
@@ -140,11 +143,17 @@ export async function restoreFrom(
       bytes,
       secrets: { files: snapshot.record.secrets?.files ?? 0, restored: secrets },
       healed,
-      lost: shownPaths(lost),
+      lost: shownPaths(lost.filter((file) => !known.has(file))),
+      knownLost: shownPaths([...known]),
       warnings,
       seconds: secondsSince(clock, started),
       complete: !warnings.some(({ incomplete }) => incomplete),
     };
+  };
+  let known = new Set<FileEntry>();
+  const tellLost = async (lost: readonly FileEntry[]): Promise<Warning[]> => {
+    known = await knownLost(repository, snapshot, lost, reader, signal);
+    return lostWarnings(lost, known);
   };
   let changes: Change[] | undefined;
   let isOver = false;
@@ -161,7 +170,7 @@ export async function restoreFrom(
   }
   if (dryRun) {
     const lost = lostFiles(plan);
-    warnings.push(...lostWarnings(lost), ...refusalWarnings(changes ?? []));
+    warnings.push(...(await tellLost(lost)), ...refusalWarnings(changes ?? []));
     warnings.push(...mishapWarnings(repository.mirror), ...failedBackendWarnings(repository.mirror));
     return report(lost, changes);
   }
@@ -179,7 +188,7 @@ export async function restoreFrom(
     warnings.push(...(await target.finish()));
     changes &&= withoutLost(changes, warnings, shownPaths(lost));
   }
-  warnings.push(...refusalWarnings(changes ?? []), ...lostWarnings(lost));
+  warnings.push(...refusalWarnings(changes ?? []), ...(await tellLost(lost)));
   const databases = databasesToCheck(plan, changes, overwrite);
   if (databases.length > 0) {
     progress({ type: 'phase', name: 'checking databases' });
@@ -224,13 +233,15 @@ function databasesToCheck(
   );
 }
 
-function lostWarnings(lost: readonly FileEntry[]): Warning[] {
-  return shownPaths(lost).map((path) => ({
-    code: 'lost',
-    path,
-    message: `${path} is damaged on every backend; it was not restored`,
-    incomplete: true,
-  }));
+function lostWarnings(lost: readonly FileEntry[], known: ReadonlySet<FileEntry>): Warning[] {
+  return lost.map((file) => {
+    const path = rawForDisplay(file.path);
+    const why = known.has(file)
+      ? 'was lost on every backend, and given up with `holdfast repair --forget-damaged`'
+      : 'is damaged on every backend';
+    const code = known.has(file) ? 'known_lost' : 'lost';
+    return { code, path, message: `${path} ${why}; it was not restored`, incomplete: true };
+  });
 }
 
 /** A backend to begin with that cannot be used is a warning like any other: the rest may have everything. */

@@ -21,6 +21,7 @@ import { readLocalState, writeLocalState, type LocalFolders } from './local-stat
 import { takeLock } from './lock.ts';
 import { extendLocks } from './locks.ts';
 import { secondsSince, type Seams } from './seams.ts';
+import { placeOf, VerifiedMemory } from './verified-memory.ts';
 
 export interface SyncOptions {
   backends: readonly BackendAddress[];
@@ -84,6 +85,7 @@ export async function sync(options: SyncOptions, seams: Seams): Promise<SyncResu
     }
     try {
       fresh.push({ name, backend: await openToFill(address, mirror, seams) });
+      forgetVerified(options.folders, address, seams);
     } catch (problem) {
       if (!isSurvivable(problem)) throw problem;
       refused.set(name, problem);
@@ -146,6 +148,13 @@ async function healSkipped(
       (key) => !healed.some(({ backend, key: one }) => backend === result.name && one === key),
     );
   return healed;
+}
+
+/** What is copied there now was never looked at there. */
+function forgetVerified(folders: LocalFolders, address: BackendAddress, { clock }: Seams): void {
+  const memory = new VerifiedMemory(folders);
+  memory.forgetPlace(placeOf(address), clock.now());
+  memory.save();
 }
 
 /** @throws `exists` for a place that holds something else */

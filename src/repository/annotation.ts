@@ -16,6 +16,7 @@ import {
 import type { Generation } from './key-log.ts';
 import { annotationKey, parseKey, type AnnotationId } from './object-name.ts';
 import type { Repository, RepositoryProblem } from './open.ts';
+import { knownLosses, type KnownLoss } from './known-loss.ts';
 import { openSigned, type Snapshot } from './snapshot.ts';
 
 /** An annotation whose signature and name were checked. */
@@ -105,6 +106,8 @@ export interface Said {
   tags: string[];
   note: string | null;
   isAcknowledged: boolean;
+  /** What of it was given up as lost on every backend. */
+  lost: KnownLoss | undefined;
 }
 
 /** @param annotations in the order in which they were made */
@@ -120,5 +123,5 @@ export function whatIsSaid(snapshot: Pick<Snapshot, 'id' | 'record'>, annotation
     if (said.note !== undefined) note = said.note === '' ? null : said.note;
     if (said.acknowledged) isAcknowledged = true;
   }
-  return { tags: [...tags], note, isAcknowledged };
+  return { tags: [...tags], note, isAcknowledged, lost: knownLosses(annotations).get(id) };
 }

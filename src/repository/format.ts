@@ -6,7 +6,7 @@ import { assert, HoldfastError, messageOf } from '../errors.ts';
 import type { ChunkId } from '../entry.ts';
 import { pae } from '../crypto/dsse.ts';
 import { sign, verify } from '../crypto/ed25519.ts';
-import { CONDEMNED_PACKS_MAX, RECORD_MAX_BYTES } from '../limits.ts';
+import { BACKENDS_MAX, CONDEMNED_PACKS_MAX, RECORD_MAX_BYTES } from '../limits.ts';
 import type { PackId, RunId, SnapshotId } from './object-name.ts';
 
 export const FORMAT_VERSION = 1;
@@ -161,6 +161,17 @@ export const snapshotSchema = z.object({
 });
 export type SnapshotRecord = z.infer<typeof snapshotSchema>;
 
+/** What of a snapshot is known to be lost on every backend, and was given up. */
+const lostSchema = z.object({
+  /** The snapshot itself, or its list of files: nothing of it can be restored. */
+  whole: z.literal(true).optional(),
+  files: count,
+  bytes: count,
+  /** The first 8 bytes of the id of each chunk that is lost, ascending. */
+  chunks: z.base64(),
+});
+export type LostRecord = z.infer<typeof lostSchema>;
+
 /** The payload of an annotation's envelope: what is said of a snapshot after it was made. */
 export const annotationSchema = z.object({
   ...header,
@@ -177,6 +188,7 @@ export const annotationSchema = z.object({
     .array(z.tuple([count, count]).refine(([first, last]) => first <= last))
     .max(100_000)
     .optional(),
+  lost: lostSchema.optional(),
 });
 export type AnnotationRecord = z.infer<typeof annotationSchema>;
 
@@ -211,7 +223,29 @@ export type CondemnedRecord = z.infer<typeof condemnedSchema>;
 export const RUN_PAYLOAD_TYPE = 'application/vnd.holdfast.run.v1+json';
 export const CONDEMNED_PAYLOAD_TYPE = 'application/vnd.holdfast.condemned.v1+json';
 
+/** The payload of a verification's envelope: what was looked at, when, and what was found. */
+export const verifiedSchema = z.object({
+  ...header,
+  repository: hex(16),
+  agent: z.object({ handle: z.string(), publicKey: hex(32) }),
+  /** When it was begun. */
+  time,
+  host: z.string(),
+  level: z.enum(['listing', 'objects', 'chunks', 'restore']),
+  /** `place` is a hash of the address: one of the same name may lie elsewhere by the config of another host. */
+  backends: z.array(z.object({ name: z.string(), place: hex(8) })).max(BACKENDS_MAX),
+  objects: count,
+  bytes: count,
+  /** Packs found whole at this level, by the backends (positions in `backends`) they were found whole on: the first 8 bytes of each id. */
+  covered: z.array(z.object({ backends: z.array(count), packs: z.base64() })),
+  damaged: z.array(z.object({ backend: z.string(), key: z.string(), problem: z.string(), repaired: z.boolean() })),
+  /** The snapshot with the highest number that was there; null for none. */
+  newest: z.object({ seq: count, id: hex(32).transform((text) => text as SnapshotId) }).nullable(),
+});
+export type VerifiedRecord = z.infer<typeof verifiedSchema>;
+
 export const ANNOTATION_PAYLOAD_TYPE = 'application/vnd.holdfast.annotation.v1+json';
+export const VERIFIED_PAYLOAD_TYPE = 'application/vnd.holdfast.verified.v1+json';
 
 export const SNAPSHOT_PAYLOAD_TYPE = 'application/vnd.holdfast.snapshot.v1+json';
 

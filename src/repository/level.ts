@@ -281,7 +281,7 @@ async function fill(
     else member.result.skipped.push(key);
   }
   // What is said of a snapshot needs the keys and nothing else.
-  for (const key of ofKind('annotation')) await copyIfGood(repository, member, key, signal);
+  for (const key of ofKind('annotation', 'verified')) await copyIfGood(repository, member, key, signal);
   // Without its keys it cannot be opened, and is none.
   for (const key of ofKind('repository'))
     if (hasKeys) await store(member, key, await readGood(repository, key, signal), signal);
@@ -348,6 +348,9 @@ export async function checkStored(repository: Repository, key: string, bytes: Ui
       break;
     case 'condemned':
       await openRecord(repository, CONDEMNED_FORM, key, bytes);
+      break;
+    case 'verified':
+      await repository.checkVerified(name.id, key, bytes);
       break;
     case 'repository':
       if (!Buffer.from(bytes).equals(repository.plain))

@@ -13,6 +13,8 @@ export type AnnotationId = string & { readonly [brand]: 'AnnotationId' };
 export type RunId = string & { readonly [brand]: 'RunId' };
 /** SHA-256 of the condemned record (the payload of its envelope), 64 hex digits. */
 export type CondemnedId = string & { readonly [brand]: 'CondemnedId' };
+/** SHA-256 of the record of a verification (the payload of its envelope), 64 hex digits. */
+export type VerifiedId = string & { readonly [brand]: 'VerifiedId' };
 
 export const REPOSITORY_KEY = 'holdfast.json';
 export const packKey = (id: PackId): string => `packs/${id.slice(0, 2)}/${id}.tar.zst.age`;
@@ -29,6 +31,7 @@ export const vaultKey = (id: string): string => `vault/${id}.age`;
 export const snapshotKey = (timeMs: number, id: SnapshotId): string => `snapshots/${stampOf(timeMs)}-${id}.age`;
 
 export const annotationKey = (timeMs: number, id: AnnotationId): string => `annotations/${stampOf(timeMs)}-${id}.age`;
+export const verifiedKey = (timeMs: number, id: VerifiedId): string => `verified/${stampOf(timeMs)}-${id}.age`;
 
 export const runKey = (timeMs: number, id: RunId): string => `runs/${stampOf(timeMs)}-${id}.age`;
 
@@ -54,12 +57,13 @@ export type ObjectName =
   | { kind: 'snapshot'; id: SnapshotId }
   | { kind: 'annotation'; id: AnnotationId }
   | { kind: 'run'; id: RunId }
-  | { kind: 'condemned'; id: CondemnedId };
+  | { kind: 'condemned'; id: CondemnedId }
+  | { kind: 'verified'; id: VerifiedId };
 
 export function parseKey(key: string): ObjectName | undefined {
   if (key === REPOSITORY_KEY) return { kind: 'repository' };
   const match =
-    /^(keys|identity|packs|index|snapshots|annotations|runs|condemned|vault)\/(?:([0-9a-f]{2})\/)?(?:(\d{8}|\d{8}T\d{6}Z|[0-9a-f]{64})-)?([0-9a-f]{64})(\.json|\.tar\.zst\.age|\.age)$/.exec(
+    /^(keys|identity|packs|index|snapshots|annotations|runs|condemned|verified|vault)\/(?:([0-9a-f]{2})\/)?(?:(\d{8}|\d{8}T\d{6}Z|[0-9a-f]{64})-)?([0-9a-f]{64})(\.json|\.tar\.zst\.age|\.age)$/.exec(
       key,
     );
   if (!match) return undefined;
@@ -94,6 +98,10 @@ export function parseKey(key: string): ObjectName | undefined {
     case 'condemned':
       return suffix === '.age' && !shard && prefix?.length === 16
         ? { kind: 'condemned', id: id as CondemnedId }
+        : undefined;
+    case 'verified':
+      return suffix === '.age' && !shard && prefix?.length === 16
+        ? { kind: 'verified', id: id as VerifiedId }
         : undefined;
     default:
       return undefined;

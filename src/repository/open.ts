@@ -17,6 +17,7 @@ import {
   type AnnotationId,
   type PackId,
   type SnapshotId,
+  type VerifiedId,
 } from './object-name.ts';
 import type { RawPath } from '../raw-path.ts';
 import { openAnnotation, readAnnotations, whatIsSaid, type Annotation } from './annotation.ts';
@@ -29,6 +30,7 @@ import { PackIndex } from './pack-index.ts';
 import { ChunkReader } from './reader.ts';
 import { selectSnapshot } from './select.ts';
 import { openSnapshot, type Snapshot } from './snapshot.ts';
+import { openVerified, type Verified } from './verified.ts';
 import { SnapshotWriter } from './writer.ts';
 
 /** Opens the repository that the backends of the mirror hold; see `openKeys` for what happens to those that hold none or another. */
@@ -238,6 +240,16 @@ export class Repository {
     try {
       const { generations } = this.state;
       return await openAnnotation(bytes, { id, key, generations, repository: this.id }, this.identities);
+    } catch (error) {
+      if (!isHoldfastError(error, 'wrong_key')) throw error; // see checkSnapshot
+      throw new HoldfastError('damaged', `${key} does not open with the keys of this repository`, { cause: error });
+    }
+  }
+
+  async checkVerified(id: VerifiedId, key: string, bytes: Uint8Array): Promise<Verified> {
+    try {
+      const { generations } = this.state;
+      return await openVerified(bytes, { id, key, generations, repository: this.id }, this.identities);
     } catch (error) {
       if (!isHoldfastError(error, 'wrong_key')) throw error; // see checkSnapshot
       throw new HoldfastError('damaged', `${key} does not open with the keys of this repository`, { cause: error });

@@ -18,7 +18,7 @@ export { putGrants } from './grants.ts';
 export { heal, type Healed, type HealResult } from './heal.ts';
 export { CONTEST_MS, lastEntry, recoveryCommitment, type KeyLog, type KeyLogEntry, type KeyState } from './key-log.ts';
 export { HANDLE, timestamp, FORMAT_VERSION, SPECIAL_FILES, statisticsSchema } from './format.ts';
-export { parseKey, REPOSITORY_KEY } from './object-name.ts';
+export { packKey as packKeyOf, parseKey, REPOSITORY_KEY } from './object-name.ts';
 export type {
   AnnotationRecord,
   CondemnedRecord,
@@ -27,6 +27,7 @@ export type {
   KeysRecord,
   RepositoryRecord,
   RunRecord,
+  VerifiedRecord,
   Signer,
   SnapshotRecord,
   SnapshotStatistics,
@@ -46,4 +47,10 @@ export type { PackIndex } from './pack-index.ts';
 export type { ChunkReader, WantedChunk } from './reader.ts';
 export type { SnapshotWriter, WriterTotals } from './writer.ts';
 export { checkStored, level, type LevelResult, type Patience } from './level.ts';
-export { scrub, type Damage, type ScrubLevel, type ScrubResult } from './scrub.ts';
+export { scrub, type PackTally, type ScrubLevel, type ScrubOptions, type ScrubResult } from './scrub.ts';
+export type { Damage, Loss, LostOf } from './impact.ts';
+export { cutOut, ROLLED_BACK, type CutOut } from './cut-out.ts';
+export type { Budget } from './allowance.ts';
+export { readVerified, storeVerified, type Verified } from './verified.ts';
+export { goneIn, knownLosses, type KnownLoss } from './known-loss.ts';
+export { packPrefixes, prefixOf, unpackPrefixes } from './prefixes.ts';

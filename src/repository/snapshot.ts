@@ -150,12 +150,22 @@ export interface ChainProblem {
  * Checks the chain: numbers rise by one from parent to child, no number twice, and each parent that is named is there, or was forgotten on
  * purpose, and all between.
  * @param snapshots in the order of their numbers.
+ * @param gone ids of snapshots that are known not to be there any more: what names one of them as its parent is no break.
  */
-export function checkChain(snapshots: readonly Snapshot[], forgotten: NumberRanges = []): ChainProblem[] {
+export function checkChain(
+  snapshots: readonly Snapshot[],
+  forgotten: NumberRanges = [],
+  gone: ReadonlySet<string> = new Set<string>(),
+): ChainProblem[] {
   const problems: ChainProblem[] = [];
   let previous: Snapshot | undefined;
   for (const snapshot of snapshots) {
     const { seq, parent } = snapshot.record;
+    const isKnownGap = parent !== null && gone.has(parent) && seq !== previous?.record.seq;
+    if (isKnownGap) {
+      previous = snapshot;
+      continue;
+    }
     const isMeant = () =>
       parent !== null && hasNumbers(forgotten, Math.min(1 + (previous?.record.seq ?? -1), seq - 1), seq - 1);
     if (!previous) {

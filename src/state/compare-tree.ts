@@ -176,8 +176,8 @@ function isSameSpecial(entry: Entry, now: BigIntStats): boolean {
 
 const READ = constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK;
 
-/** False also for a file that cannot be read, or is none any more. */
-function hasPieces(path: RawPath, pieces: Iterable<Piece>, signal: AbortSignal | undefined): boolean {
+/** Whether the file begins with these pieces. False also for a file that cannot be read, or is none any more. */
+export function hasPieces(path: RawPath, pieces: Iterable<Piece>, signal: AbortSignal | undefined): boolean {
   let fd: number | undefined;
   try {
     fd = openSync(rawToFs(path), READ);

@@ -40,6 +40,8 @@ import {
   annotationSchema,
   condemnedSchema,
   runSchema,
+  VERIFIED_PAYLOAD_TYPE,
+  verifiedSchema,
   snapshotSchema,
 } from '../../src/repository/format.ts';
 import {
@@ -52,17 +54,22 @@ import {
   annotationKey,
   condemnedKey,
   runKey,
+  verifiedKey,
   snapshotKey,
   wrappedIdentityKey,
   type PackId,
   type AnnotationId,
   type CondemnedId,
   type RunId,
+  type VerifiedId,
   type SnapshotId,
 } from '../../src/repository/object-name.ts';
 import { CONTEST_MS, firstEntry, nextEntry, type KeyLog } from '../../src/repository/key-log.ts';
 import { openIndex, sealIndex } from '../../src/repository/index-object.ts';
 import { entryLine, parseEntryLine, readEntries } from '../../src/repository/manifest.ts';
+import { lostRecord } from '../../src/repository/known-loss.ts';
+import { packPrefixes } from '../../src/repository/prefixes.ts';
+import { placeOf } from '../../src/operations/verified-memory.ts';
 import { parseIndexLine } from '../../src/repository/pack-index.ts';
 import { createRepository, openRepository } from '../../src/repository/repository.ts';
 import { seededRandom } from '../crypto/support.ts';
@@ -221,6 +228,20 @@ describe('the vectors of docs/format.md', () => {
     expect(condemned.snapshots.map(({ key }) => key)).toEqual([vector<Record<string, string>>('names')['snapshot']]);
   });
 
+  it('records: what was given up, and what was verified', () => {
+    const lost = parseRecord(Buffer.from(block('annotation-lost')), annotationSchema, 'annotation');
+    expect(JSON.stringify(lost)).toBe(block('annotation-lost'));
+    expect(lost.lost).toEqual(lostRecord({ whole: false, files: 1, bytes: 8 }, [idOf(Buffer.from('holdfast'))]));
+    const verified = parseRecord(Buffer.from(block('verified')), verifiedSchema, 'verified');
+    expect(JSON.stringify(verified)).toBe(block('verified'));
+    expect(verified.backends.map(({ place }) => place)).toEqual(
+      verified.backends.map(({ name }) => placeOf({ url: `file:///mnt/${name}` })),
+    );
+    const packs = parseIndexLine(block('index').split('\n')[1] ?? '');
+    expect(verified.covered.map((one) => one.packs)).toEqual([packPrefixes([packs.id])]);
+    expect(page).toContain(VERIFIED_PAYLOAD_TYPE);
+  });
+
   it('names of objects', () => {
     const names = vector<Record<string, string>>('names');
     const standIn = sha256Hex(Buffer.from('the secrets object as stored'));
@@ -242,6 +263,10 @@ describe('the vectors of docs/format.md', () => {
       condemned: condemnedKey(
         Date.parse('2026-02-01T09:00:00.000Z'),
         sha256Hex(Buffer.from(block('condemned'))) as CondemnedId,
+      ),
+      verified: verifiedKey(
+        Date.parse('2026-02-01T10:00:00.000Z'),
+        sha256Hex(Buffer.from(block('verified'))) as VerifiedId,
       ),
     });
     for (const [kind, name] of Object.entries(names)) expect(parseKey(name)?.kind).toBe(kind);

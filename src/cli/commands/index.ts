@@ -32,6 +32,7 @@ export const { COMMANDS, loadCommands } = commandTable({
   'recipients:list': () => import('./recipients/list.ts'),
   'recipients:remove': () => import('./recipients/remove.ts'),
   recover: () => import('./recover.ts'),
+  repair: () => import('./repair.ts'),
   restore: () => import('./restore.ts'),
   'schedule:install': () => import('./schedule/install.ts'),
   'schedule:remove': () => import('./schedule/remove.ts'),

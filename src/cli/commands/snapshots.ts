@@ -4,7 +4,7 @@ import { HoldfastCommand } from '../base-command.ts';
 import { requireSections } from '../config.ts';
 import { accessOf, readWriterKey } from '../context.ts';
 import { EXIT } from '../exit-codes.ts';
-import { lines, table } from '../render.ts';
+import { count, lines, table } from '../render.ts';
 
 export default class Snapshots extends HoldfastCommand<typeof Snapshots, SnapshotRow[]> {
   static override summary = 'List the snapshots that verify, newest last.';
@@ -27,7 +27,8 @@ export default class Snapshots extends HoldfastCommand<typeof Snapshots, Snapsho
     if (rows.length === 0) return lines('No snapshot yet: run `holdfast backup`.');
     const hasMarks = rows.some(({ suspicious }) => suspicious.length > 0);
     const hasNotes = rows.some(({ note }) => note !== null);
-    const more = [...(hasMarks ? ['suspicious'] : []), ...(hasNotes ? ['note'] : [])];
+    const hasLosses = rows.some(({ lost }) => lost !== null);
+    const more = [...(hasMarks ? ['suspicious'] : []), ...(hasLosses ? ['lost'] : []), ...(hasNotes ? ['note'] : [])];
     return table(
       ['id', 'number', 'time', 'files', 'size', 'backends', 'tags', ...more],
       rows.map((row) => [
@@ -39,11 +40,17 @@ export default class Snapshots extends HoldfastCommand<typeof Snapshots, Snapsho
         row.backends.join(', '),
         row.tags.join(', '),
         ...(hasMarks ? [markOf(row)] : []),
+        ...(hasLosses ? [lossOf(row)] : []),
         ...(hasNotes ? [row.note ?? ''] : []),
       ]),
       ['number', 'files', 'size'],
     );
   }
+}
+
+function lossOf({ lost }: SnapshotRow): string {
+  if (!lost) return '';
+  return lost.whole ? 'all' : count(lost.files, 'file');
 }
 
 function markOf({ suspicious, acknowledged }: SnapshotRow): string {

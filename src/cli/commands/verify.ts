@@ -1,24 +1,54 @@
+import * as Args from '@oclif/core/args';
 import * as Flags from '@oclif/core/flags';
-import { verify, type VerifyResult } from '../../operations/verify.ts';
-import { formatSize } from '../../units.ts';
+import { hostname } from 'node:os';
+import { resolve } from 'node:path';
+import { HoldfastError } from '../../errors.ts';
+import { verify, type VerifyOptions, type VerifyResult } from '../../operations/verify.ts';
+import { formatSize, parseDuration, parseSize } from '../../units.ts';
 import { requireSections } from '../config.ts';
-import { accessOf, expectedRepository, readWriterKey, restoreSecret } from '../context.ts';
+import {
+  accessOf,
+  expectedRepository,
+  localFolders,
+  readSignerIfAny,
+  readWriterKey,
+  restoreSecret,
+} from '../context.ts';
+import { damageLines, lossLines } from '../damage-text.ts';
 import { EXIT } from '../exit-codes.ts';
-import { count, lines, warningLines } from '../render.ts';
+import { count, lines, SNAPSHOT_FORMS, warningLines } from '../render.ts';
 import { dueFlag, ReportedCommand } from '../reported-command.ts';
 import { namesRestoreSecret, restoreSecretFlags } from '../secrets.ts';
+import { ownProfile } from '../state-options.ts';
 
 export default class Verify extends ReportedCommand<typeof Verify, VerifyResult> {
   static override summary = 'Check that every backend holds what was written.';
   static override description =
-    'listing: everything needed is there, indexes and snapshots are whole and signed. objects: besides, every object is read and compared with its name. chunks: besides, every pack is opened and every chunk of every snapshot accounted for; this needs the restore secret. With the secret, damage is also told as snapshots and paths.';
+    'listing: everything needed is there, indexes and snapshots are whole and signed. objects: besides, every pack is read and compared with its name. chunks: besides, every pack is opened and every chunk of every snapshot accounted for; this needs the restore secret. restore: besides the listing, a snapshot is restored from each backend into a scratch folder, compared, and removed; this needs the restore secret. With the secret, damage is also told as snapshots and paths.';
+  static override examples = [
+    'holdfast verify --level objects --max-age 30d --budget 10m',
+    'holdfast verify --level restore --identity-file drill.key',
+  ];
+  static override args = {
+    snapshot: Args.string({ description: `For --level restore: ${SNAPSHOT_FORMS} [default: latest]` }),
+  };
   static override flags = {
     level: Flags.option({
       summary: 'How deep to look.',
-      options: ['listing', 'objects', 'chunks'] as const,
+      options: ['listing', 'objects', 'chunks', 'restore'] as const,
       default: 'listing' as const,
     })(),
+    'max-age': Flags.string({
+      summary: 'Pass over packs that were found whole so long ago or less (30d).',
+      helpValue: 'DURATION',
+    }),
+    budget: Flags.string({
+      summary:
+        'Stop after this time (10m), or when so much was read (5GiB); what was looked at longest ago comes first.',
+      helpValue: 'DURATION|SIZE',
+    }),
     repair: Flags.boolean({ summary: 'Store again, from another backend, what is damaged or missing.' }),
+    scratch: Flags.string({ summary: 'For --level restore: where to restore for a moment.', helpValue: 'DIR' }),
     ...restoreSecretFlags,
     ...dueFlag,
   };
@@ -29,15 +59,30 @@ export default class Verify extends ReportedCommand<typeof Verify, VerifyResult>
   protected override async work(): Promise<VerifyResult> {
     const config = requireSections(await this.loadConfig(), 'agent', 'backends');
     const { flags } = this;
-    const withSecret = flags.level === 'chunks' || namesRestoreSecret(flags);
-    const access = withSecret
-      ? ({
-          kind: 'restore',
-          secret: await restoreSecret(flags, this.signal),
-          expected: await expectedRepository(config),
-        } as const)
-      : ({ kind: 'writer', access: accessOf(await readWriterKey(config.agent)) } as const);
-    return verify({ backends: config.backends, access, level: flags.level, repair: flags.repair }, this.seams);
+    const { level, scratch, repair } = flags;
+    if (level !== 'restore' && (this.args.snapshot !== undefined || scratch !== undefined)) {
+      throw new HoldfastError('usage', 'a snapshot and --scratch are for --level restore', {
+        hint: 'Other levels look at all snapshots.',
+      });
+    }
+    const withSecret = level === 'chunks' || level === 'restore' || namesRestoreSecret(flags);
+    const expected = await expectedRepository(config);
+    const access: VerifyOptions['access'] = withSecret
+      ? { kind: 'restore', secret: await restoreSecret(flags, this.signal), expected }
+      : { kind: 'writer', access: accessOf(await readWriterKey(config.agent)) };
+    return verify(
+      {
+        ...{ backends: config.backends, access, level, repair, host: hostname() },
+        maxAgeMs: flags['max-age'] === undefined ? undefined : parseDuration(flags['max-age']),
+        budget: flags.budget === undefined ? undefined : budgetIn(flags.budget),
+        folders: expected && localFolders(process.env, expected.repository),
+        signer: await readSignerIfAny(config.agent),
+        snapshot: this.args.snapshot,
+        scratch: scratch === undefined ? undefined : resolve(scratch),
+        profile: level === 'restore' ? await ownProfile(config) : undefined,
+      },
+      this.seams,
+    );
   }
 
   protected override exitCode({ damaged, complete }: VerifyResult) {
@@ -45,23 +90,52 @@ export default class Verify extends ReportedCommand<typeof Verify, VerifyResult>
     return complete ? EXIT.done : EXIT.incomplete;
   }
 
-  protected override text({ level, objects, bytes, damaged, warnings, seconds }: VerifyResult): string {
+  protected override text(result: VerifyResult): string {
+    const { damaged, loss, knownLoss, restored, warnings } = result;
+    const left = damaged.filter(({ repaired }) => !repaired);
+    const canHeal = left.some(({ elsewhere }) => elsewhere.length > 0) && !this.flags.repair;
+    const canForget = left.some(({ elsewhere }) => elsewhere.length === 0);
     return (
       warningLines(warnings) +
       lines(
-        ...damaged.map(({ backend, key, problem, snapshots, paths, repaired }) => {
-          const touched = snapshots.length > 0 ? `; needed by ${count(snapshots.length, 'snapshot')}` : '';
-          const files =
-            paths.length > 0
-              ? `: ${paths.slice(0, 5).join(', ')}${paths.length > 5 ? ` and ${paths.length - 5} more` : ''}`
-              : '';
-          return `${repaired ? 'REPAIRED' : 'DAMAGED'} ${backend} ${key}: ${problem}${touched}${files}`;
-        }),
-        `verified (${level}): ${count(objects, 'object')}, ${formatSize(bytes)} read, in ${seconds} s: ${damaged.length === 0 ? 'no damage found' : `${count(damaged.length, 'problem')} found`}`,
-        ...(damaged.some(({ repaired }) => !repaired) && !this.flags.repair
-          ? ['What another backend has whole is stored again by `holdfast verify --repair`.']
+        ...damageLines(damaged),
+        ...lossLines(loss),
+        ...knownLoss.map(
+          ({ snapshot, whole, files, since }) =>
+            `known loss: snapshot ${snapshot.slice(0, 8)} ${whole ? 'cannot be restored' : `lacks ${count(files, 'file')}`}; given up on ${since}`,
+        ),
+        ...restored.map(
+          ({ backend, snapshot, files, bytes, seconds }) =>
+            `restored snapshot ${snapshot.slice(0, 8)} from ${backend}: ${count(files, 'file')}, ${formatSize(bytes)}, compared and removed, in ${seconds} s`,
+        ),
+        ...endLines(result),
+        ...(canHeal ? ['What another backend has whole is stored again by `holdfast verify --repair`.'] : []),
+        ...(canForget
+          ? [
+              'What no backend has can be given up, so that the rest is whole: `holdfast repair --forget-damaged --dry-run`.',
+            ]
           : []),
       )
     );
   }
+}
+
+/** What was verified, and what was not. */
+function endLines({ level, objects, bytes, damaged, seconds, coverage, confidence }: VerifyResult): string[] {
+  const found = damaged.length === 0 ? 'no damage found' : `${count(damaged.length, 'problem')} found`;
+  const read = `${formatSize(bytes)} read, in ${seconds} s`;
+  const known = coverage && coverage.read < coverage.total ? coverage : undefined;
+  if (!coverage || !known) return [`verified (${level}): ${count(objects, 'object')}, ${read}: ${found}`];
+  const { verified, total, oldest, left } = known;
+  const age = oldest === null ? `${count(total - verified, 'pack')} never` : `the one longest ago on ${oldest}`;
+  return [
+    `${left > 0 ? `stopped: the budget is used up, ${count(left, 'pack')} NOT reached` : 'done'} (${level}): ${count(objects, 'object')} listed, ${count(known.read, 'pack')} read, ${read}: ${found}`,
+    `packs found whole at this level so far: ${verified.toLocaleString('en')} of ${total.toLocaleString('en')}, ${age}`,
+    ...(confidence ? [confidence.text] : []),
+  ];
+}
+
+/** @throws `usage` */
+function budgetIn(text: string): { ms: number } | { bytes: number } {
+  return text.endsWith('B') ? { bytes: parseSize(text) } : { ms: parseDuration(text) };
 }

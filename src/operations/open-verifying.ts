@@ -1,0 +1,95 @@
+/** Opening a repository to look for damage: a backend that is one of its own, and whose `holdfast.json` is not right, is damaged and not absent. */
+import { isHoldfastError, isSurvivable } from '../errors.ts';
+import type { Backend } from '../backend/backend.ts';
+import type { Mirror } from '../backend/mirror.ts';
+import { openBackend } from '../backend/open.ts';
+import { openRepository, REPOSITORY_KEY, type Access, type Damage, type Repository } from '../repository/repository.ts';
+import { openForRestore, type ExpectedRepository, type RestoreSecret } from './access.ts';
+import { openMirror, type BackendAddress } from './backends.ts';
+import type { Seams } from './seams.ts';
+
+export type VerifyAccess =
+  | { kind: 'writer'; access: Access }
+  | { kind: 'restore'; secret: RestoreSecret; expected?: ExpectedRepository | undefined };
+
+export interface OpenedToVerify extends AsyncDisposable {
+  mirror: Mirror;
+  repository: Repository;
+  /** Backends whose `holdfast.json` is not right; none of the rest of them was looked at unless it is repaired. */
+  damaged: Damage[];
+}
+
+/** What a `holdfast.json` that is missing, changed, or another one looks like. */
+const SUSPICIOUS = [
+  'damaged',
+  'forged',
+  'foreign_repository',
+  'no_repository',
+  'wrong_key',
+  'unsupported_format',
+] as const;
+
+export async function openToVerify(
+  backends: readonly BackendAddress[],
+  access: VerifyAccess,
+  { repair }: { repair: boolean },
+  seams: Seams,
+): Promise<OpenedToVerify> {
+  let mirror = await openMirror(backends, seams);
+  try {
+    let repository = await open(mirror, access, seams);
+    const damaged: Damage[] = [];
+    for (const { name, error } of mirror.states()) {
+      const address = backends.find((one) => one.name === name);
+      if (!address || !isHoldfastError(error, ...SUSPICIOUS)) continue;
+      if (!(await isOurs(address, repository, { repair }, seams))) continue;
+      damaged.push({
+        ...{ backend: name, key: REPOSITORY_KEY, problem: error.message, snapshots: [], paths: [] },
+        means: 'says what this repository is: without it the backend serves for nothing',
+        elsewhere: mirror.live().map((one) => one.name),
+        repaired: false,
+      });
+    }
+    if (repair && damaged.length > 0) {
+      const again = await openMirror(backends, seams);
+      await mirror[Symbol.asyncDispose]();
+      mirror = again;
+      repository = await open(mirror, access, seams);
+      for (const one of damaged) one.repaired = mirror.live().some(({ name }) => name === one.backend);
+    }
+    const opened = mirror;
+    return { mirror, repository, damaged, [Symbol.asyncDispose]: () => opened[Symbol.asyncDispose]() };
+  } catch (error) {
+    await mirror[Symbol.asyncDispose]();
+    throw error;
+  }
+}
+
+function open(mirror: Mirror, access: VerifyAccess, seams: Seams): Promise<Repository> {
+  return access.kind === 'writer'
+    ? openRepository(mirror, access.access, seams)
+    : openForRestore(mirror, access.secret, access.expected, seams);
+}
+
+/** Whether the backend holds entries of this repository's identity log, by their names. With `repair` it gets the right `holdfast.json`. */
+async function isOurs(
+  address: BackendAddress,
+  repository: Repository,
+  { repair }: { repair: boolean },
+  seams: Seams,
+): Promise<boolean> {
+  const { clock, random, signal } = seams;
+  let backend: Backend | undefined;
+  let isOne = false;
+  try {
+    backend = await (seams.openBackend ?? openBackend)(address, { clock, random, create: false });
+    for await (const { key } of backend.list('keys/', { signal }))
+      isOne ||= repository.log.some(({ id }) => key.endsWith(`-${id}.json`));
+    if (isOne && repair) await backend.put(REPOSITORY_KEY, repository.plain, { signal });
+  } catch (error) {
+    if (!isSurvivable(error)) throw error; // it shows when the backend is opened again
+  } finally {
+    await backend?.[Symbol.asyncDispose]();
+  }
+  return isOne;
+}
