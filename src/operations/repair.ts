@@ -2,10 +2,22 @@
 import type { Warning } from '../entry.ts';
 import { HoldfastError } from '../errors.ts';
 import type { SigningKey } from '../identity/agent-key.ts';
-import { cutOut, scrub, type CutOut, type Damage, type Loss, type ScrubLevel } from '../repository/repository.ts';
+import {
+  beginRun,
+  cutOut,
+  endRun,
+  scrub,
+  type CutOut,
+  type Damage,
+  type Loss,
+  type Repository,
+  type ScrubLevel,
+} from '../repository/repository.ts';
 import { agentKeyOf } from './access.ts';
 import type { BackendAddress } from './backends.ts';
+import { beginHostRun } from './begin-run.ts';
 import type { LocalFolders } from './local-state.ts';
+import { takeLock } from './lock.ts';
 import { openToVerify, type VerifyAccess } from './open-verifying.ts';
 import { findRollback } from './rollback.ts';
 import { secondsSince, type Seams } from './seams.ts';
@@ -53,8 +65,13 @@ export async function repair(options: RepairOptions, seams: Seams): Promise<Repa
       hint: 'Give the words at the prompt or with --words-file, or an age identity.',
     });
   }
+  const cutsOut = forgetDamaged && !dryRun && access.kind === 'restore';
+  using _lock = cutsOut && options.folders ? takeLock(options.folders.state, 'repair') : undefined;
   await using opened = await openToVerify(options.backends, access, { repair: !dryRun }, seams);
   const { mirror, repository } = opened;
+  const signer = cutsOut ? (options.signer ?? (await agentKeyOf(repository, access.secret, seams.signal))) : undefined;
+  // What is stored again relies on what is there, and is in no index for a moment: no deletion may come in between.
+  await using _run = signer && (await begin(repository, { ...options, signer }, seams));
   const warnings: Warning[] = [];
   seams.progress({ type: 'phase', name: 'verifying' });
   const onProgress = (done: number, total: number) =>
@@ -78,7 +95,7 @@ export async function repair(options: RepairOptions, seams: Seams): Promise<Repa
 
   let forgotten: CutOut | null = null;
   const everywhere = left.filter(({ elsewhere }) => elsewhere.length === 0);
-  if (forgetDamaged && !dryRun && everywhere.length > 0 && access.kind === 'restore') {
+  if (signer && everywhere.length > 0) {
     const away = mirror.states().find(({ error }) => error);
     if (away || found.unread.length > 0) {
       const what = away ? `backend ${away.name}` : (found.unread[0]?.key ?? 'an object');
@@ -87,7 +104,6 @@ export async function repair(options: RepairOptions, seams: Seams): Promise<Repa
       });
     }
     seams.progress({ type: 'phase', name: 'cutting out what is lost' });
-    const signer = options.signer ?? (await agentKeyOf(repository, access.secret, seams.signal));
     forgotten = await cutOut(repository, everywhere, { signer, host: options.host, seams });
     // Not taken for granted: what is said to be whole now is looked at.
     const known = new Set<string>(found.packs.ids);
@@ -104,4 +120,16 @@ export async function repair(options: RepairOptions, seams: Seams): Promise<Repa
     seconds: secondsSince(seams.clock, started),
     complete: !warnings.some(({ incomplete }) => incomplete),
   };
+}
+
+async function begin(
+  repository: Repository,
+  { folders, signer, host }: Pick<RepairOptions, 'folders' | 'host'> & { signer: SigningKey },
+  seams: Seams,
+): Promise<AsyncDisposable> {
+  const said = { kind: 'write', host } as const;
+  const run = folders
+    ? await beginHostRun(repository, { folders, signer, ...said }, seams)
+    : await beginRun(repository, { ...said, after: [] }, signer, seams);
+  return { [Symbol.asyncDispose]: () => endRun(repository, run) };
 }

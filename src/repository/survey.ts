@@ -4,7 +4,9 @@
  */
 import type { Clock } from '../clock.ts';
 import { HoldfastError, isHoldfastError, isSurvivable } from '../errors.ts';
+import { readAnnotations } from './annotation.ts';
 import { readCondemned, type Condemned } from './condemned.ts';
+import { goneIn, knownLosses } from './known-loss.ts';
 import { Marks } from './mark.ts';
 import { packKey, parseKey, type PackId, type RunId } from './object-name.ts';
 import { LOOKS_MAX, mayBeReplaced, type Repository, type RepositoryProblem } from './open.ts';
@@ -83,11 +85,18 @@ export class Survey {
     this.marks.resolve();
     const reader = this.#repository.reader(this.index);
     for (const snapshot of this.#snapshots) {
-      await this.marks.add(snapshot, reader, this.#signal).catch((error: unknown) => {
+      await this.marks.add(snapshot, reader, this.#signal).catch(async (error: unknown) => {
         if (!isSurvivable(error)) throw error;
+        // Nothing of it can be restored, and somebody has decided to go on without it.
+        if ((await this.#givenUp()).has(snapshot.id)) return;
         throw unreadable([{ key: `the manifest of ${snapshot.key}`, error }]);
       });
     }
+  }
+
+  async #givenUp(): Promise<Set<string>> {
+    const { annotations } = await readAnnotations(this.#repository, undefined, this.#signal);
+    return goneIn(knownLosses(annotations));
   }
 
   /** Marks besides what can be put back for as long as these records are there. */

@@ -7,7 +7,7 @@ import { HoldfastError } from '../../src/errors.ts';
 import { annotateSnapshot } from '../../src/operations/annotate.ts';
 import { addRecipient } from '../../src/operations/recipients.ts';
 import { EXIT_CODE_OF } from '../../src/cli/exit-codes.ts';
-import { parseKey, putVault, type ScrubLevel } from '../../src/repository/repository.ts';
+import { condemn, parseKey, putVault, type ScrubLevel } from '../../src/repository/repository.ts';
 import { seededRandom } from '../crypto/support.ts';
 import { contentsOf, makeAgent, newCase, packKeysOf, storeOf } from './support.ts';
 import { verifyAs } from './verify-support.ts';
@@ -34,6 +34,8 @@ for (const note of ['one', 'another']) {
   await verifyAs(agent, { level: 'objects' });
   const repository = await agent.open();
   await putVault(repository.mirror, random.bytes(300), undefined);
+  for (const time of ['2026-01-01T00:00:00.000Z', '2026-01-02T00:00:00.000Z'])
+    await condemn(repository, { time, host: 'h', packs: [], snapshots: [] }, signer, { random });
 }
 const repository = await agent.open();
 const pristine = await contentsOf(agent);
@@ -48,7 +50,7 @@ const ofKind = (kind: string, among = content) =>
 const pair = ([one = '', other = '']: readonly string[]) => ({ key: one, other: at(other) });
 const strangeOf = (kind: string) => strange.get(ofKind(kind, strange)[0] ?? '') ?? new Uint8Array();
 const grants = ofKind('secrets').filter((key) => repository.keys.grants?.some((id) => key.includes(id)));
-const secrets = ofKind('secrets').find((key) => !grants.includes(key)) ?? '';
+const secrets = ofKind('secrets').find((key) => key.includes(repository.keys.secrets)) ?? '';
 const newestFirst = ofKind('snapshot').toSorted((a) => (a.includes(first.snapshot.id) ? -1 : 1));
 
 interface Kind {
@@ -91,6 +93,8 @@ const KINDS: Record<string, Kind> = {
   snapshot: { ...pair(newestFirst), snapshots: [one] },
   annotation: { ...pair(ofKind('annotation')), snapshots: [one] },
   'record of verification': pair(ofKind('verified')),
+  'run record': pair(ofKind('run')),
+  'condemned record': pair(ofKind('condemned')),
 };
 const HARMS: Record<string, (bytes: Uint8Array, other: Uint8Array) => Uint8Array | undefined> = {
   removed: () => undefined,
@@ -100,7 +104,8 @@ const HARMS: Record<string, (bytes: Uint8Array, other: Uint8Array) => Uint8Array
 };
 
 const page = readFileSync(new URL('../../docs/verify.md', import.meta.url), 'utf8');
-const rows = [...page.matchAll(/^\| (.+?) \|$/gm)].map(([, row = '']) => row.split('|').map((cell) => cell.trim()));
+const table = page.slice(page.indexOf('| object ')).split('\n\n')[0] ?? '';
+const rows = [...table.matchAll(/^\| (.+?) \|$/gm)].map(([, row = '']) => row.split('|').map((cell) => cell.trim()));
 const head = rows.find(([name]) => name === 'object') ?? [];
 /** The level at which the page says that it is found; undefined where it says that it is not. */
 function claimed(kind: string, harm: string): ScrubLevel | undefined {
@@ -139,8 +144,16 @@ describe.each(CASES)('%s, %s', (kind, how) => {
   test('on one of two backends: found, said what it means, and healed', async () => {
     await harm(key, how, other, ['a']);
     const level = claimed(kind, how);
+    if (level === undefined) {
+      // It comes and goes by itself: that one backend has it no more is as it should be.
+      expect(await verifyAs(agent, { level: 'chunks', signer: undefined })).toMatchObject({
+        damaged: [],
+        complete: true,
+      });
+      return;
+    }
     const found = await verifyAs(agent, {
-      level: level as ScrubLevel,
+      level,
       repair: true,
       signer: undefined,
       folders: undefined,
