@@ -11,7 +11,7 @@ import {
 } from '../state/compare-tree.ts';
 import { lookAtTarget, NOT_HAD, openOverwriter } from '../state/overwrite.ts';
 import type { TreeWriter } from '../state/write-tree.ts';
-import { takeLock } from './lock.ts';
+import { takeLockIn } from './lock.ts';
 
 /** Entries of one kind of change: paths for display, in the order of a manifest; the bytes of those that are files. */
 export interface ChangeList {
@@ -105,7 +105,7 @@ export async function restoreOver<T>(
   write: (writer: TreeWriter) => Promise<T>,
 ): Promise<{ result: T; changes: Change[]; warnings: Warning[] }> {
   try {
-    await using over = await openOverwriter(target, (folder) => takeLock(folder, `restore into ${target}`));
+    await using over = await openOverwriter(target, (folder) => takeLockIn(folder, `restore into ${target}`));
     const leading = leadingFolders(changes);
     for (const path of leading) over.addScaffold(path);
     const result = await write(over.writer);
