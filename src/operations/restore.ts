@@ -5,17 +5,19 @@ import type { Entry, FileEntry, Warning } from '../entry.ts';
 import { drain } from '../drain.ts';
 import type { HoldfastError } from '../errors.ts';
 import { PACKS_IN_FLIGHT } from '../limits.ts';
-import { rawForDisplay } from '../raw-path.ts';
+import { rawForDisplay, type RawPath } from '../raw-path.ts';
 import {
   heal,
   parseKey,
   type ChunkReader,
   type HealResult,
   type Repository,
+  type Snapshot,
   type SnapshotId,
 } from '../repository/repository.ts';
 import type { Change, Overwrite } from '../state/compare-tree.ts';
 import type { Profile } from '../state/profile.ts';
+import { absoluteIn } from '../state/tree-path.ts';
 import { openTarget, type TreeWriter } from '../state/write-tree.ts';
 import { openForRestore, type ExpectedRepository, type RestoreSecret } from './access.ts';
 import { failedBackendWarnings, mishapWarnings, openMirror, type BackendAddress } from './backends.ts';
@@ -97,7 +99,10 @@ export async function restore(options: RestoreOptions, seams: Seams): Promise<Re
   return await restoreFrom(repository, options, seams);
 }
 
-/** `restore` from a repository that is open already. */
+/**
+ * `restore` from a repository that is open already.
+ * @param isThere is called when a target that was empty has everything, and others cannot reach it yet; `base` leads to it until then.
+ */
 export async function restoreFrom(
   repository: Repository,
   options: Pick<
@@ -105,6 +110,7 @@ export async function restoreFrom(
     'snapshot' | 'target' | 'paths' | 'overwrite' | 'dryRun' | 'from' | 'heal' | 'withSecrets' | 'profile'
   >,
   seams: Seams,
+  { isThere }: { isThere?: (base: string, snapshot: Snapshot) => Promise<void> } = {},
 ): Promise<RestoreResult> {
   const started = seams.clock.monotonic();
   const { signal, progress, clock } = seams;
@@ -167,24 +173,32 @@ export async function restoreFrom(
   }
   progress({ type: 'phase', name: 'restoring' });
   let lost: FileEntry[];
+  const faults: Warning[] = [];
+  const check = async (done: readonly Change[] | undefined, at: (path: RawPath) => RawPath) => {
+    const databases = databasesToCheck(plan, done, overwrite);
+    if (databases.length === 0) return;
+    progress({ type: 'phase', name: 'checking databases' });
+    faults.push(...(await checkDatabases(at, databases, signal)));
+  };
   if (isOver && overwrite && changes) {
-    const done = await restoreOver(options.target, overwrite, changes, (target) =>
-      execute(plan, reader, target, seams),
-    );
+    const done = await restoreOver(options.target, overwrite, changes, {
+      write: (target) => execute(plan, reader, target, seams),
+      check,
+    });
     ({ result: lost, changes } = done);
     warnings.push(...done.warnings);
   } else {
     await using target = await openTarget(options.target);
     lost = await execute(plan, reader, target, seams);
-    warnings.push(...(await target.finish()));
+    const finished = await target.finish(async (base, soFar) => {
+      const done = changes && withoutLost(changes, soFar, shownPaths(lost));
+      await check(done, (path) => absoluteIn(base, path));
+      await isThere?.(base, snapshot);
+    });
+    warnings.push(...finished);
     changes &&= withoutLost(changes, warnings, shownPaths(lost));
   }
-  warnings.push(...refusalWarnings(changes ?? []), ...lostWarnings(lost));
-  const databases = databasesToCheck(plan, changes, overwrite);
-  if (databases.length > 0) {
-    progress({ type: 'phase', name: 'checking databases' });
-    warnings.push(...(await checkDatabases(options.target, databases, signal)));
-  }
+  warnings.push(...refusalWarnings(changes ?? []), ...lostWarnings(lost), ...faults);
   const pathNote = await pathDependence(snapshot.record.sources, options);
   if (pathNote) warnings.push(pathNote);
   const mishaps = repository.mirror.mishaps();

@@ -247,6 +247,11 @@ export class Overwriter implements AsyncDisposable {
     return { changes: done, warnings: [...warnings, ...this.#metadata.losses.warnings()] };
   }
 
+  /** The absolute path of an entry that is in its place, until it is asked for the next. @throws Refusal, or a system error */
+  at(path: RawPath): RawPath {
+    return this.#held.at(path);
+  }
+
   /** After a failure on the way of `commit` the marker stays: the run is to be done again. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.writer[Symbol.asyncDispose]();

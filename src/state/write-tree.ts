@@ -262,9 +262,9 @@ export class TreeWriter implements AsyncDisposable {
   /**
    * Completes the tree; every file must have been closed or discarded. Resolves to what could not be put back:
    * `not_restored` (incomplete; an entry this file system cannot hold), and what losses.ts names.
-   * @param inspect is called when all is there, before others can reach it; with an absolute path that leads to the target.
+   * @param inspect is called when all is there, before others can reach it; with an absolute path that leads to the target, and what is known to lack.
    */
-  async finish(inspect?: (base: RawPath) => Promise<void>): Promise<Warning[]> {
+  async finish(inspect?: (base: RawPath, soFar: readonly Warning[]) => Promise<void>): Promise<Warning[]> {
     assert(!this.#finished, 'a restore is finished twice');
     assert(
       this.#open.size + this.#parked.size + this.#leftOut.size === 0,
@@ -288,7 +288,7 @@ export class TreeWriter implements AsyncDisposable {
       // At worst the marker is there again after a power failure.
     }
     try {
-      await inspect?.(this.#base);
+      await inspect?.(this.#base, this.#warnings);
     } finally {
       this.#openToOthers();
     }
