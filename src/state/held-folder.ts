@@ -11,7 +11,10 @@ import {
   constants,
   fstatSync,
   lchownSync,
+  lstatSync,
+  mkdirSync,
   openSync,
+  readlinkSync,
   realpathSync,
   statSync,
   type BigIntStats,
@@ -19,9 +22,9 @@ import {
 import type { Entry, EntryCommon } from '../entry.ts';
 import { HoldfastError } from '../errors.ts';
 import { PATH_MAX_BYTES } from '../limits.ts';
-import { ROOT, rawFromText, rawToFs, type RawPath } from '../raw-path.ts';
+import { ROOT, rawForDisplay, rawFromText, rawToFs, type RawPath } from '../raw-path.ts';
 import { leniently } from './refusals.ts';
-import { statOf } from './target-folder.ts';
+import { makeFolders, statOf } from './target-folder.ts';
 import { absoluteIn } from './tree-path.ts';
 
 /** Of Linux, on every architecture that Node runs on: opens nothing, so it needs no right to what it names, and wakes no device. */
@@ -87,6 +90,41 @@ export class HeldFolder implements Disposable {
   }
 
   /**
+   * A folder by the path that a user has given. Links on the way are followed where nobody else can exchange them.
+   * @param isNew that it is to be made, with the folders that lead to it (mode 0700); EEXIST when something is there.
+   * @throws HoldfastError `io` for a link in the hands of others; a system error
+   */
+  static reach(path: string, { isNew = false } = {}): HeldFolder {
+    if (!canHold()) {
+      if (isNew) makeFolders(path);
+      return HeldFolder.open(path, isNew ? 'no-follow' : 'follow');
+    }
+    const names = namesOf(rawFromText(path));
+    let folder = HeldFolder.open('/', 'no-follow');
+    try {
+      for (let links = 0, name = names.shift(); name !== undefined; name = names.shift()) {
+        const at = absoluteIn(folder.path, name);
+        const isToBeMade = isNew && (names.length === 0 || !lstatSync(rawToFs(at), { throwIfNoEntry: false }));
+        if (isToBeMade) mkdirSync(rawToFs(at), 0o700);
+        let next: HeldFolder;
+        if (!isToBeMade && lstatSync(rawToFs(at)).isSymbolicLink()) {
+          checkLink(folder, at);
+          if (++links > LINKS_MAX) throw Object.assign(new Error('ELOOP'), { code: 'ELOOP', errno: -40 });
+          const target = readlinkSync(rawToFs(at), 'latin1') as RawPath;
+          names.unshift(...namesOf(target));
+          next = HeldFolder.open(target.startsWith('/') ? '/' : folder.path, 'no-follow');
+        } else next = HeldFolder.open(at, 'no-follow');
+        folder[Symbol.dispose]();
+        folder = next;
+      }
+      return folder;
+    } catch (error) {
+      folder[Symbol.dispose]();
+      throw error;
+    }
+  }
+
+  /**
    * The path of a folder of this tree, held until the next is asked for. Links on the way are not followed.
    * @throws Refusal when one is in the way; a system error
    */
@@ -146,6 +184,26 @@ export class HeldFolder implements Disposable {
     if (realpathSync.native(rawToFs(path), 'latin1') !== path) throw new Refusal(LINK_IN_THE_WAY);
     return path;
   }
+}
+
+const namesOf = (path: RawPath): RawPath[] =>
+  path.split('/').filter((name) => name !== '' && name !== '.') as RawPath[];
+
+/** As many as Linux follows. */
+const LINKS_MAX = 40;
+
+/** @throws `io` when others could exchange the link. */
+function checkLink(folder: HeldFolder, at: RawPath): void {
+  const [uid, gid] = [process.geteuid?.() ?? 0, process.getegid?.() ?? 0];
+  const isTrusted = (owner: bigint) => owner === 0n || Number(owner) === uid;
+  const { mode, uid: owner, gid: group } = folder.stat();
+  const isSticky = (mode & 0o1000n) !== 0n;
+  const isShared = (mode & 0o002n) !== 0n || ((mode & 0o020n) !== 0n && group !== 0n && Number(group) !== gid);
+  if (isTrusted(owner) && (!isShared || (isSticky && isTrusted(statOf(at).uid)))) return;
+  const shown = rawForDisplay(realpathSync.native(rawToFs(folder.path), 'latin1') as RawPath);
+  throw new HoldfastError('io', `the target lies behind a link in ${shown}, where others can lead it elsewhere`, {
+    hint: 'Name the folder itself that the link leads to.',
+  });
 }
 
 const LINK_IN_THE_WAY = 'a link is in the way by now, where a folder was';

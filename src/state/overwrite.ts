@@ -35,7 +35,7 @@ import {
 import { resolve } from 'node:path';
 import { HoldfastError, assert, systemErrorCode } from '../errors.ts';
 import type { Entry, Warning } from '../entry.ts';
-import { joinRaw, parentOf, rawForDisplay, rawFromText, rawToFs, rawToText, ROOT, type RawPath } from '../raw-path.ts';
+import { joinRaw, parentOf, rawForDisplay, rawToFs, rawToText, ROOT, type RawPath } from '../raw-path.ts';
 import type { Change, Overwrite } from './compare-tree.ts';
 import { clearFlags, makeSpecial } from './attributes.ts';
 import { exactTimes } from './exact-times.ts';
@@ -94,7 +94,7 @@ export async function openOverwriter(folder: string, lock: (folder: string) => D
     return one;
   };
   try {
-    const held = take(HeldFolder.open(rawFromText(resolve(folder)), 'follow'));
+    const held = take(HeldFolder.reach(resolve(folder)));
     const base = held.path;
     const before = held.stat();
     const staging = take(openStaging(base));

@@ -33,7 +33,7 @@ import { PATH_MAX_BYTES } from '../limits.ts';
 import { ROOT, parentOf, rawForDisplay, rawFromText, rawToFs, type RawPath } from '../raw-path.ts';
 import { dropInheritedAcls, makeSpecial } from './attributes.ts';
 import { exactTimes, type TimeSetter } from './exact-times.ts';
-import { closeToOthers, HeldFolder, reopen } from './held-folder.ts';
+import { closeToOthers, HeldFolder, Refusal, reopen } from './held-folder.ts';
 import type { Metadata } from './losses.ts';
 import { MetadataWriter } from './metadata.ts';
 import { CANNOT_HOLD, CANNOT_LINK, damagedEntry, refusedBySystem } from './refusals.ts';
@@ -41,7 +41,6 @@ import { isSystemError, reasonOf } from './system-error.ts';
 import {
   CREATE,
   hasName,
-  makeFolders,
   checkEmpty,
   namesInTarget,
   placeMarker,
@@ -83,8 +82,7 @@ export async function openTarget(folder: string, options: TargetOptions = {}): P
   try {
     const existing = namesInTarget(path);
     checkEmpty(path, existing ?? []);
-    if (existing === undefined) makeFolders(path);
-    held = HeldFolder.open(rawFromText(path), existing === undefined ? 'no-follow' : 'follow');
+    held = HeldFolder.reach(path, { isNew: existing === undefined });
     const before = held.stat();
     closeToOthers(held, shown);
     checkEmpty(path, namesInTarget(held.path) ?? []);
@@ -382,6 +380,7 @@ export class TreeWriter implements AsyncDisposable {
     try {
       action();
     } catch (error) {
+      if (error instanceof Refusal) throw exchanged(path, error);
       throw isSystemError(error) ? refusedBySystem(`cannot write ${rawForDisplay(path)}`, error) : error;
     }
   }
@@ -449,6 +448,13 @@ export class TreeWriter implements AsyncDisposable {
     if (flags && path !== ROOT && !this.#isStaged) this.#flagged.push({ path, mode, mtimeNs, uid, gid, flags });
   }
 }
+
+/** Only a user with the same rights, or one of a system without `/proc`, can have done it. */
+const exchanged = (path: RawPath, cause: Refusal): HoldfastError =>
+  new HoldfastError('io', `cannot write ${rawForDisplay(path)}: ${cause.message}`, {
+    hint: 'Something else changes the target: find out what, and restore into another folder.',
+    cause,
+  });
 
 function write(fd: number, { size, holes }: FileToWrite, offset: number, bytes: Uint8Array): void {
   assert(offset + bytes.length <= size || !holes, 'a restore wrote past the end of a file');
