@@ -14,6 +14,7 @@ import {
   lstatSync,
   mkdirSync,
   openSync,
+  readdirSync,
   readlinkSync,
   realpathSync,
   statSync,
@@ -284,4 +285,38 @@ export function reopen(folder: HeldFolder, { uid, gid, mode }: BigIntStats): voi
   const isOther = now.uid !== uid || now.gid !== gid;
   if (isOther) leniently(() => held.chown({ uid: Number(uid), gid: Number(gid) }));
   leniently(() => held.chmod(Number(mode) & 0o7777));
+}
+
+let lastRoot: { root: RawPath; real: RawPath } | undefined;
+
+/**
+ * Whether an open file is the one at `path` in the tree at `root`, reached through no link below the root.
+ * @throws Refusal when a link is in the way; a system error
+ */
+export function isInTree(fd: number, root: RawPath, path: RawPath): boolean {
+  if (!canHold()) return true;
+  if (lastRoot?.root !== root) lastRoot = { root, real: realpathSync.native(rawToFs(root), 'latin1') as RawPath };
+  if (readlinkSync(descriptorPath(fd), 'latin1') === absoluteIn(lastRoot.real, path)) return true;
+  // Renamed or removed by now, or a name in another spelling, where the file system takes the two for one.
+  using tree = HeldFolder.open(root, 'follow');
+  using held = new Held(tree.at(path), 'file');
+  return isSame(held.stat(), fstatSync(fd, { bigint: true }));
+}
+
+const isSame = (a: BigIntStats, b: BigIntStats): boolean => a.ino === b.ino && a.dev === b.dev;
+
+/** Whether this process has the file at `path` of the tree at `root` open, for work that others do by a name (SQLite). */
+export function hasOpen(root: RawPath, path: RawPath): boolean {
+  if (!canHold()) return true;
+  using tree = HeldFolder.open(root, 'follow');
+  using held = new Held(tree.at(path), 'file');
+  const wanted = held.stat();
+  return readdirSync('/proc/self/fd').some((name) => {
+    if (Number(name) === held.descriptor) return false;
+    try {
+      return isSame(statSync(descriptorPath(Number(name)), { bigint: true }), wanted);
+    } catch {
+      return false; // closed by now
+    }
+  });
 }

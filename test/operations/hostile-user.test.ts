@@ -140,7 +140,7 @@ describe.skipIf(!isRoot)('a restore by root', async () => {
       world.calls = 0;
       await restore(overwrite);
       const { calls } = world;
-      expect(calls).toBeGreaterThan(40);
+      expect(calls).toBeGreaterThan(30);
       let struck = 0;
       const struckAt = overwrite === undefined ? places.slice(0, 1) : places; // in a new target nobody can reach anything
       const step = Math.max(2, Math.ceil((calls * struckAt.length) / RESTORES));
