@@ -11,6 +11,7 @@ import { timestamp, type Repository, type Snapshot } from '../repository/reposit
 import { agentKeyOf, openForRestore, type RestoreSecret } from './access.ts';
 import { rawFromText } from '../raw-path.ts';
 import { exactTimes } from '../state/exact-times.ts';
+import { checkTarget } from './apart.ts';
 import { openMirror, type BackendAddress } from './backends.ts';
 import { MARKER, pendingChangeWarnings, seen } from './continuity.ts';
 import { writeLocalState, type LocalFolders } from './local-state.ts';
@@ -54,6 +55,7 @@ export async function recover(options: RecoverOptions, seams: Seams): Promise<Re
   const { files } = options;
   const newFiles = [files.identity, files.writerKey, files.config];
   for (const path of newFiles) await checkAbsent(path);
+  checkTarget(options.target, options.backends);
   await using mirror = await openMirror(options.backends, seams);
   const repository = await openForRestore(mirror, options.secret, undefined, seams);
   const key = await agentKeyOf(repository, options.secret, seams.signal);

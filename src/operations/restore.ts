@@ -20,6 +20,7 @@ import type { Profile } from '../state/profile.ts';
 import { absoluteIn } from '../state/tree-path.ts';
 import { openTarget, type TreeWriter } from '../state/write-tree.ts';
 import { openForRestore, type ExpectedRepository, type RestoreSecret } from './access.ts';
+import { checkTarget } from './apart.ts';
 import { failedBackendWarnings, mishapWarnings, openMirror, type BackendAddress } from './backends.ts';
 import { checkDatabases } from './check-databases.ts';
 import { pathDependence } from './path-dependence.ts';
@@ -94,6 +95,7 @@ export interface RestoreResult {
  * @throws `exists` for a target that is not empty, `wrong_key`, `not_found`, `damaged` when the manifest itself cannot be read, …
  */
 export async function restore(options: RestoreOptions, seams: Seams): Promise<RestoreResult> {
+  checkTarget(options.target, options.backends);
   await using mirror = await openMirror(options.backends, seams);
   const repository = await openForRestore(mirror, options.secret, options.expected, seams);
   return await restoreFrom(repository, options, seams);
