@@ -21,7 +21,8 @@ usage: holdfast-recover.sh --identity KEYFILE --repository DIR --target DIR [--s
   --check-ids     also compare every chunk with its id (HMAC-SHA-256): a few hundred a second
   --list          only print number, time, id, files and bytes of each snapshot
 
-Exit codes: 0 done; 1 failed; 2 wrong usage; 3 done, but files are lost or something could not be put back.
+Exit codes: 0 done; 1 failed; 2 wrong usage; 3 done, but files are lost, something could not be put back, or a newer
+snapshot (with --list: any) could not be opened.
 TEXT
 }
 say() { printf '%s\n' "$*" >&2; }
@@ -101,6 +102,7 @@ trap 'exit 143' TERM
 # ---- the snapshot ----
 
 : >"$tmp/snapshots"
+: >"$tmp/unopened"
 for file in "$repository"/snapshots/*-*.age; do
   id=${file##*-}
   id=${id%.age}
@@ -112,11 +114,13 @@ for file in "$repository"/snapshots/*-*.age; do
     continue
   fi
   say "warning: ${file#"$repository"/} cannot be opened: $(head -n 1 "$tmp/why")"
+  printf '%s\n' "${file##*/}" >>"$tmp/unopened"
 done
 sort -n -k 1,1 -k 2,2 -o "$tmp/snapshots" "$tmp/snapshots"
 [ -s "$tmp/snapshots" ] || die 'no snapshot could be opened: is this the key of this repository?'
 if [ -n "$list" ]; then
   cat "$tmp/snapshots"
+  [ ! -s "$tmp/unopened" ] || exit 3
   exit 0
 fi
 while read -r seq time id files bytes; do
@@ -131,6 +135,13 @@ done <"$tmp/snapshots" >"$tmp/candidates"
 tail -n 1 "$tmp/candidates" >"$tmp/chosen"
 read -r seq time id files bytes <"$tmp/chosen"
 record=$tmp/$id.json
+# Names begin with the time.
+newer=0
+if [ "$snapshot" = latest ]; then
+  for file in "$repository"/snapshots/*-"$id".age; do own=${file##*/}; done
+  newer=$({ cat "$tmp/unopened" && printf '%s\n' "$own"; } | sort | sed -n "/^$own\$/,\$p" | sed 1d | wc -l)
+  [ "$newer" = 0 ] || say "warning: $newer newer than the one that is taken could not be opened (see above); another backend may have them whole"
+fi
 [ "$(sha256sum <"$record")" = "$id  -" ] || die "snapshot $id is another one than its name says; choose another with --snapshot (see --list)"
 jq -e '.version == 1 and (.critical - ["special-files"]) == []' "$record" >/dev/null ||
   die "snapshot $id is of another format version than 1, or needs what this script lacks: use a newer one"
@@ -383,6 +394,10 @@ grep -Eq '"(hardlink|hardlinkBase64|holes)":' "$tmp/manifest" &&
   say 'Files that had several names, or holes, are all here: each name a file of its own, the holes filled with zeros.'
 if grep -Eq '"(xattrs|flags)":[{[]' "$tmp/manifest"; then
   say 'Not restored: extended attributes, ACLs and flags. The manifest has them; holdfast itself puts them back.'
+  bad=1
+fi
+if [ "$newer" != 0 ]; then
+  say "NOT the newest snapshot: $newer newer could not be opened (the warnings above name them). What came after $time is not here; another backend may have it."
   bad=1
 fi
 if [ -z "$withSecrets" ] && [ "${secrets:-0}" != 0 ]; then

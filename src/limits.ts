@@ -14,6 +14,9 @@ export const FRAME_TAR_TARGET_BYTES = 1 * MiB;
 /** No frame decompresses to more than this (target + one chunk + headers + end of archive); a reader refuses more. */
 export const FRAME_TAR_MAX_BYTES = 2 * MiB;
 
+/** No frame of zstd may ask for a larger window, of which a reader takes memory before it has decompressed anything: 2^23 bytes, as every level but the `ultra` ones makes do with. */
+export const ZSTD_WINDOW_LOG_MAX = 23;
+
 /** Objects other than packs: key records, snapshot records. */
 export const RECORD_MAX_BYTES = 16 * MiB;
 /** Packs that one condemned record names; about 7 MB. */

@@ -51,9 +51,17 @@ export function rawForDisplay(raw: RawPath): string {
   return escapeForDisplay(text);
 }
 
-/** Text with control characters and bidirectional overrides replaced by visible escapes. */
+/** Control characters (C0, DEL, C1), line separators, and what changes the direction of text: what could write to a terminal something else than itself. */
+const NOT_FOR_DISPLAY = /[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]/g;
+
+/** JSON that means the same, in which every such character but white space is an escape. */
+export function escapeJson(json: string): string {
+  return json.replace(NOT_FOR_DISPLAY, (c) => (c === '\n' ? c : `\\u${c.charCodeAt(0).toString(16).padStart(4, '0')}`));
+}
+
+/** Text with such characters replaced by visible escapes. */
 export function escapeForDisplay(text: string): string {
-  return text.replace(/[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]/g, (c) => {
+  return text.replace(NOT_FOR_DISPLAY, (c) => {
     if (c === '\n') return '\\n';
     if (c === '\t') return '\\t';
     const code = c.charCodeAt(0);

@@ -1,5 +1,6 @@
 /** Writing to the standard streams; stdout carries the result and nothing else. */
 import { systemErrorCode } from '../errors.ts';
+import { escapeJson } from '../raw-path.ts';
 
 /**
  * Writes to stdout and resolves when the bytes are handed over. Resolves to false when nobody reads any more (`| head`):
@@ -15,8 +16,8 @@ export function writeStdout(data: string | Uint8Array): Promise<boolean> {
   });
 }
 
-/** One JSON document: indented on a terminal, one line otherwise; a bigint becomes a string of decimal digits. */
+/** One JSON document: indented on a terminal, one line otherwise; a bigint becomes a string of decimal digits. No string writes to the terminal. */
 export function toJson(value: unknown, stream: { isTTY?: boolean } = process.stdout): string {
   const plain = (_key: string, item: unknown): unknown => (typeof item === 'bigint' ? item.toString() : item);
-  return `${JSON.stringify(value, plain, stream.isTTY === true ? 2 : 0)}\n`;
+  return `${escapeJson(JSON.stringify(value, plain, stream.isTTY === true ? 2 : 0))}\n`;
 }

@@ -4,6 +4,7 @@ import { appendFileSync, fstatSync, mkdirSync } from 'node:fs';
 import { dirname } from 'node:path';
 import type { Clock } from '../clock.ts';
 import { messageOf } from '../errors.ts';
+import { escapeJson } from '../raw-path.ts';
 
 export type LogLevel = 'debug' | 'info' | 'warning' | 'error';
 
@@ -38,7 +39,7 @@ export class RunLog {
   write(level: LogLevel, event: string, fields: Readonly<Record<string, unknown>> = {}): void {
     if (!this.#settings || PRIORITY[level] > PRIORITY[this.#settings.level]) return;
     const time = new Date(this.#clock.now()).toISOString();
-    const line = `${JSON.stringify({ time, level, event, ...this.#common, ...fields })}\n`;
+    const line = `${escapeJson(JSON.stringify({ time, level, event, ...this.#common, ...fields }))}\n`;
     const { to } = this.#settings;
     try {
       if (to === 'stderr-json') process.stderr.write(line);

@@ -8,6 +8,7 @@ import { createInterface } from 'node:readline';
 import { addAbortSignal, Writable, type Readable } from 'node:stream';
 import { parseAgeIdentityFile } from '../crypto/age.ts';
 import { isPassphraseFile, openWithPassphrase } from '../crypto/age-passphrase.ts';
+import { withSecret } from '../crypto/hash.ts';
 import { HoldfastError, isHoldfastError, systemErrorCode } from '../errors.ts';
 import { parsePem } from '../identity/pem.ts';
 import { checkIsName, readSecretFile, SECRET_FILE_MAX_BYTES } from '../identity/secret-file.ts';
@@ -92,7 +93,7 @@ export async function readRestoreSecret(
   }
   const identityFile = flags['identity-file'] ?? (env['HOLDFAST_RESTORE_IDENTITY_FILE'] || undefined);
   if (identityFile !== undefined) {
-    const text = toText(await readSecretFile(identityFile), identityFile);
+    const text = secretText(await readSecretFile(identityFile), identityFile);
     return { kind: 'identities', identities: parseAgeIdentityFile(text) };
   }
   if (!canAsk(terminal)) {
@@ -116,7 +117,7 @@ export async function readPassphrase(
   { what, confirm }: { what: string; confirm: boolean },
 ): Promise<string> {
   const file = flags['passphrase-file'];
-  if (file !== undefined) return firstLine(toText(await readSecretFile(file), file), file);
+  if (file !== undefined) return firstLine(secretText(await readSecretFile(file), file), file);
   const command = env['HOLDFAST_PASSPHRASE_COMMAND'] || undefined;
   if (command !== undefined) return passphraseOfCommand(command, env, terminal.signal);
   if (!canAsk(terminal)) {
@@ -275,6 +276,9 @@ async function readAll(stream: Readable, signal?: AbortSignal): Promise<Uint8Arr
   }
   return Buffer.concat(chunks);
 }
+
+/** The bytes are wiped; what becomes of the text is up to the collector. */
+const secretText = (bytes: Uint8Array, name: string): string => withSecret(bytes, () => toText(bytes, name));
 
 function toText(bytes: Uint8Array, name: string): string {
   try {

@@ -13,7 +13,7 @@ import {
 } from 'node:crypto';
 import type { Random } from '../clock.ts';
 import { HoldfastError } from '../errors.ts';
-import { equalBytes, hkdfSha256 } from './hash.ts';
+import { equalBytes, hkdfSha256, wipe, withSecret } from './hash.ts';
 
 const VERSION_LINE = 'age-encryption.org/v1';
 const X25519_INFO = new TextEncoder().encode('age-encryption.org/v1/X25519');
@@ -84,9 +84,9 @@ function wrapKey(shared: Uint8Array, ephemeral: Uint8Array, recipient: Uint8Arra
 }
 
 function headerMac(fileKey: Uint8Array, covered: Uint8Array): Uint8Array {
-  return createHmac('sha256', hkdfSha256(fileKey, new Uint8Array(0), HEADER_INFO, 32))
-    .update(covered)
-    .digest();
+  return withSecret(hkdfSha256(fileKey, new Uint8Array(0), HEADER_INFO, 32), (key) =>
+    createHmac('sha256', key).update(covered).digest(),
+  );
 }
 
 /**
@@ -108,7 +108,9 @@ export function openHeader(header: Uint8Array, identities: readonly X25519Identi
     for (const identity of identities) {
       const shared = sharedSecret(identity.privateKey, ephemeral);
       if (!shared) throw malformed('a key share that gives no secret');
-      const fileKey = unwrap(stanza.body, wrapKey(shared, ephemeral, identity.publicKey));
+      const key = wrapKey(shared, ephemeral, identity.publicKey);
+      const fileKey = unwrap(stanza.body, key);
+      wipe(shared, key);
       if (!fileKey) continue;
       if (!equalBytes(headerMac(fileKey, covered), mac)) throw malformed('its MAC does not match');
       return fileKey;

@@ -7,7 +7,7 @@ import { createCipheriv, createDecipheriv, scrypt } from 'node:crypto';
 import type { Stanza } from 'age-encryption';
 import { systemRandom, type Random } from '../clock.ts';
 import { assert, HoldfastError, isHoldfastError, messageOf } from '../errors.ts';
-import { equalBytes } from './hash.ts';
+import { equalBytes, wipe } from './hash.ts';
 
 /** About a second on a machine of today, in 256 MiB; what `age -p` uses. */
 export const WORK_FACTOR = 18;
@@ -48,13 +48,16 @@ export async function sealWithPassphrase(
       const key = await wrappingKey(passphrase, salt, WORK_FACTOR);
       const cipher = createCipheriv(CIPHER, key, NONCE, { authTagLength: TAG_BYTES });
       const body = Buffer.concat([cipher.update(fileKey), cipher.final(), cipher.getAuthTag()]);
+      wipe(key);
       return [new age.Stanza(['scrypt', unpadded(salt), String(WORK_FACTOR)], new Uint8Array(body))];
     },
   });
   const file = await writer.encrypt(plaintext);
   // The memory that scrypt fills is exactly what bad memory shows in: made anew, not remembered.
   const opened = await openWithPassphrase(file, passphrase);
-  assert(equalBytes(opened, plaintext), 'a file sealed with a passphrase does not open to what went into it');
+  const isSame = equalBytes(opened, plaintext);
+  wipe(opened);
+  assert(isSame, 'a file sealed with a passphrase does not open to what went into it');
   return file;
 }
 
@@ -113,6 +116,7 @@ async function unwrap(stanzas: readonly Stanza[], passphrase: string, workFactor
   }
   const key = await wrappingKey(passphrase, saltBytes, workFactor);
   const decipher = createDecipheriv(CIPHER, key, NONCE, { authTagLength: TAG_BYTES });
+  wipe(key);
   decipher.setAuthTag(stanza.body.subarray(FILE_KEY_BYTES));
   const fileKey = decipher.update(stanza.body.subarray(0, FILE_KEY_BYTES));
   try {
@@ -129,18 +133,14 @@ function wrappingKey(passphrase: string, salt: Uint8Array, workFactor: number): 
   const saltWithLabel = Buffer.concat([Buffer.from(LABEL), salt]);
   const N = 2 ** workFactor;
   const bytes = 128 * BLOCK_SIZE * (N + 3);
+  const secret = new TextEncoder().encode(passphrase);
   return new Promise((resolve, reject) => {
-    scrypt(
-      new TextEncoder().encode(passphrase),
-      saltWithLabel,
-      32,
-      { N, r: BLOCK_SIZE, p: 1, maxmem: bytes },
-      (error, key) => {
-        if (!error) return resolve(key);
-        const message = `a passphrase of this work factor needs ${Math.ceil(bytes / 2 ** 20)} MiB of memory: ${messageOf(error)}`;
-        reject(new HoldfastError('io', message, { hint: 'Close other programs, or use a machine with more memory.' }));
-      },
-    );
+    scrypt(secret, saltWithLabel, 32, { N, r: BLOCK_SIZE, p: 1, maxmem: bytes }, (error, key) => {
+      wipe(secret);
+      if (!error) return resolve(key);
+      const message = `a passphrase of this work factor needs ${Math.ceil(bytes / 2 ** 20)} MiB of memory: ${messageOf(error)}`;
+      reject(new HoldfastError('io', message, { hint: 'Close other programs, or use a machine with more memory.' }));
+    });
   });
 }
 

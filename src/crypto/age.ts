@@ -9,7 +9,7 @@ import { assert, HoldfastError, messageOf } from '../errors.ts';
 import { headerHolds, makeHeader, openHeader, x25519Identity, type X25519Identity } from './age-header.ts';
 import { x25519RecipientBytes, x25519SecretOf } from './age-keys.ts';
 import { BLOCK_PLAIN_BYTES, BLOCK_STORED_BYTES, openStream, sealStream, shapeOf, storedSizeOf } from './age-stream.ts';
-import { hkdfSha256 } from './hash.ts';
+import { hkdfSha256, withSecret } from './hash.ts';
 
 export {
   ageIdentityFromSeed,
@@ -243,5 +243,5 @@ function headerLength(file: Uint8Array): number {
 
 function payloadKey(fileKey: Uint8Array, file: Uint8Array, payloadOffset: number): KeyObject {
   const nonce = file.subarray(payloadOffset - NONCE_BYTES, payloadOffset);
-  return createSecretKey(hkdfSha256(fileKey, nonce, new TextEncoder().encode('payload'), 32));
+  return withSecret(hkdfSha256(fileKey, nonce, new TextEncoder().encode('payload'), 32), (key) => createSecretKey(key));
 }

@@ -13,6 +13,7 @@ import {
 } from 'node:crypto';
 import { Point } from '@noble/ed25519';
 import { assert } from '../errors.ts';
+import { withSecret } from './hash.ts';
 
 export const SEED_BYTES = 32;
 export const PUBLIC_KEY_BYTES = 32;
@@ -45,7 +46,9 @@ export function verify(signature: Uint8Array, message: Uint8Array, publicKey: Ui
 
 function privateKey(seed: Uint8Array): KeyObject {
   assert(seed.length === SEED_BYTES, `an ed25519 seed has ${SEED_BYTES} bytes, got ${seed.length}`);
-  return createPrivateKey({ key: Buffer.concat([PKCS8_HEAD, seed]), format: 'der', type: 'pkcs8' });
+  return withSecret(Buffer.concat([PKCS8_HEAD, seed]), (key) =>
+    createPrivateKey({ key: key as Buffer, format: 'der', type: 'pkcs8' }),
+  );
 }
 
 /** A repository has a handful of keys; somebody who makes up more of them shall not fill the memory. */

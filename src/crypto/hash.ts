@@ -27,7 +27,24 @@ export function hkdf(secret: Uint8Array, info: string, length = 32): Uint8Array 
   return hkdfSha256(secret, SALT, new TextEncoder().encode(info), length);
 }
 
-/** Compares in a time that depends on the lengths only. */
+/**
+ * Overwrites secrets that are not needed any more, so that they do not lie in memory until it is used again. What was a string, what OpenSSL
+ * copied, and what the collector has moved, stays where it is.
+ */
+export function wipe(...secrets: readonly (Uint8Array | undefined)[]): void {
+  for (const secret of secrets) secret?.fill(0);
+}
+
+/** What `use` gives for a secret that is wiped afterwards. */
+export function withSecret<T>(secret: Uint8Array, use: (secret: Uint8Array) => T): T {
+  try {
+    return use(secret);
+  } finally {
+    wipe(secret);
+  }
+}
+
+/** Compares in a time that depends on the lengths only: for everything secret, and for every MAC and checksum of a secret. */
 export function equalBytes(a: Uint8Array, b: Uint8Array): boolean {
   return a.length === b.length && timingSafeEqual(a, b);
 }

@@ -2,7 +2,7 @@
 import type { Random } from '../clock.ts';
 import { ageIdentityFromSeed, type AgeKind } from '../crypto/age.ts';
 import { publicKeyOf } from '../crypto/ed25519.ts';
-import { hkdf, sha256Hex } from '../crypto/hash.ts';
+import { hkdf, sha256Hex, withSecret } from '../crypto/hash.ts';
 import { ROOT_BYTES, rowCheck, WORDS, WORDS_A_ROW, wordsOf } from '../crypto/words.ts';
 import { assert, HoldfastError } from '../errors.ts';
 import type { SigningKey } from './agent-key.ts';
@@ -54,7 +54,7 @@ export function formatWordsFile(root: Root, ...notes: string[]): string {
 
 /** The age identity that opens everything of the repository: label `restore`. */
 export function restoreIdentity(root: Root, kind: AgeKind): string {
-  return ageIdentityFromSeed(hkdf(root, 'restore'), kind);
+  return withSecret(hkdf(root, 'restore'), (seed) => ageIdentityFromSeed(seed, kind));
 }
 
 /** The agent's signing key of a generation (0, 1, …): label `identity/<n>`. */

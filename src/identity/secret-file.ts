@@ -1,7 +1,7 @@
 /** Files that hold secrets: never readable by others, never replaced, whole or absent. */
 import { link, lstat, mkdir, mkdtemp, open, realpath, rename, rm, type FileHandle } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
-import { equalBytes } from '../crypto/hash.ts';
+import { equalBytes, withSecret } from '../crypto/hash.ts';
 import { HoldfastError, isHoldfastError, messageOf, systemErrorCode } from '../errors.ts';
 
 /** No key or words file is larger; a larger one is something else. */
@@ -138,7 +138,9 @@ export async function readSecretFileIfAny(path: string): Promise<Uint8Array | un
 
 /** The same as text. */
 export async function readSecretText(path: string): Promise<string> {
-  return Buffer.from(await readSecretFile(path)).toString('utf8');
+  return withSecret(await readSecretFile(path), (bytes) =>
+    Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString('utf8'),
+  );
 }
 
 const WORDS_IN_A_NAME = 12;
@@ -161,7 +163,7 @@ async function readAll(file: FileHandle, path: string): Promise<Uint8Array> {
   let length = 0;
   while (length < buffer.length) {
     const { bytesRead } = await file.read(buffer, length, buffer.length - length);
-    if (bytesRead === 0) return buffer.slice(0, length);
+    if (bytesRead === 0) return withSecret(buffer, () => buffer.slice(0, length));
     length += bytesRead;
   }
   throw new HoldfastError(

@@ -1,29 +1,28 @@
 /** Databases after a restore: what came back is whole, and has as many rows as when it was saved. */
-import { resolve } from 'node:path';
 import type { FileEntry, Warning } from '../entry.ts';
 import { systemErrorCode } from '../errors.ts';
-import { rawForDisplay, rawFromText } from '../raw-path.ts';
+import { rawForDisplay, type RawPath } from '../raw-path.ts';
 import { exactTimes } from '../state/exact-times.ts';
 import { Sqlite, type Contents } from '../state/sqlite.ts';
-import { absoluteIn } from '../state/tree-path.ts';
+import { Refusal } from '../state/held-folder.ts';
 
 /**
- * Checks the databases among `files`, as restored into `target`, and leaves them as they are.
+ * Checks the databases among `files`, as restored, and leaves them as they are.
+ * @param at gives the absolute path of one, until it is asked for the next.
  * @throws HoldfastError `interrupted`
  */
 export async function checkDatabases(
-  target: string,
+  at: (path: RawPath) => RawPath,
   files: readonly FileEntry[],
   signal: AbortSignal | undefined,
 ): Promise<Warning[]> {
   const warnings: Warning[] = [];
-  const base = rawFromText(resolve(target));
   await using sqlite = new Sqlite(undefined, signal);
   const times = exactTimes();
   for (const file of files) {
     if (!file.sqlite) continue;
-    const path = absoluteIn(base, file.path);
-    const found = await sqlite.check(path);
+    const path = placeOf(file.path, at);
+    const found = path === undefined ? GONE : await sqlite.check(path);
     const fault = 'failure' in found ? `it cannot be read: ${found.failure}` : faultIn(found, file.sqlite.rows);
     const shown = rawForDisplay(file.path);
     if (fault !== undefined) {
@@ -31,12 +30,24 @@ export async function checkDatabases(
       warnings.push({ code: 'sqlite_damaged', path: shown, message, incomplete: true });
     }
     try {
+      if (path === undefined) continue;
       times.ofPath(path, file.mtimeNs); // it was read: the time of access as well
     } catch (error) {
       if (systemErrorCode(error) === undefined) throw error;
     }
   }
   return warnings;
+}
+
+const GONE = { failure: 'it is not there any more' };
+
+function placeOf(path: RawPath, at: (path: RawPath) => RawPath): RawPath | undefined {
+  try {
+    return at(path);
+  } catch (error) {
+    if (error instanceof Refusal || systemErrorCode(error) !== undefined) return undefined;
+    throw error;
+  }
 }
 
 function faultIn({ rows, damage }: Contents, recorded: Readonly<Record<string, number>>): string | undefined {

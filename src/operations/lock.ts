@@ -1,8 +1,9 @@
 /** One run at a time on a host: a lock that dies with its process, whatever kills it. */
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { closeSync, constants, mkdirSync, openSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { HoldfastError, messageOf } from '../errors.ts';
+import { linux } from '../state/linux.ts';
 
 /**
  * Takes the lock in `folder` (made if need be, mode 0700). It is an exclusive transaction on an empty SQLite database: the operating system
@@ -18,26 +19,50 @@ export function takeLock(folder: string, what: string): Disposable {
     database.exec('BEGIN EXCLUSIVE');
   } catch (cause) {
     database?.close();
-    if (isBusy(cause)) {
-      const who = holder(folder);
-      const process_ = who === undefined ? '' : ` (process ${who})`;
-      throw new HoldfastError('busy', `another ${what} of this repository is running on this host${process_}`, {
-        hint: 'Wait until it is done; there is no lock to remove.',
-        retryable: true,
-      });
-    }
+    if (isBusy(cause)) throw busy(folder, what);
     throw new HoldfastError('io', `cannot lock ${path}: ${messageOf(cause)}`, {
       hint: "The folder for holdfast's own state must be writable.",
       cause,
     });
   }
   const held = database;
+  noteHolder(folder);
+  return { [Symbol.dispose]: () => held.close() };
+}
+
+/**
+ * The same, and the same lock, in a folder of nobody else that is held open, by a path that begins at its descriptor: SQLite would look up what
+ * name the folder has, and open what has that name by then.
+ */
+export function takeLockIn(folder: string, what: string): Disposable {
+  const calls = linux();
+  if (calls === undefined) return takeLock(folder, what);
+  const fd = openSync(join(folder, 'lock.sqlite'), constants.O_RDWR | constants.O_CREAT | constants.O_NOFOLLOW, 0o600);
+  try {
+    if (!calls.lock(fd)) throw busy(folder, what);
+  } catch (error) {
+    closeSync(fd);
+    throw error;
+  }
+  noteHolder(folder);
+  return { [Symbol.dispose]: () => closeSync(fd) };
+}
+
+function busy(folder: string, what: string): HoldfastError {
+  const who = holder(folder);
+  const process_ = who === undefined ? '' : ` (process ${who})`;
+  return new HoldfastError('busy', `another ${what} of this repository is running on this host${process_}`, {
+    hint: 'Wait until it is done; there is no lock to remove.',
+    retryable: true,
+  });
+}
+
+function noteHolder(folder: string): void {
   try {
     writeFileSync(holderPath(folder), `${process.pid}\n`, { mode: 0o600 });
   } catch {
     // it only makes a message say more
   }
-  return { [Symbol.dispose]: () => held.close() };
 }
 
 const holderPath = (folder: string): string => join(folder, 'lock.holder');

@@ -1,6 +1,6 @@
 /** `recover`: a new machine. From the words and one backend to config, identity, writer key and state. */
 import { lstat, rm, stat } from 'node:fs/promises';
-import { join } from 'node:path';
+import { join, normalize } from 'node:path';
 import type { Warning } from '../entry.ts';
 import { isHoldfastError } from '../errors.ts';
 import { hex } from '../crypto/hash.ts';
@@ -11,6 +11,7 @@ import { timestamp, type Repository, type Snapshot } from '../repository/reposit
 import { agentKeyOf, openForRestore, type RestoreSecret } from './access.ts';
 import { rawFromText } from '../raw-path.ts';
 import { exactTimes } from '../state/exact-times.ts';
+import { checkTarget } from './apart.ts';
 import { openMirror, type BackendAddress } from './backends.ts';
 import { MARKER, pendingChangeWarnings, seen } from './continuity.ts';
 import { writeLocalState, type LocalFolders } from './local-state.ts';
@@ -54,6 +55,7 @@ export async function recover(options: RecoverOptions, seams: Seams): Promise<Re
   const { files } = options;
   const newFiles = [files.identity, files.writerKey, files.config];
   for (const path of newFiles) await checkAbsent(path);
+  checkTarget(options.target, options.backends);
   await using mirror = await openMirror(options.backends, seams);
   const repository = await openForRestore(mirror, options.secret, undefined, seams);
   const key = await agentKeyOf(repository, options.secret, seams.signal);
@@ -61,6 +63,7 @@ export async function recover(options: RecoverOptions, seams: Seams): Promise<Re
   await repository.findSnapshot(options.snapshot, seams.signal); // before anything is made
   for (const path of newFiles) await checkFolder(path); // not after hours of restoring
 
+  let notMarked: Warning | undefined;
   const restored = await restoreFrom(
     repository,
     {
@@ -71,14 +74,18 @@ export async function recover(options: RecoverOptions, seams: Seams): Promise<Re
       withSecrets: options.withSecrets,
     },
     seams,
+    {
+      isThere: async (base, snapshot) => {
+        await writeMarker(base, snapshot, agent, seams).catch((error: unknown) => {
+          if (!isHoldfastError(error)) throw error;
+          const message = error.message.replaceAll(normalize(base), options.target);
+          notMarked = { code: 'marker_not_written', message, incomplete: true };
+        });
+      },
+    },
   );
+  if (notMarked) restored.warnings.push(notMarked);
   const newest = await repository.findSnapshot(restored.snapshot.id, seams.signal);
-
-  const markerFile = await writeMarker(options.target, newest, agent, seams).catch((error: unknown) => {
-    if (!isHoldfastError(error)) throw error;
-    restored.warnings.push({ code: 'marker_not_written', message: error.message, incomplete: true });
-    return null;
-  });
 
   const { handle } = repository.keys.agent;
   await writeSecretFile(files.identity, Buffer.from(formatOpenSsh(key, handle, seams.random)));
@@ -115,7 +122,7 @@ export async function recover(options: RecoverOptions, seams: Seams): Promise<Re
     configFile: files.config,
     identityFile: files.identity,
     writerKeyFile: files.writerKey,
-    markerFile,
+    markerFile: notMarked ? null : join(options.target, MARKER),
     seconds: secondsSince(seams.clock, started),
   };
 }
@@ -129,7 +136,7 @@ export async function writeMarker(
   { record, id }: Snapshot,
   agent: string,
   seams: Seams,
-): Promise<string> {
+): Promise<void> {
   const path = join(target, MARKER);
   // Whatever is there came out of the snapshot: a link must not lead to somewhere else.
   const there = await lstat(path).catch(() => undefined);
@@ -145,7 +152,6 @@ export async function writeMarker(
   const { mtimeNs } = await stat(target, { bigint: true });
   await writeSecretFile(path, Buffer.from(`${JSON.stringify(marker, undefined, 2)}\n`));
   exactTimes().ofPath(rawFromText(target), mtimeNs); // the folder's own is part of the state
-  return path;
 }
 
 function warningsAbout(repository: Repository, secret: RestoreSecret, agent: string): Warning[] {

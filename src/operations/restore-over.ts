@@ -11,7 +11,7 @@ import {
 } from '../state/compare-tree.ts';
 import { lookAtTarget, NOT_HAD, openOverwriter } from '../state/overwrite.ts';
 import type { TreeWriter } from '../state/write-tree.ts';
-import { takeLock } from './lock.ts';
+import { takeLockIn } from './lock.ts';
 
 /** Entries of one kind of change: paths for display, in the order of a manifest; the bytes of those that are files. */
 export interface ChangeList {
@@ -97,19 +97,28 @@ export async function compareWithTarget(
 /**
  * Does the changes to a target that holds something.
  * @param write writes the contents of what is created or replaced, into the writer it is given; `result` is what it returns.
+ * @param check looks at what came of it; `at` gives the absolute path of an entry, until it is asked for the next.
  */
 export async function restoreOver<T>(
   target: string,
   overwrite: Overwrite,
   changes: readonly Change[],
-  write: (writer: TreeWriter) => Promise<T>,
+  {
+    write,
+    check,
+  }: {
+    write: (writer: TreeWriter) => Promise<T>;
+    check: (done: readonly Change[], at: (path: RawPath) => RawPath) => Promise<void>;
+  },
 ): Promise<{ result: T; changes: Change[]; warnings: Warning[] }> {
   try {
-    await using over = await openOverwriter(target, (folder) => takeLock(folder, `restore into ${target}`));
+    await using over = await openOverwriter(target, (folder) => takeLockIn(folder, `restore into ${target}`));
     const leading = leadingFolders(changes);
     for (const path of leading) over.addScaffold(path);
     const result = await write(over.writer);
-    return { result, ...(await over.commit(changes, overwrite)) };
+    const done = await over.commit(changes, overwrite);
+    await check(done.changes, (path) => over.at(path));
+    return { result, ...done };
   } catch (error) {
     if (!isHoldfastError(error, 'io')) throw error;
     throw new HoldfastError('io', error.message, {

@@ -5,19 +5,22 @@ import type { Entry, FileEntry, Warning } from '../entry.ts';
 import { drain } from '../drain.ts';
 import type { HoldfastError } from '../errors.ts';
 import { PACKS_IN_FLIGHT } from '../limits.ts';
-import { rawForDisplay } from '../raw-path.ts';
+import { rawForDisplay, type RawPath } from '../raw-path.ts';
 import {
   heal,
   parseKey,
   type ChunkReader,
   type HealResult,
   type Repository,
+  type Snapshot,
   type SnapshotId,
 } from '../repository/repository.ts';
 import type { Change, Overwrite } from '../state/compare-tree.ts';
 import type { Profile } from '../state/profile.ts';
+import { absoluteIn } from '../state/tree-path.ts';
 import { openTarget, type TreeWriter } from '../state/write-tree.ts';
 import { openForRestore, type ExpectedRepository, type RestoreSecret } from './access.ts';
+import { checkTarget } from './apart.ts';
 import { failedBackendWarnings, mishapWarnings, openMirror, type BackendAddress } from './backends.ts';
 import { checkDatabases } from './check-databases.ts';
 import { knownLost } from './known-lost.ts';
@@ -95,12 +98,16 @@ export interface RestoreResult {
  * @throws `exists` for a target that is not empty, `wrong_key`, `not_found`, `damaged` when the manifest itself cannot be read, …
  */
 export async function restore(options: RestoreOptions, seams: Seams): Promise<RestoreResult> {
+  checkTarget(options.target, options.backends);
   await using mirror = await openMirror(options.backends, seams);
   const repository = await openForRestore(mirror, options.secret, options.expected, seams);
   return await restoreFrom(repository, options, seams);
 }
 
-/** `restore` from a repository that is open already. */
+/**
+ * `restore` from a repository that is open already.
+ * @param isThere is called when a target that was empty has everything, and others cannot reach it yet; `base` leads to it until then.
+ */
 export async function restoreFrom(
   repository: Repository,
   options: Pick<
@@ -108,6 +115,7 @@ export async function restoreFrom(
     'snapshot' | 'target' | 'paths' | 'overwrite' | 'dryRun' | 'from' | 'heal' | 'withSecrets' | 'profile'
   >,
   seams: Seams,
+  { isThere }: { isThere?: (base: string, snapshot: Snapshot) => Promise<void> } = {},
 ): Promise<RestoreResult> {
   const started = seams.clock.monotonic();
   const { signal, progress, clock } = seams;
@@ -176,24 +184,32 @@ export async function restoreFrom(
   }
   progress({ type: 'phase', name: 'restoring' });
   let lost: FileEntry[];
+  const faults: Warning[] = [];
+  const check = async (done: readonly Change[] | undefined, at: (path: RawPath) => RawPath) => {
+    const databases = databasesToCheck(plan, done, overwrite);
+    if (databases.length === 0) return;
+    progress({ type: 'phase', name: 'checking databases' });
+    faults.push(...(await checkDatabases(at, databases, signal)));
+  };
   if (isOver && overwrite && changes) {
-    const done = await restoreOver(options.target, overwrite, changes, (target) =>
-      execute(plan, reader, target, seams),
-    );
+    const done = await restoreOver(options.target, overwrite, changes, {
+      write: (target) => execute(plan, reader, target, seams),
+      check,
+    });
     ({ result: lost, changes } = done);
     warnings.push(...done.warnings);
   } else {
     await using target = await openTarget(options.target);
     lost = await execute(plan, reader, target, seams);
-    warnings.push(...(await target.finish()));
+    const finished = await target.finish(async (base, soFar) => {
+      const done = changes && withoutLost(changes, soFar, shownPaths(lost));
+      await check(done, (path) => absoluteIn(base, path));
+      await isThere?.(base, snapshot);
+    });
+    warnings.push(...finished);
     changes &&= withoutLost(changes, warnings, shownPaths(lost));
   }
-  warnings.push(...refusalWarnings(changes ?? []), ...(await tellLost(lost)));
-  const databases = databasesToCheck(plan, changes, overwrite);
-  if (databases.length > 0) {
-    progress({ type: 'phase', name: 'checking databases' });
-    warnings.push(...(await checkDatabases(options.target, databases, signal)));
-  }
+  warnings.push(...refusalWarnings(changes ?? []), ...(await tellLost(lost)), ...faults);
   const pathNote = await pathDependence(snapshot.record.sources, options);
   if (pathNote) warnings.push(pathNote);
   const mishaps = repository.mirror.mishaps();

@@ -31,7 +31,7 @@ export class DatabaseSaver implements AsyncDisposable {
   /** Resolves to undefined when it cannot be had, which is told: a copy of the file as it lies there might be worth nothing. */
   async capture(item: ScannedFile): Promise<CapturedDatabase | undefined> {
     const stamp = this.stampOf(item.path);
-    const captured = await this.#sqlite.capture(absoluteIn(this.#root, item.path));
+    const captured = await this.#sqlite.capture(absoluteIn(this.#root, item.path), this.#root);
     const path = rawForDisplay(item.path);
     const tell = (code: string, message: string) => this.#warnings.push({ code, path, message, incomplete: true });
     if ('failure' in captured) {

@@ -6,7 +6,7 @@ import { availableParallelism } from 'node:os';
 import { promisify } from 'node:util';
 import { constants, zstdCompress, zstdDecompress } from 'node:zlib';
 import { HoldfastError } from '../errors.ts';
-import { FRAME_TAR_MAX_BYTES, FRAMES_IN_FLIGHT_MAX } from '../limits.ts';
+import { FRAME_TAR_MAX_BYTES, FRAMES_IN_FLIGHT_MAX, ZSTD_WINDOW_LOG_MAX } from '../limits.ts';
 import { release, ROOM_BYTES } from '../memory.ts';
 
 const compress = promisify(zstdCompress);
@@ -53,7 +53,11 @@ export async function openFrame(compressed: Uint8Array, tarBytes: number): Promi
   let tar: Buffer;
   try {
     // A piece that is filled to its end would be followed by another.
-    tar = await decompress(compressed, { maxOutputLength: Math.max(1, tarBytes), chunkSize: tarBytes + ROOM_BYTES });
+    tar = await decompress(compressed, {
+      maxOutputLength: Math.max(1, tarBytes),
+      chunkSize: tarBytes + ROOM_BYTES,
+      params: { [constants.ZSTD_d_windowLogMax]: ZSTD_WINDOW_LOG_MAX },
+    });
   } catch (cause) {
     throw new HoldfastError('damaged', 'a frame of the pack does not decompress', { cause });
   }

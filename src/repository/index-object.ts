@@ -1,12 +1,12 @@
 /** Index objects: JSON lines, one a pack, closed by a MAC, compressed and encrypted to everybody who restores or writes. */
 import { promisify } from 'node:util';
-import { zstdCompress, zstdDecompress } from 'node:zlib';
+import { constants, zstdCompress, zstdDecompress } from 'node:zlib';
 import { HoldfastError } from '../errors.ts';
 import type { Random } from '../clock.ts';
 import { openAge, sealAge } from '../crypto/age.ts';
 import { chunkIdFunction } from '../crypto/chunk-id.ts';
 import { equalBytes, hkdf } from '../crypto/hash.ts';
-import { INDEX_PLAIN_MAX_BYTES } from '../limits.ts';
+import { INDEX_PLAIN_MAX_BYTES, ZSTD_WINDOW_LOG_MAX } from '../limits.ts';
 import { FORMAT_VERSION } from './format.ts';
 import { checkContentName } from './object-name.ts';
 import { indexLine, parseIndexLine, type IndexedPack } from './pack-index.ts';
@@ -50,7 +50,10 @@ export async function openIndex(
   const what = `index ${id.slice(0, 8)}`;
   checkContentName(bytes, id, what);
   const packed = await openAge(bytes, context.identities);
-  const plain = await decompress(packed, { maxOutputLength: INDEX_PLAIN_MAX_BYTES }).catch((cause: unknown) => {
+  const plain = await decompress(packed, {
+    maxOutputLength: INDEX_PLAIN_MAX_BYTES,
+    params: { [constants.ZSTD_d_windowLogMax]: ZSTD_WINDOW_LOG_MAX },
+  }).catch((cause: unknown) => {
     throw new HoldfastError('damaged', `${what} does not decompress`, { cause });
   });
   const bodyBytes = plain.lastIndexOf(LINE_FEED, plain.length - 2) + 1;

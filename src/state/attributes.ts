@@ -30,6 +30,11 @@ const FLAG_BITS: Record<FileFlag, number> = { append: 0x20, immutable: 0x10, nod
 /** What the kernel has no such thing for, on this file system or for this kind of entry. */
 const HAS_NONE = ['ENOTSUP', 'EOPNOTSUPP', 'ENOTTY', 'EINVAL', 'ENOSYS'];
 
+/** A descriptor, an absolute path whose last link is not followed, or what was opened as a path only. */
+type At = number | RawPath | { descriptor: number };
+
+const placeOf = (at: At): Place => (typeof at === 'string' ? cString(at) : at);
+
 let buffers: { list: Uint8Array; value: Uint8Array } | undefined;
 
 /** Of an open file. Two system calls where there is nothing. */
@@ -133,10 +138,10 @@ export function holesOf(fd: number, size: number): Hole[] {
 }
 
 /** @returns the names of those that the target does not take. ACLs change mode bits, so the mode is set after this. */
-export function setXattrs(place: number | RawPath, xattrs: NonNullable<Attributes['xattrs']>): string[] {
+export function setXattrs(place: At, xattrs: NonNullable<Attributes['xattrs']>): string[] {
   const calls = linux();
   if (calls === undefined) return Object.keys(xattrs);
-  const at = typeof place === 'number' ? place : cString(place);
+  const at = placeOf(place);
   return Object.entries(xattrs)
     .filter(([name, value]) => {
       try {
@@ -165,13 +170,15 @@ export function dropInheritedAcls(folder: RawPath, { own }: { own: boolean }): v
 
 const ACLS = ['system.posix_acl_access', 'system.posix_acl_default'];
 
-/** Takes the ACLs from what is at an absolute path, but for those that are wanted. @returns the names of those that it keeps all the same. */
-export function dropAcls(path: RawPath, wanted: readonly string[]): string[] {
-  const { xattrs = {} } = attributesAt(path, 'other');
+/** Takes the ACLs away, but for those that are wanted. @returns the names of those that it keeps all the same. */
+export function dropAcls(at: At, wanted: readonly string[]): string[] {
+  const calls = linux();
+  if (calls === undefined) return [];
+  const { xattrs = {} } = xattrsOf(calls, placeOf(at));
   return ACLS.filter((name) => {
     if (!(name in xattrs) || wanted.includes(name)) return false;
     try {
-      linux()?.removeXattr(cString(path), name);
+      calls.removeXattr(placeOf(at), name);
       return false;
     } catch {
       return true;

@@ -18,7 +18,7 @@ import type { Entry, FileEntry, SymlinkEntry } from '../entry.ts';
 import { parentOf, rawToFs, ROOT, type RawPath } from '../raw-path.ts';
 import { packDevice } from './attributes.ts';
 import { hasLog } from './logs-aside.ts';
-import { metadataDiffers } from './metadata.ts';
+import { isSafeToGive, metadataDiffers } from './metadata.ts';
 import { isSystemError, reasonOf } from './system-error.ts';
 import { absoluteIn, inTree } from './tree-path.ts';
 
@@ -143,7 +143,11 @@ class Looker {
     const { overwrite, base = ROOT } = this.#options;
     if (now.isDirectory()) return { reason: `a folder is in the way of a ${entry.type}` };
     const path = absoluteIn(base, entry.path);
-    const settled = () => (overwrite !== 'never' && metadataDiffers(entry, path, now) ? 'metadata' : 'keep');
+    const settled = () => {
+      if (overwrite === 'never' || !metadataDiffers(entry, path, now)) return 'keep';
+      const isGivenByRoot = entry.type === 'file' && process.geteuid?.() === 0;
+      return isGivenByRoot && !isSafeToGive(entry, now) ? 'replace' : 'metadata';
+    };
     const isSpecial = !now.isFile() && !now.isSymbolicLink();
     if (isSpecial && isSameSpecial(entry, now)) return settled();
     if (isSpecial) return { reason: `${nameOf(now)} is in the way of a ${entry.type}` };

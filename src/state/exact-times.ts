@@ -2,7 +2,7 @@
  * Setting modification times to the nanosecond. `node:fs` takes a double, which is off by up to about 120 ns in this century; the C
  * library's own calls are exact.
  */
-import { futimesSync, lutimesSync } from 'node:fs';
+import { futimesSync, lutimesSync, utimesSync } from 'node:fs';
 import { rawToFs, type RawPath } from '../raw-path.ts';
 import { libc, type Libc } from './libc.ts';
 
@@ -12,8 +12,8 @@ import { libc, type Libc } from './libc.ts';
  */
 export interface TimeSetter {
   ofFile(fd: number, mtimeNs: bigint): void;
-  /** Of the thing at an absolute path itself; a link is not followed. */
-  ofPath(path: RawPath, mtimeNs: bigint): void;
+  /** Of the thing at an absolute path itself, a link not being followed; or of what was opened as a path only. */
+  ofPath(path: RawPath | { descriptor: number }, mtimeNs: bigint): void;
 }
 
 /** Exact where the C library can be called, else what Node can do. */
@@ -24,7 +24,11 @@ export function exactTimes(library: Libc | undefined = libc()): TimeSetter {
 /** What Node can do by itself: rounded to a double of seconds. */
 export const nodeTimes: TimeSetter = {
   ofFile: (fd, mtimeNs) => futimesSync(fd, roundedSeconds(mtimeNs), roundedSeconds(mtimeNs)),
-  ofPath: (path, mtimeNs) => lutimesSync(rawToFs(path), roundedSeconds(mtimeNs), roundedSeconds(mtimeNs)),
+  ofPath: (path, mtimeNs) => {
+    const seconds = roundedSeconds(mtimeNs);
+    if (typeof path === 'string') lutimesSync(rawToFs(path), seconds, seconds);
+    else utimesSync(`/proc/self/fd/${path.descriptor}`, seconds, seconds);
+  },
 };
 
 /** As text, because Node takes a negative number for "now", but not a numeric string. */
@@ -48,7 +52,8 @@ function libcTimes({ futimens, utimensat, cwd, noFollow }: Libc): TimeSetter {
       if (futimens(fd, setTimes(mtimeNs)) !== 0) nodeTimes.ofFile(fd, mtimeNs);
     },
     ofPath: (path, mtimeNs) => {
-      if (utimensat(cwd, Buffer.from(`${path}\0`, 'latin1'), setTimes(mtimeNs), noFollow) !== 0)
+      const [at, how] = typeof path === 'string' ? [path, noFollow] : [`/proc/self/fd/${path.descriptor}`, 0];
+      if (utimensat(cwd, Buffer.from(`${at}\0`, 'latin1'), setTimes(mtimeNs), how) !== 0)
         nodeTimes.ofPath(path, mtimeNs);
     },
   };

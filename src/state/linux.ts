@@ -5,8 +5,8 @@
 import { createRequire } from 'node:module';
 import { getSystemErrorName } from 'node:util';
 
-/** A descriptor, or an absolute path as bytes that end in NUL, of which the last link is not followed. */
-export type Place = number | Uint8Array;
+/** A descriptor; an absolute path as bytes that end in NUL, of which the last link is not followed; or a descriptor that was opened as a path only. */
+export type Place = number | Uint8Array | { descriptor: number };
 
 /** Each throws a system error, as `node:fs` does, where the kernel refuses. */
 export interface Linux {
@@ -21,6 +21,8 @@ export interface Linux {
   setFlags(fd: number, flags: number): void;
   /** Where the next data or hole begins, at or after `offset`; undefined when there is none before the end. */
   seek(fd: number, offset: number, to: 'data' | 'hole'): number | undefined;
+  /** Locks a file open for writing as SQLite does for itself alone, until it is closed; false when somebody has it. */
+  lock(fd: number): boolean;
   /** `mknod`: `mode` has the type. `device` as the kernel packs it, 0 for a FIFO. */
   makeNode(path: Uint8Array, mode: number, device: bigint): void;
 }
@@ -52,6 +54,11 @@ const ARCHITECTURES = ['x64', 'arm64', 'riscv64', 'loong64'];
 const GET_FLAGS = 0x8008_6601;
 const SET_FLAGS = 0x4008_6602;
 const ENXIO = 6;
+const [EAGAIN, EACCES] = [11, 13];
+/** A lock that belongs to the open file and not to the process, so that two runs in one process exclude each other too. */
+const F_OFD_SETLK = 37;
+/** `struct flock`: F_WRLCK from SEEK_SET, over the bytes that SQLite locks. */
+const SQLITE_LOCK = new BigInt64Array([1n, 0x4000_0000n, 512n, 0n]);
 
 /** Undefined when `loadKoffi` throws, and on systems whose numbers are not known. */
 export function loadLinux(loadKoffi: () => unknown): Linux | undefined {
@@ -70,9 +77,17 @@ export function loadLinux(loadKoffi: () => unknown): Linux | undefined {
     /** The call for a descriptor and the one for a path. */
     const pair = (name: string, result: string, rest: string[]) => {
       const onFile = library.func(`f${name}`, result, ['int', ...rest]);
+      const through = library.func(name, result, ['void *', ...rest]);
       const onPath = library.func(`l${name}`, result, ['void *', ...rest]);
       return (place: Place, ...values: unknown[]) =>
-        checked(name, typeof place === 'number' ? onFile(place, ...values) : onPath(place, ...values));
+        checked(
+          name,
+          typeof place === 'number'
+            ? onFile(place, ...values)
+            : place instanceof Uint8Array
+              ? onPath(place, ...values)
+              : through(cString(`/proc/self/fd/${place.descriptor}`), ...values),
+        );
     };
     const list = pair('listxattr', 'long', ['void *', 'size_t']);
     const get = pair('getxattr', 'long', ['void *', 'void *', 'size_t']);
@@ -80,6 +95,7 @@ export function loadLinux(loadKoffi: () => unknown): Linux | undefined {
     const remove = pair('removexattr', 'int', ['void *']);
     const ioctl = library.func('ioctl', 'int', ['int', 'unsigned long', 'void *']);
     const lseek = library.func('lseek', 'int64', ['int', 'int64', 'int']);
+    const fcntl = library.func('fcntl', 'int', ['int', 'int', 'void *']);
     const mknod = library.func('mknod', 'int', ['void *', 'unsigned int', 'uint64']);
     const flagsOut = new Int32Array(2);
     return {
@@ -99,6 +115,12 @@ export function loadLinux(loadKoffi: () => unknown): Linux | undefined {
         const at = Number(lseek(fd, offset, SEEK[to]));
         if (at < 0 && koffi.errno() === ENXIO) return undefined;
         return checked('lseek', at);
+      },
+      lock: (fd) => {
+        const result = Number(fcntl(fd, F_OFD_SETLK, SQLITE_LOCK));
+        if (result < 0 && [EAGAIN, EACCES].includes(koffi.errno())) return false;
+        checked('fcntl', result);
+        return true;
       },
       makeNode: (path, mode, device) => void checked('mknod', mknod(path, mode, device)),
     };

@@ -10,23 +10,14 @@
  * When 2 or 3 fails, the logs get their names back. Who is killed leaves the note: the next restore into this target, of whatever, first looks
  * which database is in place, and gives the old one its log back, or removes the log of the one that is gone.
  */
-import {
-  closeSync,
-  fsyncSync,
-  lstatSync,
-  openSync,
-  readFileSync,
-  realpathSync,
-  renameSync,
-  unlinkSync,
-  writeSync,
-} from 'node:fs';
-import { joinRaw, parentOf, rawToFs, type RawPath } from '../raw-path.ts';
+import { closeSync, fsyncSync, lstatSync, openSync, readFileSync, renameSync, unlinkSync, writeSync } from 'node:fs';
+import { parentOf, rawToFs, type RawPath } from '../raw-path.ts';
+import { Refusal, type HeldFolder } from './held-folder.ts';
 import { SQLITE_SIBLINGS } from './sqlite.ts';
 import { isSystemError } from './system-error.ts';
 import { leniently, refusedBySystem } from './refusals.ts';
 import { CREATE, syncFolder } from './target-folder.ts';
-import { RESTORE_READY, RESTORE_STAGING, absoluteIn, inTree } from './tree-path.ts';
+import { RESTORE_READY, absoluteIn, inTree } from './tree-path.ts';
 
 interface Log {
   suffix: string;
@@ -34,37 +25,37 @@ interface Log {
   aside: RawPath;
 }
 
-const logsOf = (base: RawPath, database: RawPath): Log[] =>
+/** @param at its absolute path. */
+const logsOf = (at: RawPath): Log[] =>
   SQLITE_SIBLINGS.map((suffix) => ({
     suffix,
-    own: absoluteIn(base, (database + suffix) as RawPath),
-    aside: absoluteIn(base, joinRaw(parentOf(database), RESTORE_READY + suffix)),
+    own: (at + suffix) as RawPath,
+    aside: absoluteIn(parentOf(at), (RESTORE_READY + suffix) as RawPath),
   }));
 
 /** Whether something lies beside a database that SQLite would take for commits of it, or did so before a run was killed. */
 export function hasLog(base: RawPath, database: RawPath): boolean {
-  return logsOf(base, database)
+  return logsOf(absoluteIn(base, database))
     .filter(({ suffix }) => suffix !== '-shm')
     .some(({ own, aside }) => [own, aside].some((path) => isFilled(path)));
 }
 
 /**
- * Does `replace` to a database of the tree at `base` while its logs are out of the way, and removes them.
+ * Does `replace` to a database while its logs are out of the way, and removes them.
+ * @param database its path in the target, and the absolute path it has while its folder is held.
  * @param isOther which suffixes are those of files that are none of its logs, and stay.
  * @throws what `replace` throws, the logs being back; `io` when they are not.
  */
 export function withLogsAside(
-  base: RawPath,
-  database: RawPath,
+  staging: RawPath,
+  { database, at }: { database: RawPath; at: RawPath },
   isOther: (suffix: string) => boolean,
   replace: () => void,
 ): void {
-  const logs = logsOf(base, database).filter(
-    ({ suffix, own }) => !isOther(suffix) && statAt(own)?.isDirectory() === false,
-  );
+  const logs = logsOf(at).filter(({ suffix, own }) => !isOther(suffix) && statAt(own)?.isDirectory() === false);
   if (logs.length === 0) return replace();
-  const note = noteIn(base);
-  writeNote(base, database);
+  const note = noteIn(staging);
+  writeNote(staging, database, inodeOf(at));
   try {
     for (const { own, aside } of logs) renameSync(rawToFs(own), rawToFs(aside));
     replace();
@@ -81,31 +72,32 @@ export function withLogsAside(
   unlinkSync(note);
 }
 
-/** Ends in the target at `base` what a killed run began. */
-export function endLogsAside(base: RawPath): void {
-  const note = noteIn(base);
+/** Ends in the target what a killed run began. */
+export function endLogsAside(target: HeldFolder, staging: RawPath): void {
+  const note = noteIn(staging);
   if (!lstatSync(note, { throwIfNoEntry: false })) return;
   const [inode, path, end] = readFileSync(note, 'latin1').split('\0') as (RawPath | undefined)[];
   // A note that is not whole was made by a run that did nothing more; and nothing is done through a link.
-  if (path !== undefined && end === '' && isReal(absoluteIn(base, parentOf(path)))) {
-    const logs = logsOf(base, path).filter(({ aside }) => statAt(aside));
-    if (inode === inodeOf(base, path)) putBack(logs);
+  const at = path !== undefined && end === '' ? placeOf(target, path) : undefined;
+  if (at !== undefined) {
+    const logs = logsOf(at).filter(({ aside }) => statAt(aside));
+    if (inode === inodeOf(at)) putBack(logs);
     else for (const { aside } of logs) unlinkSync(rawToFs(aside));
   }
   unlinkSync(note);
 }
 
-const noteIn = (base: RawPath) => inTree(base, joinRaw(RESTORE_STAGING, 'logs-aside'));
+const noteIn = (staging: RawPath) => inTree(staging, 'logs-aside' as RawPath);
 
-function writeNote(base: RawPath, database: RawPath): void {
-  const fd = openSync(noteIn(base), CREATE, 0o600);
+function writeNote(staging: RawPath, database: RawPath, inode: string): void {
+  const fd = openSync(noteIn(staging), CREATE, 0o600);
   try {
-    writeSync(fd, Buffer.from(`${inodeOf(base, database)}\0${database}\0`, 'latin1'));
+    writeSync(fd, Buffer.from(`${inode}\0${database}\0`, 'latin1'));
     leniently(() => fsyncSync(fd));
   } finally {
     closeSync(fd);
   }
-  syncFolder(absoluteIn(base, RESTORE_STAGING));
+  syncFolder(staging);
 }
 
 /** A log that somebody has written since stays: the old one would be wrong beside it. */
@@ -131,13 +123,13 @@ const isFilled = (path: RawPath): boolean => {
   return now?.isFile() === true && now.size > 0;
 };
 
-const inodeOf = (base: RawPath, path: RawPath): string => String(statAt(absoluteIn(base, path))?.ino ?? 'none');
+const inodeOf = (path: RawPath): string => String(statAt(path)?.ino ?? 'none');
 
-function isReal(folder: RawPath): boolean {
+function placeOf(target: HeldFolder, path: RawPath): RawPath | undefined {
   try {
-    return realpathSync.native(rawToFs(folder), 'latin1') === folder;
+    return target.at(path);
   } catch (error) {
-    if (isSystemError(error)) return false;
+    if (error instanceof Refusal || isSystemError(error)) return undefined;
     throw error;
   }
 }

@@ -2,14 +2,14 @@
  * What an entry has besides its contents: whether what is there has it, and giving it. One way for a tree that is new and for one that is
  * restored over.
  */
-import { chmodSync, fchmodSync, fchownSync, fstatSync, lchownSync, type BigIntStats } from 'node:fs';
+import { fchmodSync, fchownSync, fstatSync, type BigIntStats } from 'node:fs';
 import type { Entry } from '../entry.ts';
-import { rawToFs, type RawPath } from '../raw-path.ts';
-import { dropAcls, lacksAttributes, setFlags, setXattrs } from './attributes.ts';
+import type { RawPath } from '../raw-path.ts';
+import { dropAcls, isLabel, lacksAttributes, setFlags, setXattrs } from './attributes.ts';
 import type { TimeSetter } from './exact-times.ts';
+import { Held, Refusal } from './held-folder.ts';
 import { Losses, type Metadata } from './losses.ts';
 import { leniently } from './refusals.ts';
-import { statOf } from './target-folder.ts';
 
 const SETUID_SETGID = 0o6000;
 
@@ -37,6 +37,17 @@ export function metadataDiffers(entry: Entry, path: RawPath, now: BigIntStats): 
   );
 }
 
+/**
+ * Whether a file that is there may be given its metadata by root, or has to be replaced: what it holds may be another's work by the time that it is
+ * given an owner or rights, and under another name it may be another's file.
+ */
+export function isSafeToGive({ uid, gid, mode, xattrs = {} }: Metadata, now: BigIntStats): boolean {
+  const isSame = Number(now.uid) === uid && Number(now.gid) === gid;
+  return isSame && (mode & SETUID_SETGID) === 0 && !Object.keys(xattrs).some(isLabel);
+}
+
+const ANOTHER_FILE = 'it is another file by now';
+
 /** Of one restore. */
 export class MetadataWriter {
   /** What could not be given. */
@@ -47,9 +58,13 @@ export class MetadataWriter {
     this.#times = times;
   }
 
-  /** Of an open file that is new. */
-  toFile(fd: number, file: Metadata): BigIntStats {
+  /**
+   * Of an open file that is new.
+   * @param isIn whether it took over the ACLs of a folder that was there before the restore.
+   */
+  toFile(fd: number, file: Metadata, { isIn = false } = {}): BigIntStats {
     const isOwned = isRoot() ? leniently(() => fchownSync(fd, file.uid, file.gid)) : isOurs(file);
+    if (isIn) this.losses.countXattrs(dropAcls(fd, Object.keys(file.xattrs ?? {})), file.path);
     this.#setXattrs(fd, file);
     leniently(() => fchmodSync(fd, modeFor('file', file.mode, isOwned)));
     leniently(() => this.#times.ofFile(fd, file.mtimeNs));
@@ -62,22 +77,25 @@ export class MetadataWriter {
    * Of what is at an absolute path, which is of that type: owner first, as changing it clears setuid and capabilities; attributes before mode,
    * as ACLs change it; times last. Flags are for `setFlags`.
    * @param isOld whether it was there before the restore, or took over the ACLs of a folder that was.
+   * @throws Refusal when something else has taken its place
    */
   toPath(path: RawPath, entry: Metadata, type: Entry['type'], { isOld = false } = {}): void {
     const root = isRoot();
-    const isOwned = root ? leniently(() => lchownSync(rawToFs(path), entry.uid, entry.gid)) : isOurs(entry);
+    using held = new Held(path, type);
+    if (isOld && type === 'file' && root && !isSafeToGive(entry, held.stat())) throw new Refusal(ANOTHER_FILE);
+    const isOwned = root ? leniently(() => held.chown(entry)) : isOurs(entry);
     const chmod = (mode: number) => {
-      if (type !== 'symlink') leniently(() => chmodSync(rawToFs(path), mode));
+      if (type !== 'symlink') leniently(() => held.chmod(mode));
     };
     const mode = modeFor(type, entry.mode, isOwned);
     if (isOld) {
       if (entry.xattrs && !root) chmod(mode | 0o600); // only who may write to it may set them
-      this.losses.countXattrs(dropAcls(path, Object.keys(entry.xattrs ?? {})), entry.path);
+      this.losses.countXattrs(dropAcls(held.place, Object.keys(entry.xattrs ?? {})), entry.path);
     }
-    this.#setXattrs(path, entry);
+    this.#setXattrs(held.place, entry);
     chmod(mode);
-    leniently(() => this.#times.ofPath(path, entry.mtimeNs));
-    this.losses.compare(entry, statOf(path));
+    leniently(() => this.#times.ofPath(held.place, entry.mtimeNs));
+    this.losses.compare(entry, held.stat());
   }
 
   /** Of what is at an absolute path, when nothing more is to be done to it or in it: an immutable file cannot be changed any more, nor moved. */
@@ -85,7 +103,7 @@ export class MetadataWriter {
     if (entry.flags && !setFlags(path, entry.flags)) this.losses.count('flags_not_restored', entry.path);
   }
 
-  #setXattrs(place: number | RawPath, { xattrs, path }: Metadata): void {
+  #setXattrs(place: Parameters<typeof setXattrs>[0], { xattrs, path }: Metadata): void {
     if (xattrs) this.losses.countXattrs(setXattrs(place, xattrs), path);
   }
 }

@@ -10,19 +10,20 @@
  *    what stays, the deepest folders first; then everything its flags, after which an immutable file can be neither moved nor changed any more;
  * 4. everything is flushed, staging folder and marker are removed, and last the target gets its own metadata.
  *
- * No rename goes through a link: the folder of each is looked at just before. (Who can exchange folders for links in that very moment can
- * write there anyway.)
+ * The target may belong to others, who go on changing it. So target and staging folder are held open, and so is the folder of each entry while
+ * something is done in it, reached without following a link: whoever exchanges folders for links in mid-restore leads nothing elsewhere
+ * (held-folder.ts).
  */
 import {
   chmodSync,
   closeSync,
   constants,
-  copyFileSync,
   fsyncSync,
   lstatSync,
   mkdirSync,
   openSync,
   readFileSync,
+  readSync,
   readdirSync,
   realpathSync,
   renameSync,
@@ -31,20 +32,21 @@ import {
   unlinkSync,
   type BigIntStats,
 } from 'node:fs';
-import { join, resolve } from 'node:path';
+import { resolve } from 'node:path';
 import { HoldfastError, assert, systemErrorCode } from '../errors.ts';
 import type { Entry, Warning } from '../entry.ts';
-import { joinRaw, parentOf, rawForDisplay, rawToFs, ROOT, type RawPath } from '../raw-path.ts';
+import { joinRaw, parentOf, rawForDisplay, rawToFs, rawToText, ROOT, type RawPath } from '../raw-path.ts';
 import type { Change, Overwrite } from './compare-tree.ts';
 import { clearFlags, makeSpecial } from './attributes.ts';
 import { exactTimes } from './exact-times.ts';
+import { closeToOthers, Held, HeldFolder, Refusal } from './held-folder.ts';
 import { libc } from './libc.ts';
 import { endLogsAside, withLogsAside } from './logs-aside.ts';
 import { MetadataWriter } from './metadata.ts';
 import { isSystemError, reasonOf } from './system-error.ts';
 import { RESTORE_MARKER, RESTORE_READY, RESTORE_STAGING, absoluteIn, inTree } from './tree-path.ts';
 import { leniently, refusedBySystem } from './refusals.ts';
-import { checkEmpty, namesInTarget, placeMarker, statOf, syncAll, syncFolder } from './target-folder.ts';
+import { CREATE, checkEmpty, namesInTarget, placeMarker, syncAll, syncFolder, writeAll } from './target-folder.ts';
 import { openTarget, type TreeWriter } from './write-tree.ts';
 
 /**
@@ -72,7 +74,13 @@ still the old ones, and none is half written. If no restore is running any more,
 
 function isMarkedByUs(base: RawPath): boolean {
   const now = lstatSync(inTree(base, RESTORE_MARKER), { throwIfNoEntry: false });
-  return now?.isFile() === true && readFileSync(inTree(base, RESTORE_MARKER), 'utf8') === MARKER_TEXT;
+  if (now?.isFile() !== true || now.size > MARKER_TEXT.length) return false;
+  const text = readFileSync(inTree(base, RESTORE_MARKER), 'utf8');
+  if (text === MARKER_TEXT) return true;
+  // Killed when it had just made it, and the staging folder before.
+  return (
+    MARKER_TEXT.startsWith(text) && lstatSync(inTree(base, RESTORE_STAGING), { throwIfNoEntry: false }) !== undefined
+  );
 }
 
 /**
@@ -80,25 +88,50 @@ function isMarkedByUs(base: RawPath): boolean {
  * @throws `exists` when something else has the name of the staging folder, `io`
  */
 export async function openOverwriter(folder: string, lock: (folder: string) => Disposable): Promise<Overwriter> {
-  let held: Disposable | undefined;
+  const taken: Disposable[] = [];
+  const take = <T extends Disposable>(one: T): T => {
+    taken.unshift(one);
+    return one;
+  };
   try {
-    const base = realpathSync.native(resolve(folder), 'latin1') as RawPath;
-    const before = statOf(base);
-    const staging = absoluteIn(base, RESTORE_STAGING);
-    const there = lstatSync(rawToFs(staging), { throwIfNoEntry: false });
-    if (there && !there.isDirectory())
-      throw new HoldfastError('exists', `${RESTORE_STAGING} in the target is no folder`, { hint: 'Remove it.' });
-    if (!there) mkdirSync(rawToFs(staging), 0o700);
-    held = lock(join(folder, RESTORE_STAGING));
+    const held = take(HeldFolder.reach(resolve(folder)));
+    const base = held.path;
+    const before = held.stat();
+    const staging = take(openStaging(base));
+    take(lock(asText(staging.path)));
     const isMarked = lstatSync(inTree(base, RESTORE_MARKER), { throwIfNoEntry: false }) !== undefined;
     if (!isMarked) placeMarker(base, MARKER_TEXT);
-    endLogsAside(base);
-    removeTree(joinRaw(staging, TREE));
-    const writer = await openTarget(join(folder, RESTORE_STAGING, TREE), { isStaged: true });
-    return new Overwriter(base, before, writer, held, !isMarked);
+    endLogsAside(held, staging.path);
+    removeTree(joinRaw(staging.path, TREE));
+    const writer = await openTarget(asText(joinRaw(staging.path, TREE)), { isStaged: true });
+    return new Overwriter({ held, staging, before, isMarked: !isMarked, writer, taken });
   } catch (error) {
-    held?.[Symbol.dispose]();
+    for (const one of taken) one[Symbol.dispose]();
     throw isSystemError(error) ? refusedBySystem('the target cannot be used', error) : error;
+  }
+}
+
+const asText = (path: RawPath): string => rawToText(path) ?? path;
+
+/** Of this user, and closed to others: what is in it is what this user has put there. */
+function openStaging(base: RawPath): HeldFolder {
+  const path = absoluteIn(base, RESTORE_STAGING);
+  const refuse = (what: string, hint: string) =>
+    new HoldfastError('exists', `${RESTORE_STAGING} in the target ${what}`, { hint });
+  const there = lstatSync(rawToFs(path), { throwIfNoEntry: false });
+  if (there && !there.isDirectory()) throw refuse('is no folder', 'Remove it.');
+  if (!there) mkdirSync(rawToFs(path), 0o700);
+  const staging = HeldFolder.open(path, 'no-follow');
+  try {
+    const isOurs = Number(staging.stat().uid) === (process.geteuid?.() ?? 0);
+    const isTheirs = () => readdirSync(rawToFs(staging.path)).length > 0; // exchanged since it was made
+    if (!there || isOurs) closeToOthers(staging, rawForDisplay(RESTORE_STAGING));
+    if (!isOurs && (there || isTheirs()))
+      throw refuse('belongs to another user', 'If no restore by that user is running, remove it, and restore again.');
+    return staging;
+  } catch (error) {
+    staging[Symbol.dispose]();
+    throw error;
   }
 }
 
@@ -112,9 +145,12 @@ const FATAL = ['ENOSPC', 'EDQUOT', 'EIO', 'EROFS'];
 export class Overwriter implements AsyncDisposable {
   /** What is created or replaced is written here; `commit` finishes it. */
   readonly writer: TreeWriter;
+  readonly #held: HeldFolder;
+  readonly #staging: HeldFolder;
   readonly #base: RawPath;
   readonly #before: BigIntStats;
-  readonly #lock: Disposable;
+  /** To be given back in this order. */
+  readonly #taken: readonly Disposable[];
   readonly #marked: boolean;
   readonly #times = exactTimes();
   readonly #metadata = new MetadataWriter(this.#times);
@@ -122,12 +158,21 @@ export class Overwriter implements AsyncDisposable {
   #state: 'writing' | 'committing' | 'done' = 'writing';
 
   /** Use `openOverwriter`. */
-  constructor(base: RawPath, before: BigIntStats, writer: TreeWriter, lock: Disposable, marked: boolean) {
-    this.#base = base;
-    this.#before = before;
-    this.writer = writer;
-    this.#lock = lock;
-    this.#marked = marked;
+  constructor(parts: {
+    held: HeldFolder;
+    staging: HeldFolder;
+    before: BigIntStats;
+    isMarked: boolean;
+    writer: TreeWriter;
+    taken: readonly Disposable[];
+  }) {
+    this.#held = parts.held;
+    this.#staging = parts.staging;
+    this.#base = parts.held.path;
+    this.#before = parts.before;
+    this.writer = parts.writer;
+    this.#taken = parts.taken;
+    this.#marked = parts.isMarked;
   }
 
   /** Adds a folder that is there already to the staging folder, so that others can be written below it. */
@@ -202,6 +247,11 @@ export class Overwriter implements AsyncDisposable {
     return { changes: done, warnings: [...warnings, ...this.#metadata.losses.warnings()] };
   }
 
+  /** The absolute path of an entry that is in its place, until it is asked for the next. @throws Refusal, or a system error */
+  at(path: RawPath): RawPath {
+    return this.#held.at(path);
+  }
+
   /** After a failure on the way of `commit` the marker stays: the run is to be done again. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.writer[Symbol.asyncDispose]();
@@ -213,13 +263,15 @@ export class Overwriter implements AsyncDisposable {
     } catch (error) {
       if (!isSystemError(error)) throw error; // else the marker says it, and why the run failed is the better answer
     } finally {
-      this.#lock[Symbol.dispose]();
+      for (const one of this.#taken) one[Symbol.dispose]();
     }
   }
 
   #clear(): void {
     // The staging folder goes first: what marks the target is the marker.
-    removeTree(absoluteIn(this.#base, RESTORE_STAGING));
+    for (const name of readdirSync(rawToFs(this.#staging.path), 'latin1'))
+      removeTree(joinRaw(this.#staging.path, name));
+    rmdirSync(inTree(this.#base, RESTORE_STAGING));
     if (this.#state !== 'writing' || this.#marked) unlinkSync(inTree(this.#base, RESTORE_MARKER));
     syncFolder(this.#base);
   }
@@ -230,19 +282,24 @@ export class Overwriter implements AsyncDisposable {
   }
 
   #staged(path: RawPath): RawPath {
-    return absoluteIn(this.#base, `${RESTORE_STAGING}/${TREE}/${path}` as RawPath);
+    return absoluteIn(this.#staging.path, `${TREE}/${path}` as RawPath);
   }
 
   /** @returns false when a folder was made instead of moved, so that what it holds is still to be placed. */
   #place({ kind, entry }: Change): boolean {
-    const [from, to] = [this.#staged(entry.path), absoluteIn(this.#base, entry.path)];
+    const from = this.#staged(entry.path);
     if (!lstatSync(rawToFs(from), { throwIfNoEntry: false })) throw new Refusal(NOT_HAD);
-    this.#checkFolder(parentOf(entry.path));
+    const to = this.#held.at(entry.path);
     const there = lstatSync(rawToFs(to), { throwIfNoEntry: false });
     if (there && (kind === 'create' || there.isDirectory())) throw new Refusal('something else came there meanwhile');
     if (entry.type !== 'file' || !entry.sqlite) return this.#move(from, to, entry);
     const isOther = (suffix: string) => this.#restored.has((entry.path + suffix) as RawPath);
-    withLogsAside(this.#base, entry.path, isOther, () => void this.#move(from, to, entry));
+    withLogsAside(
+      this.#staging.path,
+      { database: entry.path, at: to },
+      isOther,
+      () => void this.#move(from, to, entry),
+    );
     return true;
   }
 
@@ -266,49 +323,74 @@ export class Overwriter implements AsyncDisposable {
   /** Only a folder that one may write to can be moved into another. */
   #moveFolder(from: RawPath, to: RawPath, { mode }: Entry): void {
     const isClosed = (mode & 0o200) === 0;
-    if (isClosed) chmodSync(rawToFs(from), mode | 0o700);
+    using held = new Held(from, 'folder');
+    if (isClosed) held.chmod(mode | 0o700);
     renameSync(rawToFs(from), rawToFs(to));
-    if (isClosed) chmodSync(rawToFs(to), mode);
+    if (isClosed) held.chmod(mode);
   }
 
   /** To another file system that is mounted in the target. */
   #copyOver(from: RawPath, to: RawPath, entry: Entry): void {
     const ready = absoluteIn(parentOf(to), RESTORE_READY);
-    removeTree(ready); // of a run that was killed
+    removeFile(ready); // of a run that was killed
     try {
-      if (entry.type === 'fifo' || entry.type === 'device') makeSpecial(ready, entry);
-      else if (entry.type === 'symlink') symlinkSync(rawToFs(entry.target), rawToFs(ready));
-      else copyFileSync(rawToFs(from), rawToFs(ready), constants.COPYFILE_EXCL);
-      if (entry.type === 'file') syncFile(ready);
-      this.#metadata.toPath(ready, entry, entry.type, { isOld: true });
+      if (entry.type === 'file') this.#copyFile(from, ready, entry);
+      else {
+        if (entry.type === 'fifo' || entry.type === 'device') makeSpecial(ready, entry);
+        else if (entry.type === 'symlink') symlinkSync(rawToFs(entry.target), rawToFs(ready));
+        this.#metadata.toPath(ready, entry, entry.type, { isOld: true });
+      }
       renameSync(rawToFs(ready), rawToFs(to));
     } catch (error) {
-      removeTree(ready);
+      removeFile(ready);
       throw error;
+    }
+  }
+
+  #copyFile(from: RawPath, to: RawPath, entry: Entry): void {
+    const source = openSync(rawToFs(from), constants.O_RDONLY | constants.O_NOFOLLOW);
+    try {
+      const target = openSync(rawToFs(to), CREATE, 0o600);
+      try {
+        const piece = Buffer.allocUnsafe(COPY_BYTES);
+        for (let done = 0, length = 0; (length = readSync(source, piece, 0, piece.length, done)) > 0; done += length)
+          writeAll(target, done, piece.subarray(0, length));
+        leniently(() => fsyncSync(target));
+        this.#metadata.toFile(target, entry, { isIn: true });
+      } finally {
+        closeSync(target);
+      }
+    } finally {
+      closeSync(source);
     }
   }
 
   /** Of what came with its folder. */
   #checkThere({ path }: Entry): void {
-    if (!lstatSync(inTree(this.#base, path), { throwIfNoEntry: false })) throw new Refusal(NOT_HAD);
+    if (!lstatSync(rawToFs(this.#held.at(path)), { throwIfNoEntry: false })) throw new Refusal(NOT_HAD);
   }
 
   #setMetadata(entry: Entry): void {
-    this.#checkFolder(parentOf(entry.path));
-    const path = absoluteIn(this.#base, entry.path);
-    if (statOf(path).isSymbolicLink() !== (entry.type === 'symlink')) throw new Refusal('it is another thing by now');
-    this.#metadata.toPath(path, entry, entry.type, { isOld: true });
+    this.#metadata.toPath(this.#held.at(entry.path), entry, entry.type, { isOld: true });
   }
 
   #sealFolder(folder: Entry): void {
-    const path = absoluteIn(this.#base, folder.path);
     try {
-      this.#checkFolder(folder.path);
-      this.#metadata.toPath(path, folder, 'folder', { isOld: true });
+      this.#metadata.toPath(this.#held.at(folder.path), folder, 'folder', { isOld: true });
     } catch (error) {
       if (!(error instanceof Refusal) && !isSystemError(error)) throw error;
-      const now = lstatSync(rawToFs(path), { bigint: true, throwIfNoEntry: false });
+      const now = this.#look(folder.path);
       if (now) this.#metadata.losses.compare(folder, now);
+    }
+  }
+
+  /** Undefined when it cannot be reached. */
+  #look(path: RawPath): BigIntStats | undefined {
+    try {
+      return lstatSync(rawToFs(this.#held.at(path)), { bigint: true, throwIfNoEntry: false });
+    } catch (error) {
+      if (!(error instanceof Refusal) && !isSystemError(error)) throw error;
+      return undefined;
     }
   }
 
@@ -317,8 +399,7 @@ export class Overwriter implements AsyncDisposable {
     for (const { kind, entry } of done) {
       if (!entry.flags || entry.path === ROOT || kind === 'keep' || kind === 'refuse') continue;
       try {
-        this.#checkFolder(parentOf(entry.path));
-        this.#metadata.setFlags(absoluteIn(this.#base, entry.path), entry);
+        this.#metadata.setFlags(this.#held.at(entry.path), entry);
       } catch (error) {
         if (!(error instanceof Refusal) && !isSystemError(error)) throw error;
         this.#metadata.losses.count('flags_not_restored', entry.path);
@@ -330,27 +411,17 @@ export class Overwriter implements AsyncDisposable {
   #sweep(changes: readonly Change[]): Set<RawPath> {
     const folders = new Set(changes.map(({ entry }) => (entry.type === 'folder' ? entry.path : parentOf(entry.path))));
     for (const folder of folders) {
-      const ready = absoluteIn(absoluteIn(this.#base, folder), RESTORE_READY);
       try {
+        const ready = this.#held.at(joinRaw(folder, RESTORE_READY));
         const isThere = lstatSync(rawToFs(ready), { throwIfNoEntry: false }) !== undefined;
-        if (!isThere) folders.delete(folder);
-        else {
-          this.#checkFolder(folder);
-          removeTree(ready);
-        }
+        if (isThere) removeFile(ready);
+        else folders.delete(folder);
       } catch (error) {
         if (!(error instanceof Refusal) && !isSystemError(error)) throw error; // a backup goes on naming it
         folders.delete(folder);
       }
     }
     return folders;
-  }
-
-  /** @throws Refusal when a link leads to the folder, or it is gone. */
-  #checkFolder(folder: RawPath): void {
-    const path = absoluteIn(this.#base, folder);
-    if (realpathSync.native(rawToFs(path), 'latin1') !== path)
-      throw new Refusal('a link is in the way by now, where a folder was');
   }
 
   #syncEach(changes: readonly Change[]): void {
@@ -365,8 +436,7 @@ export class Overwriter implements AsyncDisposable {
 /** Its contents are lost, or the file system cannot hold it; which of them is told already. */
 export const NOT_HAD = 'it could not be written';
 
-/** Why one entry stays as it is. */
-class Refusal extends Error {}
+const COPY_BYTES = 1024 * 1024;
 
 function syncFile(path: RawPath): void {
   const fd = openSync(rawToFs(path), constants.O_RDONLY | constants.O_NOFOLLOW);
@@ -377,19 +447,27 @@ function syncFile(path: RawPath): void {
   }
 }
 
-/** By hand, for names of any bytes, folders that are closed to their owner, and what is immutable. Links are removed, not followed. */
+/** What is no folder, if anything is there. A link is removed, not followed. */
+function removeFile(path: RawPath): void {
+  const now = lstatSync(rawToFs(path), { throwIfNoEntry: false });
+  if (!now) return;
+  try {
+    unlinkSync(rawToFs(path));
+  } catch (error) {
+    if (systemErrorCode(error) !== 'EPERM') throw error;
+    clearFlags(path);
+    unlinkSync(rawToFs(path));
+  }
+}
+
+/**
+ * By hand, for names of any bytes, folders that are closed to their owner, and what is immutable. Links are removed, not followed. Only for
+ * what others cannot reach.
+ */
 function removeTree(path: RawPath): void {
   const now = lstatSync(rawToFs(path), { throwIfNoEntry: false });
   if (!now) return;
-  if (!now.isDirectory()) {
-    try {
-      return unlinkSync(rawToFs(path));
-    } catch (error) {
-      if (systemErrorCode(error) !== 'EPERM') throw error;
-      clearFlags(path);
-      return unlinkSync(rawToFs(path));
-    }
-  }
+  if (!now.isDirectory()) return removeFile(path);
   clearFlags(path);
   if ((now.mode & 0o700) !== 0o700) chmodSync(rawToFs(path), 0o700);
   for (const name of readdirSync(rawToFs(path), 'latin1')) removeTree(joinRaw(path, name));

@@ -7,6 +7,7 @@ import { rawFromText, type RawPath } from '../raw-path.ts';
 import { isFinished, wholeLinesBytes } from './log-end.ts';
 import type { Hole } from '../entry.ts';
 import { attributesOfFile, holesOf, type AttributesRead } from './attributes.ts';
+import { isInTree, Refusal } from './held-folder.ts';
 import { describe, type ScannedFile } from './scan.ts';
 import { isGone, isSystemError, reasonOf } from './system-error.ts';
 import { inTree } from './tree-path.ts';
@@ -50,7 +51,7 @@ export interface ReadOptions {
  * a change of them shows as one of the file.
  *
  * At most as many bytes are read as the file had when opened, so a log that grows without end still ends here (as `changed`).
- * The file is opened without following a link, without blocking on a FIFO and, where allowed, without touching its access time.
+ * The file is opened without following a link, its own or one in the place of a folder on the way (see `held-folder.ts`), without blocking on a FIFO and, where allowed, without touching its access time.
  * A caller that gets `changed` simply calls again; nothing but the path is taken from the scan.
  *
  * Limits: a write within the kernel's clock tick (some milliseconds before Linux 6.13) of the write before it leaves the times as they were;
@@ -66,7 +67,7 @@ export function* readFile(
   throwIfAborted(options.signal);
   let fd: number | undefined;
   try {
-    fd = open(inTree(rawFromText(resolve(root)), path));
+    fd = openIn(rawFromText(resolve(root)), path);
     const before = fstatSync(fd, { bigint: true });
     if (!before.isFile()) return { outcome: 'vanished', reason: 'is no regular file any more' };
     let file = describe(path, before) as ScannedFile;
@@ -103,6 +104,7 @@ export function* readFile(
       ? { outcome: 'ok', file, extras, partLineBytes }
       : { outcome: 'changed', file: { ...file, size }, extras, reason: `${change} while it was read` };
   } catch (error) {
+    if (error instanceof Refusal) return { outcome: 'unreadable', reason: `cannot be read: ${error.message}` };
     if (!isSystemError(error)) throw error;
     // Opened with O_NOFOLLOW, a link gives ELOOP; a socket gives ENXIO.
     if (isGone(error)) return { outcome: 'vanished', reason: 'is not there any more' };
@@ -131,6 +133,25 @@ function within(holes: readonly Hole[], size: number): Hole[] {
 }
 
 const FLAGS = constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK;
+
+/** How often one that is exchanged for another just then is tried again. */
+const TRIES = 5;
+
+/** Opened by name, and then found to be what has that name in the tree: a folder on the way may have been exchanged for a link. */
+function openIn(root: RawPath, path: RawPath): number {
+  for (let i = 1; ; i++) {
+    const fd = open(inTree(root, path));
+    try {
+      // What is no regular file is found out by the caller.
+      if (!fstatSync(fd).isFile() || isInTree(fd, root, path)) return fd;
+      if (i === TRIES) throw new Refusal('it is exchanged again and again');
+    } catch (error) {
+      closeQuietly(fd);
+      throw error;
+    }
+    closeQuietly(fd);
+  }
+}
 
 /** O_NOATIME exists on Linux only, and only the owner and root may use it. */
 function open(path: string | Buffer): number {

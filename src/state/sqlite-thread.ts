@@ -8,6 +8,8 @@ import { closeSync, constants, fstatSync, openSync, readSync, rmSync, statSync, 
 import type { DatabaseSync, SQLOutputValue } from 'node:sqlite';
 import { parentPort } from 'node:worker_threads';
 import { systemErrorCode } from '../errors.ts';
+import type { RawPath } from '../raw-path.ts';
+import { hasOpen, isInTree } from './held-folder.ts';
 import type { Answer, Contents, Request } from './sqlite.ts';
 import { isGone, reasonOf } from './system-error.ts';
 
@@ -35,11 +37,37 @@ parentPort?.on('message', (request: Request) => {
 async function answer(request: Request): Promise<Answer> {
   try {
     if (request.copy === undefined) return { contents: contentsOf(request.path) };
+    tree = request.root === undefined ? undefined : { root: request.root as RawPath, database: request.path };
     const { isCutOff } = await capture(request.path, request.copy);
     const { rows, damage } = contentsOf(request.copy);
     return { contents: { rows, damage: damage ?? (isCutOff ? CUT_OFF : undefined) } };
   } catch (error) {
     return { failure: wordsFor(error) };
+  }
+}
+
+/** Of the capture that is being made. */
+let tree: { root: RawPath; database: string } | undefined;
+
+/** @throws for a file of the database that is reached through a link: it may be anybody's. */
+function checkPlace(fd: number, path: string): void {
+  if (!tree?.database || !path.startsWith(tree.database)) return;
+  if (!isInTree(fd, tree.root, inTree(path))) throw new Error(EXCHANGED);
+}
+
+const inTree = (path: string): RawPath =>
+  path.slice(tree?.root.endsWith('/') === true ? tree.root.length : (tree?.root.length ?? 0) + 1) as RawPath;
+
+const EXCHANGED = 'it was exchanged while it was read';
+
+function openSource(path: string): number {
+  const fd = openSync(fs(path), READ);
+  try {
+    checkPlace(fd, path);
+    return fd;
+  } catch (error) {
+    closeSync(fd);
+    throw error;
   }
 }
 
@@ -86,13 +114,14 @@ async function backUp(source: string, copy: string): Promise<{ isCutOff: boolean
   try {
     // Held to the end, the copy is of this moment, and no lock can come in its way.
     database.exec('BEGIN; SELECT 1 FROM sqlite_schema LIMIT 1');
+    if (tree && !hasOpen(tree.root, inTree(source))) throw new Error(EXCHANGED);
     const pages = numberOf(database, 'PRAGMA page_count');
     const pageBytes = numberOf(database, 'PRAGMA page_size');
     const copied = await backup(database, uriOf(copy, 'mode=rw'), { rate: ALL_PAGES });
     // What an unfinished backup leaves is an empty database, to which nothing can be objected.
     if (pages === 0 || copied !== pages || statSync(fs(copy)).size !== pages * pageBytes)
       throw new Error('its copy is not whole');
-    header = openSync(fs(source), READ);
+    header = openSource(source);
     // In WAL mode somebody may be at making it longer.
     if (saysWal(header)) return { isCutOff: false };
     keepCounters(header, copy);
@@ -239,7 +268,7 @@ function exists(path: string): boolean {
 }
 
 function isWal(path: string): boolean {
-  const fd = openSync(fs(path), READ);
+  const fd = openSource(path);
   try {
     return saysWal(fd);
   } finally {
@@ -314,7 +343,7 @@ function isSame(one: string, other: string): boolean {
 
 function openIfThere(path: string): number | undefined {
   try {
-    return openSync(fs(path), READ);
+    return openSource(path);
   } catch (error) {
     if (isGone(error) || systemErrorCode(error) === 'ENAMETOOLONG') return undefined;
     throw error;

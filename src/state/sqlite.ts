@@ -47,6 +47,8 @@ export interface Request {
   path: string;
   /** Where to copy it to; without, `path` itself is checked. */
   copy: string | undefined;
+  /** The folder that it has to lie in, with no link on the way. */
+  root?: string | undefined;
 }
 
 export type Answer = { contents: Contents } | { failure: string };
@@ -73,10 +75,14 @@ export class Sqlite implements AsyncDisposable {
    * is opened for reading only. Where another process has it open in WAL mode, SQLite notes its reader in `-shm`; only a database that comes to be
    * opened by others in the midst of it may get an empty `-wal` and a `-shm` by it.
    *
+   * @param root when given, the database is taken only if it lies in that folder, reached through no link.
    * `failure`, for display, when it cannot be had: locked for long, no database, no space, …
    * @throws HoldfastError `interrupted`
    */
-  async capture(path: RawPath): Promise<(Contents & { folder: string; copy: RawPath }) | { failure: string }> {
+  async capture(
+    path: RawPath,
+    root?: RawPath,
+  ): Promise<(Contents & { folder: string; copy: RawPath }) | { failure: string }> {
     const folder = resolve(this.#folder ?? '');
     const copy = rawFromText('copy');
     this.#removeFolder();
@@ -85,7 +91,7 @@ export class Sqlite implements AsyncDisposable {
     } catch {
       return { failure: 'the cache folder, where its copy would be made, cannot be written' };
     }
-    const answer = await this.#ask({ path, copy: rawFromText(join(folder, copy)) });
+    const answer = await this.#ask({ path, copy: rawFromText(join(folder, copy)), root });
     return 'contents' in answer ? { ...answer.contents, folder, copy } : answer;
   }
 

@@ -1,6 +1,9 @@
 /**
  * Writes a tree back: into a folder that is new or empty, never through a link, never over anything.
  *
+ * The target is held open and closed to all others until it is complete, so that nobody can exchange what is in it, and whoever exchanges the target
+ * itself gets nothing.
+ *
  * Order of work, so that a restore killed at any instruction is recognisable and reaches nothing outside its target:
  * 1. the marker file is made, and is on disk before anything else is written;
  * 2. folders are made with mode 0700 and files with mode 0600, each below a folder made in the same run;
@@ -12,7 +15,6 @@
  * The calls are synchronous: for many small files that is several times faster than one promise a call.
  */
 import {
-  chmodSync,
   closeSync,
   constants,
   ftruncateSync,
@@ -20,7 +22,6 @@ import {
   lstatSync,
   mkdirSync,
   openSync,
-  realpathSync,
   symlinkSync,
   unlinkSync,
   type BigIntStats,
@@ -32,18 +33,17 @@ import { PATH_MAX_BYTES } from '../limits.ts';
 import { ROOT, parentOf, rawForDisplay, rawFromText, rawToFs, type RawPath } from '../raw-path.ts';
 import { dropInheritedAcls, makeSpecial } from './attributes.ts';
 import { exactTimes, type TimeSetter } from './exact-times.ts';
+import { closeToOthers, HeldFolder, Refusal, reopen } from './held-folder.ts';
 import type { Metadata } from './losses.ts';
 import { MetadataWriter } from './metadata.ts';
-import { CANNOT_HOLD, CANNOT_LINK, damagedEntry, leniently, refusedBySystem } from './refusals.ts';
+import { CANNOT_HOLD, CANNOT_LINK, damagedEntry, refusedBySystem } from './refusals.ts';
 import { isSystemError, reasonOf } from './system-error.ts';
 import {
   CREATE,
   hasName,
-  makeFolders,
   checkEmpty,
   namesInTarget,
   placeMarker,
-  statOf,
   syncAll,
   syncFolder,
   writeAll,
@@ -78,17 +78,19 @@ export async function openTarget(folder: string, options: TargetOptions = {}): P
   const path = resolve(folder);
   const shown = rawForDisplay(rawFromText(path));
   const refuse = (what: string, hint: string) => new HoldfastError('exists', `the target ${shown} ${what}`, { hint });
+  let held: HeldFolder | undefined;
   try {
     const existing = namesInTarget(path);
     checkEmpty(path, existing ?? []);
-    if (existing === undefined) makeFolders(path);
-    const base = realpathSync.native(path, 'latin1') as RawPath;
-    const before = statOf(base);
-    placeMarker(base);
-    dropInheritedAcls(base, { own: existing === undefined });
-    if (existing !== undefined) leniently(() => chmodSync(rawToFs(base), 0o700));
-    return new TreeWriter(base, before, { times: exactTimes(), isStaged: false, ...options });
+    held = HeldFolder.reach(path, { isNew: existing === undefined });
+    const before = held.stat();
+    closeToOthers(held, shown);
+    checkEmpty(path, namesInTarget(held.path) ?? []);
+    placeMarker(held.path);
+    dropInheritedAcls(held.path, { own: existing === undefined });
+    return new TreeWriter(held, before, { times: exactTimes(), isStaged: false, ...options });
   } catch (error) {
+    held?.[Symbol.dispose]();
     const code = systemErrorCode(error);
     if (code === 'EEXIST') throw refuse('is being restored into by another run', 'Name another folder.');
     throw isSystemError(error) ? refusedBySystem(`the target ${shown} cannot be used`, error) : error;
@@ -113,6 +115,7 @@ const ALREADY_THERE = { code: 'EEXIST', errno: -17 };
  * same), before anything is done for it, and `io` when the system refuses to go on (disk full, …).
  */
 export class TreeWriter implements AsyncDisposable {
+  readonly #held: HeldFolder;
   readonly #base: RawPath;
   readonly #before: BigIntStats;
   readonly #metadata: MetadataWriter;
@@ -132,8 +135,9 @@ export class TreeWriter implements AsyncDisposable {
   #finished = false;
 
   /** Use `openTarget`. */
-  constructor(base: RawPath, before: BigIntStats, { times, isStaged }: Required<TargetOptions>) {
-    this.#base = base;
+  constructor(held: HeldFolder, before: BigIntStats, { times, isStaged }: Required<TargetOptions>) {
+    this.#held = held;
+    this.#base = held.path;
     this.#before = before;
     this.#metadata = new MetadataWriter(times);
     this.#isStaged = isStaged;
@@ -256,8 +260,9 @@ export class TreeWriter implements AsyncDisposable {
   /**
    * Completes the tree; every file must have been closed or discarded. Resolves to what could not be put back:
    * `not_restored` (incomplete; an entry this file system cannot hold), and what losses.ts names.
+   * @param inspect is called when all is there, before others can reach it; with an absolute path that leads to the target, and what is known to lack.
    */
-  async finish(): Promise<Warning[]> {
+  async finish(inspect?: (base: RawPath, soFar: readonly Warning[]) => Promise<void>): Promise<Warning[]> {
     assert(!this.#finished, 'a restore is finished twice');
     assert(
       this.#open.size + this.#parked.size + this.#leftOut.size === 0,
@@ -280,10 +285,11 @@ export class TreeWriter implements AsyncDisposable {
     } catch {
       // At worst the marker is there again after a power failure.
     }
-    if (this.#root) {
-      this.#sealPath(this.#root, 'folder');
-      if (!this.#isStaged) this.#metadata.setFlags(this.#base, this.#root);
-    } else leniently(() => chmodSync(this.#at(ROOT), Number(this.#before.mode) & 0o7777));
+    try {
+      await inspect?.(this.#base, this.#warnings);
+    } finally {
+      this.#openToOthers();
+    }
     const more = this.#leftOutEntries - this.#warnings.length;
     if (more > 0) {
       const message = `${more} entries more could not be restored, for reasons of the same kinds`;
@@ -295,6 +301,15 @@ export class TreeWriter implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     for (const fd of this.#open.values()) closeSync(fd);
     this.#open.clear();
+    this.#held[Symbol.dispose]();
+  }
+
+  /** Gives the target its own owner, mode, time and flags, or those that it had. */
+  #openToOthers(): void {
+    if (this.#root) {
+      this.#sealPath(this.#root, 'folder');
+      if (!this.#isStaged) this.#metadata.setFlags(this.#base, this.#root);
+    } else reopen(this.#held, this.#before);
   }
 
   #at(path: RawPath): string | Buffer {
@@ -317,6 +332,7 @@ export class TreeWriter implements AsyncDisposable {
   /** Runs `make`; false when this file system cannot hold such an entry, which is then reported. */
   #make(path: RawPath, make: () => void, withIt = ''): boolean {
     try {
+      this.#held.checkLength(path);
       make();
       return true;
     } catch (error) {
@@ -364,6 +380,7 @@ export class TreeWriter implements AsyncDisposable {
     try {
       action();
     } catch (error) {
+      if (error instanceof Refusal) throw exchanged(path, error);
       throw isSystemError(error) ? refusedBySystem(`cannot write ${rawForDisplay(path)}`, error) : error;
     }
   }
@@ -431,6 +448,13 @@ export class TreeWriter implements AsyncDisposable {
     if (flags && path !== ROOT && !this.#isStaged) this.#flagged.push({ path, mode, mtimeNs, uid, gid, flags });
   }
 }
+
+/** Only a user with the same rights, or one of a system without `/proc`, can have done it. */
+const exchanged = (path: RawPath, cause: Refusal): HoldfastError =>
+  new HoldfastError('io', `cannot write ${rawForDisplay(path)}: ${cause.message}`, {
+    hint: 'Something else changes the target: find out what, and restore into another folder.',
+    cause,
+  });
 
 function write(fd: number, { size, holes }: FileToWrite, offset: number, bytes: Uint8Array): void {
   assert(offset + bytes.length <= size || !holes, 'a restore wrote past the end of a file');

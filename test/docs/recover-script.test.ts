@@ -197,6 +197,23 @@ describe.skipIf(lackTools)('holdfast-recover.sh', { concurrent: true }, () => {
     expect(readdirSync(target)).toEqual(['only at first']);
   });
 
+  it('restores the newest snapshot that can be opened when the newest cannot, and says so with exit code 3', async () => {
+    const repository = join(folder, 'newest damaged');
+    expect(spawnSync('cp', ['-r', lab.backends[0] ?? '', repository]).status).toBe(0);
+    const damaged = readdirSync(join(repository, 'snapshots')).filter((name) => !name.includes(first));
+    expect(damaged.length).toBeGreaterThan(0);
+    for (const name of damaged) truncateSync(join(repository, 'snapshots', name), 300);
+    const target = fresh();
+    const args = [SCRIPT, '--identity', keyFile, '--repository', repository];
+    expect(await sh([...args, '--target', target])).toMatchObject({
+      status: 3,
+      stderr: expect.stringContaining(`NOT the newest snapshot: ${damaged.length} newer could not be opened`) as string,
+    });
+    expect(readdirSync(target)).toEqual(['only at first']);
+    expect((await sh([...args, '--target', fresh(), '--snapshot', first])).status).toBe(0);
+    expect((await sh([...args, '--list'])).status).toBe(3);
+  });
+
   it.skipIf(process.getuid?.() !== 0)('works for a user who is not root', async () => {
     const place = join(folder, 'not root');
     mkdirSync(place);

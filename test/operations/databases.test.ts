@@ -19,8 +19,9 @@ import { DatabaseSync } from 'node:sqlite';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, test } from 'vitest';
 import type { FileEntry } from '../../src/entry.ts';
-import type { RawPath } from '../../src/raw-path.ts';
+import { rawFromText, type RawPath } from '../../src/raw-path.ts';
 import { checkDatabases } from '../../src/operations/check-databases.ts';
+import { absoluteIn } from '../../src/state/tree-path.ts';
 import { clearFlags, hasTool, isRoot } from '../state/tools.ts';
 import { inventory, removeFolder } from '../state/trees.ts';
 import { makeAgent, type TestAgent } from './support.ts';
@@ -172,12 +173,13 @@ test('a damaged database is saved, said at each backup, and said again when it c
 test('without its rows a restored database is no success', async () => {
   await using agent = await makeAgent();
   openLive(join(agent.state, 'db')).close();
+  const at = (path: RawPath) => absoluteIn(rawFromText(agent.state), path);
   const entry = {
     path: 'db' as RawPath,
     mtimeNs: 1_000_000_000n,
     sqlite: { rows: { t: 1, gone: 3 } },
   } as unknown as FileEntry;
-  expect(await checkDatabases(agent.state, [entry], undefined)).toMatchObject([
+  expect(await checkDatabases(at, [entry], undefined)).toMatchObject([
     {
       code: 'sqlite_damaged',
       path: 'db',
@@ -186,9 +188,9 @@ test('without its rows a restored database is no success', async () => {
     },
   ]);
   entry.sqlite = { rows: { t: 2 } };
-  expect(await checkDatabases(agent.state, [entry], undefined)).toHaveLength(1);
+  expect(await checkDatabases(at, [entry], undefined)).toHaveLength(1);
   entry.sqlite = { rows: { t: 1 } };
-  expect(await checkDatabases(agent.state, [entry], undefined)).toEqual([]);
+  expect(await checkDatabases(at, [entry], undefined)).toEqual([]);
   expect(readdirSync(agent.state)).toEqual(['db']);
 });
 

@@ -32,6 +32,7 @@ const ERRNO: Record<string, number> = vi.hoisted(() => ({ EXDEV: -18, ENOSPC: -2
 
 vi.mock('node:fs', async (original) => {
   const real = await original<Record<string, unknown>>();
+  const { namedPath } = await import('../state/named-path.ts');
   const changing = ['mkdirSync', 'openSync', 'writeSync', 'renameSync', 'unlinkSync', 'rmdirSync', 'copyFileSync'];
   const watched = Object.fromEntries(
     changing.map((name) => [
@@ -39,7 +40,7 @@ vi.mock('node:fs', async (original) => {
       (...args: unknown[]): unknown => {
         const isChange = name !== 'openSync' || (typeof args[1] === 'number' && (args[1] & 3) !== 0);
         if (isChange && ++world.calls >= world.diesAt) throw new Error('killed');
-        const code = world.failing?.(name, String(args[0]), String(args[1]));
+        const code = world.failing?.(name, namedPath(args[0], real), namedPath(args[1], real));
         if (code !== undefined) throw Object.assign(new Error(code), { code, errno: ERRNO[code], syscall: name });
         return (real[name] as (...all: unknown[]) => unknown)(...args);
       },

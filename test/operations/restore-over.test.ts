@@ -39,6 +39,7 @@ const world = vi.hoisted(() => ({
 
 vi.mock('node:fs', async (original) => {
   const real = await original<Record<string, unknown>>();
+  const { namedPath } = await import('../state/named-path.ts');
   const changing = [
     'mkdirSync',
     'openSync',
@@ -56,7 +57,7 @@ vi.mock('node:fs', async (original) => {
       (...args: unknown[]): unknown => {
         const isChange = name !== 'openSync' || (typeof args[1] === 'number' && (args[1] & 3) !== 0);
         if (isChange && ++world.calls >= world.diesAt) throw new Error('killed');
-        const code = world.failing?.(name, String(args[0]));
+        const code = world.failing?.(name, namedPath(args[0], real));
         if (code !== undefined) throw Object.assign(new Error(code), { code, errno: -18, syscall: name });
         return (real[name] as (...all: unknown[]) => unknown)(...args);
       },

@@ -1,4 +1,4 @@
-import { zstdCompressSync, zstdDecompressSync } from 'node:zlib';
+import { constants, createZstdCompress, zstdCompressSync, zstdDecompressSync } from 'node:zlib';
 import { Parser, type ReadEntry } from 'tar';
 import { describe, expect, test } from 'vitest';
 import { ageRecipientOf, newAgeIdentity, openAge, sealAge } from '../../src/crypto/age.ts';
@@ -174,6 +174,19 @@ describe('a frame', () => {
     await failure(() => openFrame(Buffer.from('no zstd at all'), 10), 'damaged');
     await failure(() => openFrame(frame.subarray(0, frame.length - 1), tar.length), 'damaged');
     await failure(() => openFrame(frame.subarray(0, 20), tar.length), 'damaged');
+  });
+
+  test('that asks for a large window is refused before it gets the memory', async () => {
+    const params = { [constants.ZSTD_c_windowLog]: 27, [constants.ZSTD_c_compressionLevel]: 1 };
+    const { promise, resolve } = Promise.withResolvers<Buffer>();
+    // In a stream its length is not known, so the header has the window.
+    const stream = createZstdCompress({ params }).on('readable', () => pieces.push(stream.read() as Buffer | null));
+    const pieces: (Buffer | null)[] = [];
+    stream.on('end', () => resolve(Buffer.concat(pieces.filter((piece) => piece !== null))));
+    stream.end(tar);
+    const greedy = await promise;
+    expect(zstdDecompressSync(greedy).equals(tar)).toBe(true);
+    await failure(() => openFrame(greedy, tar.length), 'damaged');
   });
 
   test.each([10, FRAME_TAR_MAX_BYTES])(

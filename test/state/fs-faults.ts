@@ -6,6 +6,7 @@
  * and then `failing({ call: 'readSync', path: /name$/, code: 'EIO' })`. Imports no `node:fs` itself.
  */
 import { getSystemErrorMap } from 'node:util';
+import { namedPath } from './named-path.ts';
 
 export interface Fault {
   call: FaultyCall;
@@ -88,11 +89,7 @@ export function withFaults(fs: object): object {
       const [first] = values;
       const isFile = typeof first === 'number';
       const place = call === 'symlinkSync' || call === 'linkSync' ? values[1] : first;
-      const path = isFile
-        ? (pathOfDescriptor.get(first) ?? '')
-        : Buffer.isBuffer(place)
-          ? place.toString('latin1')
-          : String(place);
+      const path = isFile ? (pathOfDescriptor.get(first) ?? '') : namedPath(place, fs);
       check(call, path);
       const result = real(...values);
       if (call === 'openSync') pathOfDescriptor.set(result as number, path);
