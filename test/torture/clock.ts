@@ -1,0 +1,6 @@
+import type { Kind } from './kind.ts';
+export const clock: Kind = {
+  title: '',
+  rounds: 0,
+  start: async () => ({ round: async () => {}, finish: async () => {} }),
+};
