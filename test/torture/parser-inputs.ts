@@ -398,7 +398,10 @@ export async function makeInputs(folder: string): Promise<ParserInput[]> {
       name: 'signature',
       samples: [fixture('message.sig'), fixture('message.sha256.sig')],
       parse: (input) =>
-        verifySsh(input.toString('latin1'), [fixture('message')], { namespace: 'file', publicKey: signer.publicKey }),
+        verifySsh(input.toString('latin1'), [fixture('message')], {
+          namespace: 'file',
+          publicKey: parsePublicKey(fixture('key.pub').toString()),
+        }),
     },
     {
       name: 'signature, decoded',

@@ -51,6 +51,7 @@ class Parsers {
         fate = `took ${(taken / 2 ** 20).toFixed(0)} MiB`;
         this.#tally.blame('wrong', `input ${current?.number} for ${current?.parser} ${fate}`);
       } else return;
+      clearInterval(watchdog);
       child.kill('SIGKILL');
     }, LOOK_MS);
     const isDone = await new Promise<boolean>((resolve) => {
