@@ -28,6 +28,7 @@ export class Agent {
   readonly kept = new Map<string, string>();
   readonly #options: Required<Omit<AgentOptions, 'uid'>> & { uid: number | undefined };
   readonly #givenUp = new Set<string>();
+  readonly #places = new Map<BackendName | 'home', string>();
   #changes = 0;
   #restores = 0;
 
@@ -37,6 +38,16 @@ export class Agent {
     this.#options = { noiseBytes: 2048 * KiB, env: {}, uid: undefined, ...options };
     for (const name of ['state', 'home', 'tmp', 'kept']) mkdirSync(this.at(name), { recursive: true });
     if (options.uid !== undefined) execFileSync('chown', ['-R', `${options.uid}:${options.uid}`, folder]);
+  }
+
+  /** Where a backend or the home folder is, if not in the folder. */
+  place(name: BackendName | 'home', path: string): void {
+    this.#places.set(name, path);
+  }
+
+  /** Of a backend, or the home folder. */
+  placeOf(name: BackendName | 'home'): string {
+    return this.#places.get(name) ?? this.at(name);
   }
 
   at(...names: string[]): string {
@@ -49,11 +60,12 @@ export class Agent {
 
   /** Runs a command, as `runProgram` does. */
   holdfast(args: readonly string[], how: Partial<How> = {}): Promise<Ran> {
+    const home = this.placeOf('home');
     const env = {
-      HOME: this.at('home'),
-      XDG_STATE_HOME: this.at('home', 'state'),
-      XDG_CACHE_HOME: this.at('home', 'cache'),
-      XDG_CONFIG_HOME: this.at('home', 'config'),
+      HOME: home,
+      XDG_STATE_HOME: join(home, 'state'),
+      XDG_CACHE_HOME: join(home, 'cache'),
+      XDG_CONFIG_HOME: join(home, 'config'),
       TMPDIR: this.at('tmp'),
     };
     const { uid } = this.#options;
@@ -67,7 +79,7 @@ export class Agent {
   /** `init` over two backends, and the first snapshot. */
   async found(): Promise<void> {
     this.change();
-    const backends = BACKENDS.flatMap((name) => ['--backend', `${name}=file://${this.at(name)}`]);
+    const backends = BACKENDS.flatMap((name) => ['--backend', `${name}=file://${this.placeOf(name)}`]);
     const made = await this.holdfast(['init', '--handle', 'ada', '--state', 'state', ...backends, ...WORDS]);
     if (made.code !== 0) throw new Error(`no agent to torture: ${describe(made)}`);
     await this.backup();
@@ -166,14 +178,15 @@ export class Agent {
 
   /** Nothing is asked of this snapshot any more. */
   giveUp(id: string): void {
-    removeFolder(this.kept.get(id) ?? '');
+    const copy = this.kept.get(id);
+    if (copy !== undefined) removeFolder(copy);
     this.kept.delete(id);
     this.#givenUp.add(id);
   }
 
   /** The keys of what a backend holds. */
   objects(name: BackendName): string[] {
-    const top = this.at(name);
+    const top = this.placeOf(name);
     return readdirSync(top, { recursive: true, encoding: 'utf8' })
       .filter((path) => !path.startsWith('tmp') && statSync(join(top, path)).isFile())
       .map((path) => relative(top, join(top, path)))

@@ -72,7 +72,7 @@ const KEPT = 12;
 
 export const kill: Kind = {
   title: 'SIGKILL of real runs at random times',
-  rounds: 3,
+  rounds: { short: 2, long: 8 },
   async start({ dice, folder, tally, isShort, log }: Torment) {
     const agent = new Agent(folder, { dice, tally, noiseBytes: (isShort ? 1 : 6) * 2 ** 20 });
     await agent.found();

@@ -67,8 +67,8 @@ export interface Rounds {
 
 export interface Kind {
   title: string;
-  /** Rounds of the short form; in the long one at least as many are done, however little time there is. */
-  rounds: number;
+  /** Rounds of the short form; and those that the long one does at least, however little time there is. */
+  rounds: { short: number; long: number };
   /** Why it cannot run here; undefined when it can. */
   missing?: () => string | undefined;
   start: (torment: Torment) => Promise<Rounds>;

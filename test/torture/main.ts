@@ -93,7 +93,7 @@ async function torture(name: string, asked: Options, work: string, milliseconds:
   try {
     tally.doing = `${name}, the start`;
     const rounds = await kind.start({ dice: dice.of('start'), folder, tally, isShort: asked.short, log });
-    const wanted = asked.rounds ?? kind.rounds;
+    const wanted = asked.rounds ?? (asked.short ? kind.rounds.short : kind.rounds.long);
     const isDue = () =>
       done < wanted || (asked.rounds === undefined && !asked.short && seconds() * 1000 < milliseconds);
     while (isDue() && tally.failures < ENOUGH_FAILURES) {

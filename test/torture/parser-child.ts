@@ -17,7 +17,7 @@ mkdirSync(folder, { recursive: true });
 const inputs = await makeInputs(folder);
 const turns = inputs.flatMap((one) => Array.from({ length: one.weight ?? 4 }, () => one));
 
-process.on('message', async ({ from, end }: Job) => {
+async function parseAll({ from, end }: Job): Promise<void> {
   for (let number = from; number < end; number++) {
     const dice = new Dice(`${seed}/input ${number}`);
     const parser = dice.pick(turns);
@@ -40,4 +40,6 @@ process.on('message', async ({ from, end }: Job) => {
     }
   }
   tell({ kind: 'done' });
-});
+}
+
+process.on('message', (job: Job) => void parseAll(job));

@@ -206,7 +206,7 @@ export async function makeInputs(folder: string): Promise<ParserInput[]> {
       parse: (input) => openWithPassphrase(input, PASSPHRASE, 12),
       weight: 2,
     },
-    text('age key file', [`# created: x\n${newAgeIdentity(systemRandom)}\n`], parseAgeIdentityFile),
+    text('age key file', [`# created: x\n${await newAgeIdentity(systemRandom)}\n`], parseAgeIdentityFile),
     {
       name: 'snapshot record',
       samples: [snapshot.payload],
@@ -422,7 +422,7 @@ export async function makeInputs(folder: string): Promise<ParserInput[]> {
           ...knownKeys(given, 'nas.example', 22),
           ...knownKeys(given, 'a-host.with.a.name.that.is.long.example', 2222),
         ])
-          [hostKeyType(blob), hostKeyFingerprint(blob)];
+          hostKeyFingerprint(Buffer.from(hostKeyType(blob)));
       },
     ),
 
@@ -460,7 +460,7 @@ export async function makeInputs(folder: string): Promise<ParserInput[]> {
     ),
     file('runs', ['{"backup":{"startedMs":1,"ok":true}}'], 'runs.json', readRuns, { isJson: true }),
     file('cache of the manifest', [paper.cache], `manifest-${snapshot.id}`, () => {
-      using cache = ManifestCache.open({ state: folder, cache: folder }, snapshot.id as SnapshotId);
+      using cache = ManifestCache.open({ state: folder, cache: folder }, snapshot.id);
       cache?.at(rawFromText('note-3.md'));
       cache?.end();
     }),

@@ -9,7 +9,6 @@ import type { Kind, Tally, Torment } from './kind.ts';
 import { CHANNEL, type Job, type Told } from './parser-channel.ts';
 
 const INPUTS_A_ROUND = 1000;
-const ROUNDS = 10;
 /** For one input; the slowest that is meant to be slow, a key under many rounds of bcrypt, takes some seconds. */
 const DEADLINE_MS = 30_000;
 const LOOK_MS = 100;
@@ -97,7 +96,7 @@ function memoryOf(pid: number): number {
 
 export const parsers: Kind = {
   title: 'mutated inputs through every parser',
-  rounds: ROUNDS,
+  rounds: { short: 3, long: 10 },
   async start({ dice, folder, log, isShort, tally }: Torment) {
     const running = new Parsers(dice.bytes(8).toString('hex'), join(folder, 'work'), tally);
     const many = isShort ? INPUTS_A_ROUND / 10 : INPUTS_A_ROUND;
