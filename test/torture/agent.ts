@@ -151,8 +151,9 @@ export class Agent {
     return difference === '';
   }
 
-  async checkAll(args: readonly string[] = []): Promise<void> {
-    for (const id of this.kept.keys()) await this.check(id, args);
+  /** The newest ones, or all. */
+  async checkAll({ most = Number.POSITIVE_INFINITY }: { most?: number | undefined } = {}): Promise<void> {
+    for (const id of [...this.kept.keys()].reverse().slice(0, most)) await this.check(id);
   }
 
   /** Everything in the repository is whole, down to the chunks. */

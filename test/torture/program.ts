@@ -23,6 +23,8 @@ export interface How {
   killAfterMs?: number | undefined;
   /** Runs as this user. */
   uid?: number | undefined;
+  /** System calls fail, also those with which Node loads the program: then it may end before it is one. */
+  mayNotLoad?: boolean;
   /** Something is done to the world so many milliseconds after the start, unless it has ended. */
   meanwhile?: { afterMs: number; act: () => void } | undefined;
 }
@@ -62,6 +64,8 @@ export async function runProgram(args: readonly string[], how: How, tally: Tally
   if (isHung) tally.blame('hung', `${args.join(' ')} did not end within ${DEADLINE_MS / 1000} s`);
   else if (code === null && signal === 'SIGKILL' && how.killAfterMs !== undefined) tally.add('kills');
   else if (code === null) tally.blame('wrong', `${args.join(' ')} was ended by ${signal}: ${stderr.slice(-500)}`);
+  else if (how.mayNotLoad && code === 1 && ran.json === undefined && /Node\.js v\d|i\/o error|EIO/.test(stderr))
+    return ran;
   else if (errorOf(ran)?.code === 'bug' || (code !== 0 && ran.json === undefined))
     tally.blame('wrong', `${describe(ran)}: a defect, not an error`);
   return ran;

@@ -79,7 +79,7 @@ export const writers: Kind = {
       },
       async finish() {
         tally.doing = 'writers, the last look';
-        for (const agent of agents) await agent.checkAll();
+        for (const agent of agents) await agent.checkAll({ most: isShort ? 1 : undefined });
         for (const agent of agents) removeFolder(agent.at('tmp'));
       },
     };
