@@ -185,6 +185,13 @@ export class Agent {
     this.#givenUp.add(id);
   }
 
+  /** Only the newest so many of all that are listed must stay. */
+  async giveUpAllBut(most: number): Promise<void> {
+    const { json } = await this.holdfast(['snapshots']);
+    const newestFirst = (json as { id: string; seq: number }[]).toSorted((a, b) => b.seq - a.seq);
+    for (const { id } of newestFirst.slice(most)) this.giveUp(id);
+  }
+
   /** The keys of what a backend holds. */
   objects(name: BackendName): string[] {
     const top = this.placeOf(name);

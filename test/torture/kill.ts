@@ -1,6 +1,9 @@
 /** SIGKILL of the real program at any moment of any command. What was there before is there after, and the next run needs no help. */
-import { renameSync } from 'node:fs';
+import { readFileSync, renameSync } from 'node:fs';
+import { hostname } from 'node:os';
+import { join } from 'node:path';
 import { ageRecipientOf, ageIdentityFromSeed } from '../../src/crypto/age.ts';
+import { ROOT } from '../cli/run.ts';
 import { removeFolder } from '../state/trees.ts';
 import { Agent, WORDS } from './agent.ts';
 import type { Dice } from './dice.ts';
@@ -28,6 +31,10 @@ const compareTarget = (agent: Agent, dice: Dice) => {
 };
 
 const newRecipient = (dice: Dice) => ageRecipientOf(ageIdentityFromSeed(dice.bytes(32), 'x25519'));
+
+const KEPT = 12;
+/** Snapshots that `forget` leaves. */
+const STAYING = 5;
 
 /** A command that is to be killed is one line here, or a few. */
 const COMMANDS: Record<string, Command> = {
@@ -62,13 +69,30 @@ const COMMANDS: Record<string, Command> = {
     // Done before it was killed: then it is one already.
     codes: [0, 2],
   },
+  forget: {
+    prepare: (agent) => agent.giveUpAllBut(STAYING),
+    args: () => ['forget', '--keep-last', String(STAYING)],
+    codes: [0, 3],
+  },
+  // Whoever was killed on this host is over. Nothing lags here.
+  prune: {
+    args: () => ['prune', '--grace', '0s', '--settle', '0s', '--wait', '1s', '--presume-over', hostname(), ...WORDS],
+    codes: [0, 3],
+  },
 };
+/** Those that this program has. */
+const NAMES = Object.keys(COMMANDS).filter((name) => isCommand(name.split(' ')[0] ?? ''));
+
+function isCommand(word: string): boolean {
+  const manifest = readFileSync(join(ROOT, 'oclif.manifest.json'), 'utf8');
+  const { commands } = JSON.parse(manifest) as { commands: Record<string, unknown> };
+  return Object.keys(commands).some((id) => id.split(':')[0] === word);
+}
 
 /** Of a run that was not killed, until one is measured. */
 const GUESSED_MS = 350;
 /** The share of a run in which the program does nothing but load. */
 const STARTED = 0.3;
-const KEPT = 12;
 
 export const kill: Kind = {
   title: 'SIGKILL of real runs at random times',
@@ -77,11 +101,10 @@ export const kill: Kind = {
     const agent = new Agent(folder, { dice, tally, noiseBytes: (isShort ? 1 : 6) * 2 ** 20 });
     await agent.found();
     const measuredMs = new Map<string, number>();
-    const names = Object.keys(COMMANDS);
     return {
       async round(number, now) {
         // All of them in turn, each turn in another order.
-        const name = dice.of(`turn ${Math.floor(number / names.length)}`).shuffled(names)[number % names.length] ?? '';
+        const name = dice.of(`turn ${Math.floor(number / NAMES.length)}`).shuffled(NAMES)[number % NAMES.length] ?? '';
         const command = COMMANDS[name] as Command;
         tally.doing = `kill, round ${number}, ${name}`;
         await command.prepare?.(agent, now.of('prepare'));
