@@ -44,7 +44,7 @@ export const clock: Kind = {
     };
     return {
       async round(number, now) {
-        for (let n = 0; n < 3; n++) {
+        for (let n = 0; n < (isShort ? 2 : 3); n++) {
           const [before, within] = [jump(now), now.chance(0.5) ? jump(now) : undefined];
           const args = now.pick(COMMANDS);
           tally.doing = `clock, round ${number}, ${args.join(' ')} at ${before} s${within === undefined ? '' : `, then ${within} s`}`;

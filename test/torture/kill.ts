@@ -96,7 +96,7 @@ const STARTED = 0.3;
 
 export const kill: Kind = {
   title: 'SIGKILL of real runs at random times',
-  rounds: { short: 2, long: 8 },
+  rounds: { short: 1, long: 8 },
   async start({ dice, folder, tally, isShort, log }: Torment) {
     const agent = new Agent(folder, { dice, tally, noiseBytes: (isShort ? 1 : 6) * 2 ** 20 });
     await agent.found();

@@ -1,5 +1,5 @@
 /** The short form of the torture, of each kind that can run here, with a plan that is always the same; and that it notices what it looks for. */
-import { appendFileSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { appendFileSync, chmodSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, expect, it } from 'vitest';
 import { run } from '../cli/run.ts';
@@ -10,6 +10,7 @@ import { Tally, type Counted } from './kind.ts';
 import { mutate } from './mutate.ts';
 
 const folder = temporaryFolder();
+chmodSync(folder, 0o755); // one agent is another user's
 afterAll(() => removeFolder(folder));
 
 interface Printed {
