@@ -11,7 +11,7 @@ import { isPassphraseFile, openWithPassphrase } from '../crypto/age-passphrase.t
 import { withSecret } from '../crypto/hash.ts';
 import { HoldfastError, isHoldfastError, systemErrorCode } from '../errors.ts';
 import { parsePem } from '../identity/pem.ts';
-import { checkIsName, readSecretFile, SECRET_FILE_MAX_BYTES } from '../identity/secret-file.ts';
+import { checkIsName, READ_NOW, readPipe, readSecretFile, SECRET_FILE_MAX_BYTES } from '../identity/secret-file.ts';
 import { STDIN } from './input-file.ts';
 
 /** The flag of commands that need a passphrase. */
@@ -187,7 +187,8 @@ async function openVault(
 async function readSealedFile(path: string): Promise<Uint8Array> {
   checkIsName(path);
   try {
-    await using file = await open(path, 'r');
+    await using file = await open(path, READ_NOW);
+    if ((await file.stat()).isFIFO()) return await readPipe(path);
     return await readAll(file.createReadStream({ autoClose: false }));
   } catch (error) {
     if (error instanceof HoldfastError) throw error;

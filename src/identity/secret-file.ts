@@ -1,12 +1,16 @@
 /** Files that hold secrets: never readable by others, never replaced, whole or absent. */
+import { constants } from 'node:fs';
 import { link, lstat, mkdir, mkdtemp, open, realpath, rename, rm, type FileHandle } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
+import { systemClock } from '../clock.ts';
 import { equalBytes, withSecret } from '../crypto/hash.ts';
 import { HoldfastError, isHoldfastError, messageOf, systemErrorCode } from '../errors.ts';
 
 /** No key or words file is larger; a larger one is something else. */
 export const SECRET_FILE_MAX_BYTES = 64 * 1024;
 const OTHERS = 0o077;
+/** Without waiting for somebody who writes, should a named pipe lie there. */
+export const READ_NOW = constants.O_RDONLY | constants.O_NONBLOCK;
 /** What file systems without hard links answer. */
 const NO_LINKS: ReadonlySet<string | undefined> = new Set(['EPERM', 'ENOTSUP', 'EOPNOTSUPP', 'ENOSYS']);
 
@@ -99,13 +103,13 @@ async function keep(path: string, keepAs: string): Promise<void> {
 
 /**
  * Reads a secret file (or a pipe, for a descriptor such as /dev/fd/3). Throws `missing_key` when it is not there,
- * `insecure_permissions` when others than its owner may use it, `usage` when it is a folder or larger than
- * `SECRET_FILE_MAX_BYTES`, `io` when it cannot be read.
+ * `insecure_permissions` when others than its owner may use it, `usage` when it is neither file nor pipe, a pipe to which nobody writes, or larger
+ * than `SECRET_FILE_MAX_BYTES`, `io` when it cannot be read.
  */
 export async function readSecretFile(path: string): Promise<Uint8Array> {
   checkIsName(path);
   try {
-    await using file = await open(path, 'r');
+    await using file = await open(path, READ_NOW);
     const stat = await file.stat();
     if (stat.isDirectory()) throw new HoldfastError('usage', `${path} is a folder, not a file with a key or words`);
     if ((stat.mode & OTHERS) !== 0) {
@@ -114,6 +118,8 @@ export async function readSecretFile(path: string): Promise<Uint8Array> {
         hint: `Run: chmod 600 ${shellWord(path)}`,
       });
     }
+    if (stat.isFIFO()) return await readPipe(path);
+    if (!stat.isFile()) throw new HoldfastError('usage', `${path} is a device, not a file with a key or words`);
     return await readAll(file, path);
   } catch (error) {
     if (error instanceof HoldfastError) throw error;
@@ -166,7 +172,42 @@ async function readAll(file: FileHandle, path: string): Promise<Uint8Array> {
     if (bytesRead === 0) return withSecret(buffer, () => buffer.slice(0, length));
     length += bytesRead;
   }
-  throw new HoldfastError(
+  throw tooLarge(path);
+}
+
+const PIPE_LOOK_MS = 20;
+const PIPE_WAIT_MS = 5000;
+
+/**
+ * All that comes out of a pipe, such as `<(…)` of a shell. Throws `usage` when nothing does, for nobody opens it to write within some seconds, and when
+ * it is more than `SECRET_FILE_MAX_BYTES`. (A read that waits would keep a thread, and with it the program, for ever.)
+ */
+export async function readPipe(path: string): Promise<Uint8Array> {
+  await using file = await open(path, READ_NOW);
+  const buffer = new Uint8Array(SECRET_FILE_MAX_BYTES + 1);
+  let length = 0;
+  for (let waitedMs = 0; waitedMs < PIPE_WAIT_MS;) {
+    const bytesRead = await file.read(buffer, length, buffer.length - length).then(
+      (read) => read.bytesRead,
+      (error: unknown) => {
+        if (systemErrorCode(error) === 'EAGAIN') return undefined; // somebody has it open, and has not written yet
+        throw error;
+      },
+    );
+    length += bytesRead ?? 0;
+    if (length === buffer.length) throw tooLarge(path);
+    if (bytesRead === 0 && length > 0) return buffer.slice(0, length);
+    if (bytesRead !== undefined && bytesRead > 0) continue;
+    await systemClock.sleep(PIPE_LOOK_MS);
+    if (bytesRead === 0) waitedMs += PIPE_LOOK_MS;
+  }
+  throw new HoldfastError('usage', `${path} is a pipe to which nobody writes`, {
+    hint: 'Give a file, or a pipe of the shell such as <(command).',
+  });
+}
+
+function tooLarge(path: string): HoldfastError {
+  return new HoldfastError(
     'usage',
     `${path} is too large for a file with a key or words (more than ${SECRET_FILE_MAX_BYTES} bytes)`,
     {

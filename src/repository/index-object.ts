@@ -14,6 +14,8 @@ import { indexLine, parseIndexLine, type IndexedPack } from './pack-index.ts';
 const compress = promisify(zstdCompress);
 const decompress = promisify(zstdDecompress);
 const LINE_FEED = 0x0a;
+/** Far more than a version and an id need. */
+const HEAD_MAX_BYTES = 4096;
 
 interface IndexContext {
   repository: string;
@@ -58,8 +60,8 @@ export async function openIndex(
   });
   const bodyBytes = plain.lastIndexOf(LINE_FEED, plain.length - 2) + 1;
   const body = plain.subarray(0, bodyBytes);
-  const lines = body.toString('utf8').split('\n');
-  const head = parseHead(lines[0] ?? '', what);
+  const headBytes = body.subarray(0, HEAD_MAX_BYTES).indexOf(LINE_FEED);
+  const head = parseHead(body.toString('utf8', 0, Math.max(0, headBytes)), what);
   if (head.version !== FORMAT_VERSION) {
     throw new HoldfastError(
       'unsupported_format',
@@ -69,6 +71,7 @@ export async function openIndex(
       },
     );
   }
+  // Before it is taken apart: a quarter of a gigabyte of line feeds would be more strings than fit into an array.
   if (
     head.repository !== context.repository ||
     !equalBytes(plain.subarray(bodyBytes), macLine(body, context.chunkIdKey))
@@ -77,7 +80,18 @@ export async function openIndex(
       hint: 'Find out who can write to the backend.',
     });
   }
-  return lines.slice(1, -1).map(parseIndexLine);
+  return parseLines(body, headBytes + 1);
+}
+
+/** One line after the other, so that the first that is malformed ends it. */
+function parseLines(body: Buffer, from: number): IndexedPack[] {
+  const packs: IndexedPack[] = [];
+  for (let start = from; start < body.length;) {
+    const end = body.indexOf(LINE_FEED, start);
+    packs.push(parseIndexLine(body.toString('utf8', start, end)));
+    start = end + 1;
+  }
+  return packs;
 }
 
 function parseHead(line: string, what: string): { version: number; repository: string } {

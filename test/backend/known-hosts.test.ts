@@ -37,6 +37,11 @@ describe('known_hosts', () => {
     ['2001:db8::1', '2001:db8::1', 22, true],
     ['[2001:db8::1]:2222', '2001:db8::1', 2222, true],
     ['(ship|other)', 'ship', 22, false],
+    ['s*p.*e**', 'ship.example', 22, true],
+    ['s*p.*f', 'ship.example', 22, false],
+    ['*?', 's', 22, true],
+    ['*??', 's', 22, false],
+    [`${'*a'.repeat(40)}*b`, 'a'.repeat(200), 22, false], // at once
   ] as const)('a line for %s is about %s, port %i: %s', (names, host, port, isListed) => {
     expect(keysOf(`${names} ssh-ed25519 ${A} comment`, host, port)).toEqual(isListed ? [A] : []);
   });

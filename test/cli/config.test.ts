@@ -207,7 +207,7 @@ describe('a config that cannot be right is refused with its place and a hint', (
 
   it('no UTF-8, too large, a folder, not there', async () => {
     expect((await refusal(new Uint8Array([0x61, 0xff, 0xfe]))).message).toBe(': it is no UTF-8 text');
-    expect((await refusal('#'.repeat(1024 * 1024 + 1))).message).toBe(': it is larger than 1048576 bytes');
+    expect((await refusal('#'.repeat(256 * 1024 + 1))).message).toBe(': it is larger than 262144 bytes');
     await expect(loadConfig(folder)).rejects.toMatchObject({
       code: 'config_invalid',
       message: `${folder}: it is a folder`,

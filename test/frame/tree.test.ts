@@ -7,7 +7,7 @@ import { expect, it } from 'vitest';
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 const MAX_LINES = 500;
 /** Folders of test/ that have no twin in src/: the frame itself, the documents, the golden repository. */
-const TEST_ONLY = ['bench', 'frame', 'docs', 'golden'];
+const TEST_ONLY = ['bench', 'frame', 'docs', 'golden', 'torture'];
 
 function typeScriptBelow(folder: string): string[] {
   return readdirSync(join(ROOT, folder), { recursive: true, encoding: 'utf8' }).filter((name) => name.endsWith('.ts'));

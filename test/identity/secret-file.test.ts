@@ -13,7 +13,8 @@ import {
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { systemClock } from '../../src/clock.ts';
 import { readSecretFile, SECRET_FILE_MAX_BYTES, writeSecretFile } from '../../src/identity/secret-file.ts';
 import { failure } from '../crypto/support.ts';
 
@@ -109,5 +110,18 @@ describe('reading a secret file', () => {
       import('node:fs/promises').then((fs) => fs.writeFile(path, secret)),
     ]);
     expect(Buffer.from(read)).toEqual(secret);
+  });
+
+  it('does not wait for ever for somebody who writes into a pipe, and reads no device', async () => {
+    const path = join(folder, 'pipe');
+    execFileSync('mkfifo', ['-m', '600', path]);
+    const sleep = vi.spyOn(systemClock, 'sleep').mockResolvedValue();
+    expect((await failure(() => readSecretFile(path), 'usage')).message).toContain('nobody writes');
+    expect(sleep.mock.calls.length).toBeGreaterThan(10);
+    vi.restoreAllMocks();
+    const zero = join(folder, 'zero');
+    if (process.geteuid?.() !== 0) return;
+    execFileSync('mknod', ['-m', '600', zero, 'c', '1', '5']);
+    await failure(() => readSecretFile(zero), 'usage');
   });
 });

@@ -129,4 +129,11 @@ describe('an index object', () => {
     const { bytes } = await sealAge(zstdCompressSync(new Uint8Array(256 * 2 ** 20 + 1)), recipients, random);
     await failure(() => open(bytes), 'damaged');
   });
+
+  test('of more lines than fit into memory is refused before it is taken apart', async () => {
+    const head = Buffer.from(`${JSON.stringify({ version: 1, repository })}\n`);
+    const plain = Buffer.concat([head, Buffer.alloc(200 * 2 ** 20, '\n')]);
+    const { bytes } = await sealAge(zstdCompressSync(plain), recipients, random);
+    await failure(() => open(bytes), 'forged');
+  });
 });

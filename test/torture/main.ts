@@ -1,0 +1,168 @@
+/** `npm run torture`: what must not harm a backup is done to one, again and again. See `--help` and docs/testing.md. */
+import { spawnSync } from 'node:child_process';
+import { randomInt } from 'node:crypto';
+import { mkdirSync, mkdtempSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
+import { parseArgs } from 'node:util';
+import { ROOT } from '../cli/run.ts';
+import { removeFolder } from '../state/trees.ts';
+import { clock } from './clock.ts';
+import { Dice } from './dice.ts';
+import { disk } from './disk.ts';
+import { kill } from './kill.ts';
+import { COUNTED, MUST_BE_NONE, Tally, type Kind } from './kind.ts';
+import { unmountBelow } from './mounts.ts';
+import { parsers } from './parsers.ts';
+import { rot } from './rot.ts';
+import { writers } from './writers.ts';
+
+const KINDS: Record<string, Kind> = { parsers, kill, disk, rot, writers, clock };
+const NAMES = Object.keys(KINDS);
+/** A kind that has found so much is not gone on with. */
+const ENOUGH_FAILURES = 10;
+
+const HELP = `npm run torture -- [OPTIONS]
+
+  --minutes N   how long, together (default 5); every kind does a few rounds, whatever it says
+  --rounds N    so many rounds of each kind instead, whatever time it takes
+  --seed TEXT   the plan: the same seed, the same plan (default: another one each time; it is printed)
+  --only KINDS  of ${NAMES.join(',')}
+  --short       smaller trees and few rounds, as the tests run it
+  --dir DIR     where to work (default: a new folder below ${tmpdir()})
+  --keep        keep that folder; it is kept anyway when something is lost, wrong or hung
+  --json        one JSON document on stdout
+
+Exit code 0: nothing lost, nothing wrong, nothing hung. 1: something was. 2: wrong options. With CI=true a kind that cannot run is wrong.
+`;
+
+class UsageError extends Error {}
+
+function options() {
+  const { values } = parseArgs({
+    options: {
+      minutes: { type: 'string', default: '5' },
+      rounds: { type: 'string' },
+      seed: { type: 'string', default: String(randomInt(2 ** 32)) },
+      only: { type: 'string', default: NAMES.join(',') },
+      short: { type: 'boolean', default: false },
+      dir: { type: 'string', default: tmpdir() },
+      keep: { type: 'boolean', default: false },
+      json: { type: 'boolean', default: false },
+      help: { type: 'boolean', default: false },
+    },
+  });
+  const kinds = values.only.split(',');
+  const unknown = kinds.find((name) => !NAMES.includes(name));
+  if (unknown !== undefined) throw new UsageError(`--only does not know "${unknown}": it takes ${NAMES.join(', ')}`);
+  const minutes = Number(values.minutes);
+  if (!(minutes >= 0)) throw new UsageError('--minutes wants a number');
+  const rounds = values.rounds === undefined ? undefined : Number(values.rounds);
+  if (rounds !== undefined && !(Number.isInteger(rounds) && rounds > 0))
+    throw new UsageError('--rounds wants a whole number from 1');
+  return { ...values, minutes, rounds, kinds: NAMES.filter((name) => kinds.includes(name)) };
+}
+type Options = ReturnType<typeof options>;
+
+interface Result {
+  name: string;
+  rounds: number;
+  seconds: number;
+  counts: Tally['counts'];
+  notRun?: string;
+}
+
+async function torture(name: string, asked: Options, work: string, milliseconds: number): Promise<Result> {
+  const kind = KINDS[name] as Kind;
+  const startedMs = performance.now();
+  const seconds = () => (performance.now() - startedMs) / 1000;
+  const log = (line: string): void => {
+    process.stderr.write(`${seconds().toFixed(0).padStart(5)} s  ${name}: ${line}\n`);
+  };
+  const tally = new Tally(log);
+  const missing = kind.missing?.();
+  if (missing !== undefined) {
+    log(`not run: ${missing}`);
+    if (process.env['CI'] === 'true') tally.blame('wrong', `it must run here: ${missing}`);
+    return { name, rounds: 0, seconds: 0, counts: tally.counts, notRun: missing };
+  }
+  const dice = new Dice(`${asked.seed}/${name}`);
+  const folder = join(work, name);
+  mkdirSync(folder);
+  let done = 0;
+  try {
+    tally.doing = `${name}, the start`;
+    const rounds = await kind.start({ dice: dice.of('start'), folder, tally, isShort: asked.short, log });
+    const wanted = asked.rounds ?? (asked.short ? kind.rounds.short : kind.rounds.long);
+    const isDue = () =>
+      done < wanted || (asked.rounds === undefined && !asked.short && seconds() * 1000 < milliseconds);
+    while (isDue() && tally.failures < ENOUGH_FAILURES) {
+      tally.doing = `${name}, round ${done}`;
+      await rounds.round(done, dice.of(`round ${done}`));
+      done++;
+    }
+    await rounds.finish();
+  } catch (error) {
+    tally.blame('wrong', `the torture itself failed: ${(error as Error).stack ?? String(error)}`);
+  }
+  unmountBelow(folder);
+  if (!asked.keep && tally.failures === 0) removeFolder(folder);
+  return { name, rounds: done, seconds: seconds(), counts: tally.counts };
+}
+
+function table(results: readonly Result[]): string {
+  const columns = ['kind', 'rounds', ...Object.keys(COUNTED), 'seconds'];
+  const rows = results.map(({ name, rounds, counts, seconds, notRun }) =>
+    notRun === undefined
+      ? [name, rounds, ...Object.values(counts), seconds.toFixed(0)].map(String)
+      : [name, `not run: ${notRun}`],
+  );
+  const widths = columns.map((column, i) =>
+    Math.max(column.length, ...rows.filter(({ length }) => length > 2).map((row) => (row[i] ?? '').length)),
+  );
+  const line = (row: readonly string[]) =>
+    row.map((cell, i) => (i === 0 ? cell.padEnd(widths[i] ?? 0) : cell.padStart(widths[i] ?? 0))).join('  ');
+  return [line(columns), ...rows.map(line)].join('\n');
+}
+
+async function main(): Promise<number> {
+  let asked: Options;
+  try {
+    asked = options();
+  } catch (error) {
+    process.stderr.write(`Error: ${(error as Error).message}\nSee npm run torture -- --help\n`);
+    return 2;
+  }
+  if (asked.help) {
+    process.stdout.write(HELP);
+    return 0;
+  }
+  mkdirSync(asked.dir, { recursive: true });
+  const work = mkdtempSync(join(resolve(asked.dir), 'holdfast-torture-'));
+  spawnSync('chmod', ['755', work]);
+  process.once('exit', () => unmountBelow(work));
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => process.exit(130));
+  const startedMs = performance.now();
+  const endMs = startedMs + asked.minutes * 60_000;
+  process.stderr.write(`seed ${asked.seed}, in ${work} (root of the sources: ${ROOT})\n`);
+  const results: Result[] = [];
+  for (const [i, name] of asked.kinds.entries())
+    results.push(await torture(name, asked, work, (endMs - performance.now()) / (asked.kinds.length - i)));
+  const failures = results.reduce((sum, { counts }) => sum + MUST_BE_NONE.reduce((n, what) => n + counts[what], 0), 0);
+  const isKept = asked.keep || failures > 0;
+  if (!isKept) removeFolder(work);
+  const again = `npm run torture -- --seed ${asked.seed}${asked.short ? ' --short' : ''}`;
+  const text = asked.json
+    ? JSON.stringify({ seed: asked.seed, ok: failures === 0, kinds: results }, null, 2)
+    : [
+        table(results),
+        '',
+        ...(isKept ? [`What it worked on is in ${work}.`] : []),
+        `Seed ${asked.seed}: ${again}`,
+        failures === 0 ? '0 lost, 0 wrong, 0 hung.' : `${failures} lost, wrong or hung: see above.`,
+      ].join('\n');
+  process.stdout.write(`${text}\n`);
+  return failures === 0 ? 0 : 1;
+}
+
+process.exitCode = await main();
