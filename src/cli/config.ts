@@ -12,6 +12,7 @@ import { readYaml } from '../yaml-file.ts';
 import { DEFAULT_PROFILE, isProfileName, type SecretHandling } from '../state/profile-names.ts';
 import { DEFAULT_THRESHOLDS, type Thresholds } from '../operations/suspicion.ts';
 import type { configSchema } from './config-schema.ts';
+import { fleetConfig, type FleetConfig } from './fleet-config.ts';
 import { operatingConfig, type OperatingConfig } from './operating-config.ts';
 import { misplacedSetting, wholeUrl, type BackendEntry } from './backend-config.ts';
 import { nearest } from './suggest.ts';
@@ -41,6 +42,7 @@ export interface Config extends OperatingConfig {
   };
   /** When a snapshot is suspicious; false: never. */
   suspicion?: Thresholds | false;
+  fleet?: FleetConfig;
 }
 
 type Environment = Readonly<Record<string, string | undefined>>;
@@ -106,6 +108,7 @@ export async function loadConfig(path: string): Promise<Config> {
     }),
     ...(backends && { backends }),
     commit: { require },
+    ...(raw.fleet && { fleet: fleetConfig(raw.fleet, (path) => resolvePath(path, folder, file), file) }),
     ...(raw.suspicion && { suspicion: thresholdsOf(raw.suspicion) }),
     ...(await operatingConfig(raw, (path) => resolvePath(path, folder, file), file)),
   };

@@ -2,7 +2,7 @@
 import { z } from 'zod';
 import { HOOKS_MAX } from '../limits.ts';
 
-const duration = z.string().regex(/^\d[\da-z]{0,39}$/, 'must be a duration with a unit, such as 5m');
+export const duration = z.string().regex(/^\d[\da-z]{0,39}$/, 'must be a duration with a unit, such as 5m');
 const commands = z.array(z.string().min(1).max(4096)).max(HOOKS_MAX).optional();
 const time = z.string().min(1).max(200);
 /** What could be sent a request; a password in it would not be. */
