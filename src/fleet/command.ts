@@ -36,6 +36,8 @@ export interface CommandEnd {
   kind: 'done' | 'failed' | 'permanent';
   /** Never what the command printed. */
   problem: string | null;
+  /** That the command itself could not say what went wrong: it was not started, or ended by us. */
+  isOurs?: true;
   tookMs: number;
 }
 
@@ -85,7 +87,10 @@ export function startCommand(options: CommandOptions): RunningCommand {
     const tookMs = clock.monotonic() - startedMs;
     const exitCode = isLate ? LATE : (code ?? 128 + (killedBy === null ? 0 : constants.signals[killedBy]));
     if (isLate)
-      return { exitCode, kind: 'failed', problem: `not done after ${options.timeoutMs / 1000} s, and ended`, tookMs };
+      return {
+        ...{ exitCode, kind: 'failed', problem: `not done after ${options.timeoutMs / 1000} s, and ended` },
+        ...{ tookMs, isOurs: true },
+      };
     if (exitCode === 0) return { exitCode, kind: 'done', problem: null, tookMs };
     const text = Buffer.from(stderr, 'latin1').toString('utf8');
     const pattern = permanent.stderr.find((one) => new RegExp(one, 'm').test(text));
@@ -99,7 +104,7 @@ export function startCommand(options: CommandOptions): RunningCommand {
 
 function notStarted(error: unknown): CommandEnd {
   const exitCode = systemErrorCode(error) === 'ENOENT' ? NOT_FOUND : CANNOT_RUN;
-  return { exitCode, kind: 'permanent', problem: `could not be started: ${messageOf(error)}`, tookMs: 0 };
+  return { exitCode, kind: 'permanent', problem: `could not be started: ${messageOf(error)}`, tookMs: 0, isOurs: true };
 }
 
 interface ChildEnd {

@@ -178,6 +178,7 @@ class GuardedRun {
     const end = await this.#command(agent);
     ended.abort();
     await renewing;
+    if (end.isOurs) this.#result.warnings.push({ code: 'not_done', message: `the command: ${end.problem}` });
     await this.#report(permit, end);
     const seconds = Math.round(end.tookMs) / 1000;
     this.#result.tries.push({ agent, exitCode: end.exitCode, problem: end.problem, seconds });
