@@ -78,7 +78,7 @@ const ENDING: readonly NodeJS.Signals[] = ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGQU
 export async function guardedRun(options: GuardedRunOptions, seams: Seams): Promise<GuardedRunResult> {
   const run = new GuardedRun(options, seams);
   using _signals = options.signals?.((name) => run.receive(name));
-  return run.run();
+  return await run.run(); // the signals are ours until it has ended
 }
 
 /** What one agent of the chain came to. */

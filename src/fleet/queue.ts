@@ -31,6 +31,8 @@ export type NewCommand = Pick<QueuedCommand, 'agent' | 'argv' | 'cwd' | 'env' | 
 /** The sole right to run a command, until it is ended by one of the last three or `leaseMs` pass without `renew`. */
 export interface Claim {
   command: QueuedCommand;
+  /** That it is not to be run: whoever ran it was killed, every time, and it is a dead letter now. */
+  isSpent: boolean;
   leaseMs: number;
   renew(): Promise<void>;
   /** Takes it out of the queue. */
@@ -157,13 +159,13 @@ export class RetryQueue {
       ? { ...before, state: { kind: 'dead' }, problem: 'whoever ran it was killed, every time' }
       : { ...before, state: running(), attempts: before.attempts + 1 };
     let revision = await store.update(entry.key, written(command), entry.revision);
-    if (isSpent || revision === undefined) return undefined;
+    if (revision === undefined) return undefined;
     /** Once somebody else has it, it is theirs. */
     const change = async (after: QueuedCommand): Promise<void> => {
       if (revision !== undefined) revision = await store.update(entry.key, written(after), revision);
     };
     return {
-      command,
+      ...{ command, isSpent },
       leaseMs: LEASE_MS,
       renew: () => change({ ...command, state: running() }),
       done: async () => {

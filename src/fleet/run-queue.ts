@@ -51,7 +51,17 @@ async function runClaimed(
   seams: Seams,
   { ran, warnings }: RunQueueResult,
 ): Promise<boolean> {
-  const { id, agent, argv, cwd, env, timeoutMs } = claim.command;
+  const { id, agent, argv, cwd, env, timeoutMs, problem: before } = claim.command;
+  const tellOfDeadLetter = async (why: string | null): Promise<void> => {
+    const message = `the command ${id} for agent ${agent} is a dead letter now: ${why}`;
+    warnings.push({ code: 'dead_letter', message });
+    warnings.push(...(await options.tell({ kind: 'dead_letter', agent, message })));
+  };
+  if (claim.isSpent) {
+    ran.push({ id, agent, outcome: 'dead', exitCode: null, problem: before });
+    await tellOfDeadLetter(before);
+    return false;
+  }
   const { clock } = seams;
   const ended = new AbortController();
   const renewing = keepLease({ ...claim, onTrial: true }, clock, ended.signal);
@@ -81,11 +91,7 @@ async function runClaimed(
   } else {
     const isDead = await claim.failed(told.problem ?? 'failed', { permanent: run.permanent });
     ran.push({ ...told, outcome: isDead ? 'dead' : 'waiting' });
-    if (isDead) {
-      const message = `the command ${id} for agent ${agent} is a dead letter now: ${told.problem}`;
-      warnings.push({ code: 'dead_letter', message });
-      warnings.push(...(await options.tell({ kind: 'dead_letter', agent, message })));
-    }
+    if (isDead) await tellOfDeadLetter(told.problem);
   }
   return run.interrupted;
 }

@@ -12,7 +12,7 @@ export default class BreakerQueueDrop extends HoldfastCommand<typeof BreakerQueu
   static override summary = 'Take commands out of the queue: they will not be run.';
   static override usage = ['breaker queue drop ID... | --dead'];
   static override strict = false;
-  static override flags = { dead: Flags.boolean({ summary: 'All dead letters.' }) };
+  static override flags = { dead: Flags.boolean({ summary: 'All dead letters.', default: false }) };
 
   protected override async work(): Promise<DropResult> {
     if (this.operands.length > 0 === this.flags.dead)
