@@ -15,7 +15,7 @@ interface Row {
   from: string[];
   event: string;
   when: string;
-  then: string;
+  next: string;
   call: string;
 }
 
@@ -26,11 +26,11 @@ const table: Row[] = page
   .filter((line) => line.startsWith('| '))
   .slice(2) // head and rule
   .map((line) => {
-    const [from = '', event = '', when = '', then = '', call = ''] = line
+    const [from = '', event = '', when = '', next = '', call = ''] = line
       .split('|')
       .slice(1, -1)
       .map((cell) => cell.trim());
-    return { from: from.split(', '), event, when, then, call };
+    return { from: from.split(', '), event, when, next, call };
   });
 
 const STATES = ['closed', 'open', 'half-open', 'forced-open', 'disabled'];
@@ -40,7 +40,7 @@ test('the table has a row for whatever can happen in each state', () => {
   expect(events.toSorted()).toEqual(
     ['abandoned', 'call', 'disable', 'enable', 'failure', 'open', 'renewed', 'reset', 'success', 'trip'].toSorted(),
   );
-  expect([...new Set(table.flatMap(({ from, then }) => [...from, then]))].toSorted()).toEqual(STATES.toSorted());
+  expect([...new Set(table.flatMap(({ from, next }) => [...from, next]))].toSorted()).toEqual(STATES.toSorted());
   for (const state of STATES) {
     for (const event of events.filter((one) => one !== 'renewed'))
       expect(
@@ -141,7 +141,7 @@ class Happening implements fc.AsyncCommand<Model, Real> {
     const rows = table.filter((row) => row.from.includes(expected.kind) && row.event === event && holds[row.when]);
     // A renewal is a probe's: elsewhere it says nothing, and the table leaves it out.
     if (rows.length === 0 && event === 'renewed')
-      return { from: [expected.kind], event, when: '', then: expected.kind, call: '' };
+      return { from: [expected.kind], event, when: '', next: expected.kind, call: '' };
     expect(rows, `${expected.kind}, ${event}`).toHaveLength(1);
     return rows[0] as Row;
   }
@@ -185,11 +185,11 @@ class Happening implements fc.AsyncCommand<Model, Real> {
   #expect(model: Model, row: Row, call: number | undefined): void {
     const { recoveryMs, recoveryMaxMs, recoveryGrowth, probeLeaseMs, window: calls } = this.options;
     const before = model.expected;
-    const after = { ...before, kind: row.then };
+    const after = { ...before, kind: row.next };
     const counts = (failed: boolean) => (calls === undefined ? [] : [...before.window, failed].slice(-calls));
     if (this.event === 'call' && row.call === 'admitted') {
       model.calls.push(model.nextCall++);
-      if (row.then === 'half-open')
+      if (row.next === 'half-open')
         Object.assign(after, { probe: model.nextCall - 1, untilMs: model.nowMs + probeLeaseMs });
     }
     if (this.needsCall && this.event !== 'renewed') model.calls = model.calls.filter((one) => one !== call);
@@ -200,7 +200,7 @@ class Happening implements fc.AsyncCommand<Model, Real> {
     if (row.event === 'failure' && (before.kind === 'closed' || isProbe))
       Object.assign(after, { failures: before.failures + 1, window: counts(true) });
     if (row.event === 'open' && before.kind === 'closed') after.failures++;
-    if (row.then === 'open' && before.kind !== 'open') {
+    if (row.next === 'open' && before.kind !== 'open') {
       const openMs = Math.min(recoveryMaxMs, recoveryMs * recoveryGrowth ** before.recoveries);
       const isGivenUp = row.event === 'abandoned';
       Object.assign(after, {
@@ -208,8 +208,8 @@ class Happening implements fc.AsyncCommand<Model, Real> {
         recoveries: before.recoveries + (isGivenUp ? 0 : 1),
       });
     }
-    const isFresh = row.then === 'closed' && before.kind !== 'closed';
-    model.expected = isFresh || (row.event === 'reset' && row.then === 'closed') ? FRESH : after;
+    const isFresh = row.next === 'closed' && before.kind !== 'closed';
+    model.expected = isFresh || (row.event === 'reset' && row.next === 'closed') ? FRESH : after;
   }
 
   toString(): string {
