@@ -26,6 +26,7 @@ export type ErrorCode =
   | 'source_unreadable' // the state to back up cannot be read
   | 'hook_failed' // a command of the operator's that must succeed first did not
   | 'busy' // another run on this host is at it
+  | 'breaker_open' // an agent that failed too often is left alone for now
   | 'interrupted' // cancelled by a signal
   | 'io' // the local file system refused
   | 'bug'; // an assertion failed: a defect of holdfast
@@ -35,6 +36,8 @@ export interface ErrorOptions {
   hint?: string;
   /** True when the same call may succeed later without anything being changed. */
   retryable?: boolean;
+  /** When that is, where it is known; milliseconds since the Unix epoch. */
+  retryAtMs?: number;
   cause?: unknown;
 }
 
@@ -44,12 +47,14 @@ export class HoldfastError extends Error {
   readonly code: ErrorCode;
   readonly hint: string | undefined;
   readonly retryable: boolean;
+  readonly retryAtMs: number | undefined;
 
   constructor(code: ErrorCode, message: string, options: ErrorOptions = {}) {
     super(message, options.cause === undefined ? undefined : { cause: options.cause });
     this.code = code;
     this.hint = options.hint;
     this.retryable = options.retryable ?? false;
+    this.retryAtMs = options.retryAtMs;
   }
 }
 

@@ -87,3 +87,19 @@ export { parseRecoveryText, type RecoverySecret } from './identity/recovery-text
 export { agentKey, newRoot, parseWordsText, recoveryKey, restoreIdentity, type Root } from './identity/root.ts';
 export { signSsh, verifySsh } from './identity/ssh-signature.ts';
 export { parseWriterKey, type WriterKey } from './identity/writer-key.ts';
+
+export type { Change as StoreChange, Entry as StoreEntry, StateStore, WriteOptions } from './fleet/store.ts';
+export { openSqliteStore } from './fleet/sqlite-store.ts';
+export { memoryStateStore } from './fleet/memory-store.ts';
+export {
+  breakerPolicy,
+  type BreakerOptions,
+  type BreakerPolicy,
+  type FleetBreakerOptions,
+} from './fleet/breaker-policy.ts';
+export { Breakers, type BreakersOptions, type BreakerView, type Outcome, type Permit } from './fleet/breakers.ts';
+export { guardedRun, type GuardedRunOptions, type GuardedRunResult } from './fleet/guarded-run.ts';
+export { RetryQueue, type Claim, type QueuedCommand, type RetryQueueOptions } from './fleet/queue.ts';
+export { runQueue, type RunQueueOptions, type RunQueueResult } from './fleet/run-queue.ts';
+export { tellBy } from './fleet/tell.ts';
+export type { BreakerCommand, BreakerSettings, BreakerState } from './policy/breaker.ts';

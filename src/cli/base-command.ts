@@ -70,6 +70,9 @@ export abstract class HoldfastCommand<T extends typeof Command, R> extends Comma
   /** True for commands that write what they have to say by themselves, while they run. */
   protected readonly tellsItself: boolean = false;
 
+  /** True for commands that see to signals themselves: they stand in for another program. */
+  protected readonly takesSignals: boolean = false;
+
   /** All operands, of commands that take any number. */
   protected operands: readonly string[] = [];
 
@@ -142,8 +145,7 @@ export abstract class HoldfastCommand<T extends typeof Command, R> extends Comma
   }
 
   override async run(): Promise<void> {
-    process.on('SIGINT', this.#interrupt);
-    process.on('SIGTERM', this.#interrupt);
+    if (!this.takesSignals) process.on('SIGINT', this.#interrupt).on('SIGTERM', this.#interrupt);
     keepYoungGenerationSmall();
     this.#display = createProgress(process.stderr, { quiet: this.flags.quiet, clock: this.clock });
     try {

@@ -12,6 +12,7 @@ import { readYaml } from '../yaml-file.ts';
 import { DEFAULT_PROFILE, isProfileName, type SecretHandling } from '../state/profile-names.ts';
 import { DEFAULT_THRESHOLDS, type Thresholds } from '../operations/suspicion.ts';
 import type { configSchema } from './config-schema.ts';
+import { fleetConfig, type FleetConfig } from './fleet-config.ts';
 import { operatingConfig, type OperatingConfig } from './operating-config.ts';
 import { misplacedSetting, wholeUrl, type BackendEntry } from './backend-config.ts';
 import { DEFAULT_RETENTION, retentionOf, type Retention } from './retention.ts';
@@ -46,6 +47,7 @@ export interface Config extends OperatingConfig {
   retention?: Retention;
   /** As it is written. */
   prune?: { grace?: string | undefined; settle?: string | undefined; repackBudget?: string | undefined };
+  fleet?: FleetConfig;
 }
 
 type Environment = Readonly<Record<string, string | undefined>>;
@@ -112,6 +114,7 @@ export async function loadConfig(path: string): Promise<Config> {
     ...(backends && { backends }),
     commit: { require },
     ...(raw.prune && { prune: raw.prune }),
+    ...(raw.fleet && { fleet: fleetConfig(raw.fleet, (path) => resolvePath(path, folder, file), file) }),
     ...(raw.suspicion && { suspicion: thresholdsOf(raw.suspicion) }),
     ...(raw.retention && { retention: retentionOf(raw.retention, file) }),
     ...(await operatingConfig(raw, (path) => resolvePath(path, folder, file), file)),

@@ -14,9 +14,10 @@ import { nearest } from './suggest.ts';
 export async function reportFailure(thrown: unknown, { json }: { json: boolean }): Promise<void> {
   const failure = toFailure(thrown);
   process.exitCode = EXIT_CODE_OF[failure.code];
-  const { code, message, hint = HINT_OF[failure.code] } = failure;
+  const { code, message, hint = HINT_OF[failure.code], retryAtMs } = failure;
   if (json) {
-    const written = writeStdout(toJson({ error: { code, message, hint: hint ?? null } }));
+    const retryAt = retryAtMs === undefined ? {} : { retryAt: new Date(retryAtMs).toISOString() };
+    const written = writeStdout(toJson({ error: { code, message, hint: hint ?? null, ...retryAt } }));
     if (
       await written.then(
         () => true,

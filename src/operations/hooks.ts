@@ -203,7 +203,7 @@ async function runCommand(
 }
 
 /** SIGTERM, and SIGKILL to what is left of the group after the grace. */
-async function endGroup(pid: number | undefined, clock: Clock): Promise<void> {
+export async function endGroup(pid: number | undefined, clock: Clock): Promise<void> {
   if (pid === undefined) return;
   const untilMs = clock.monotonic() + TERM_GRACE_MS;
   let isThere = signalGroup(pid, 'SIGTERM');
@@ -215,7 +215,7 @@ async function endGroup(pid: number | undefined, clock: Clock): Promise<void> {
 }
 
 /** False when the group has no member any more. */
-function signalGroup(leader: number, signal: NodeJS.Signals | 0): boolean {
+export function signalGroup(leader: number, signal: NodeJS.Signals | 0): boolean {
   try {
     return process.kill(-leader, signal);
   } catch {
