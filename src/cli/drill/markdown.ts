@@ -51,5 +51,6 @@ function section({ name, title, ok, checks, skipped, steps, error }: ScenarioRes
 function text(value: string): string {
   return escapeForDisplay(value)
     .replaceAll(/[\\`*_{}[\]<>#|~&!]/g, (c) => `\\${c}`)
-    .replaceAll(/^([-+=]|\d+[.)])/g, (c) => `\\${c}`);
+    .replace(/^[-+=]/, '\\$&')
+    .replace(/^(\d+)([.)])(?= )/, '$1\\$2');
 }
