@@ -24,6 +24,8 @@ export interface SnapshotRow {
   time: string;
   parent: SnapshotId | null;
   agent: string;
+  /** Where it was made. */
+  host: string;
   files: number;
   bytes: number;
   /** Of the record, as annotations have changed them. */
@@ -66,6 +68,7 @@ export async function listSnapshots(
     time: record.time,
     parent: record.parent,
     agent: record.agent.handle,
+    host: record.host,
     files: record.counts.files,
     bytes: record.counts.bytes,
     tags: said.tags,

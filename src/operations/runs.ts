@@ -21,7 +21,10 @@ export interface RunRecord {
   committed?: Readonly<Record<string, boolean>>;
 }
 
-export type Runs = Partial<Record<RunKind, RunRecord>>;
+export type Runs = Partial<Record<RunKind, RunRecord>> & {
+  /** When the paper was last compared with the repository on this host; milliseconds since the Unix epoch. */
+  paperMs?: number;
+};
 
 /** Nothing when there was none, or the file cannot be used: then a run counts as due. */
 export function readRuns(path: string): Runs {
@@ -37,9 +40,18 @@ export function readRuns(path: string): Runs {
 export function recordRun(path: string, kind: RunKind, run: RunRecord): Runs {
   const before = readRuns(path);
   const runs = { ...before, [kind]: { ...before[kind], ...run } };
+  write(path, runs);
+  return runs;
+}
+
+/** Remembers that the paper was compared with the repository, and fits. @throws system errors */
+export function recordPaper(path: string, verifiedMs: number): void {
+  write(path, { ...readRuns(path), paperMs: verifiedMs });
+}
+
+function write(path: string, runs: Runs): void {
   mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
   replaceFile(path, JSON.stringify(runs), 0o600);
-  return runs;
 }
 
 /** A whole file at once for whoever reads it. @throws system errors */

@@ -1,11 +1,14 @@
 import * as Flags from '@oclif/core/flags';
 import { verifyPaper, type PaperVerifyResult } from '../../../operations/paper-verify.ts';
+import { recordPaper } from '../../../operations/runs.ts';
+import { messageOf } from '../../../errors.ts';
 import { parseFromFlag } from '../../backend-flags.ts';
 import { HoldfastCommand } from '../../base-command.ts';
-import { requireSections } from '../../config.ts';
+import { requireSections, type Config } from '../../config.ts';
 import { expectedRepository, restoreSecret } from '../../context.ts';
 import { EXIT } from '../../exit-codes.ts';
 import { facts, lines, warningLines } from '../../render.ts';
+import { runsPath } from '../../run-report.ts';
 import { restoreSecretFlags } from '../../secrets.ts';
 
 type Verified = PaperVerifyResult & { kind: Awaited<ReturnType<typeof restoreSecret>>['source'] };
@@ -13,7 +16,7 @@ type Verified = PaperVerifyResult & { kind: Awaited<ReturnType<typeof restoreSec
 export default class PaperVerify extends HoldfastCommand<typeof PaperVerify, Verified> {
   static override summary = 'Check that the recovery words, shares or scanned codes on paper belong to the repository.';
   static override description =
-    'Asks for the words row by row, or takes what a scanner printed as --words-file. Compares them with the repository on the configured backends, or on those of --from. Nothing is written.';
+    'Asks for the words row by row, or takes what a scanner printed as --words-file. Compares them with the repository on the configured backends, or on those of --from. Nothing is written but the date, on this host.';
   static override examples = [
     'holdfast paper verify',
     'zbarimg --quiet scan.png | holdfast paper verify --words-file -',
@@ -36,7 +39,19 @@ export default class PaperVerify extends HoldfastCommand<typeof PaperVerify, Ver
     // The key file that this host may have is not what is on paper.
     const { HOLDFAST_RESTORE_IDENTITY_FILE: _, ...env } = process.env;
     const { source: kind, ...secret } = await restoreSecret(this.flags, this.signal, env);
-    return { kind, ...(await verifyPaper({ backends, secret, expected }, this.seams)) };
+    const verified = { kind, ...(await verifyPaper({ backends, secret, expected }, this.seams)) };
+    if (config !== undefined && kind !== 'age-key') this.#remember(config, verified);
+    return verified;
+  }
+
+  /** For `doctor`, which asks when somebody last looked at the paper. */
+  #remember(config: Config, { warnings }: Verified): void {
+    try {
+      recordPaper(runsPath(process.env, config.path), this.clock.now());
+    } catch (error) {
+      const message = `that the paper was verified is not remembered: ${messageOf(error)}`;
+      warnings.push({ code: 'state_not_saved', message });
+    }
   }
 
   protected override exitCode({ warnings }: Verified) {

@@ -1,0 +1,50 @@
+import { drillDue } from '../../../drill/history.ts';
+import { WITHIN } from '../../../drill/doctor.ts';
+import { formatDuration } from '../../../units.ts';
+import { HoldfastCommand } from '../../base-command.ts';
+import { requireSections } from '../../config.ts';
+import { readKeptDrills } from '../../drill/kept.ts';
+import { EXIT } from '../../exit-codes.ts';
+import { lines } from '../../render.ts';
+
+interface DueResult {
+  due: boolean;
+  /** When the last drill that passed began; null for none. */
+  last: string | null;
+  /** When the next one is due. */
+  next: string;
+  everySeconds: number;
+}
+
+export default class DrillDue extends HoldfastCommand<typeof DrillDue, DueResult> {
+  static override summary =
+    'Whether a drill is due: exit code 15 when the last that passed is older than `drill.every`.';
+  static override description =
+    'For cron and monitoring. Drills of this host count in which a recovery was made and nothing failed, with the key that the agent has now.';
+
+  protected override async work(): Promise<DueResult> {
+    const config = requireSections(await this.loadConfig(), 'agent');
+    const everyMs = WITHIN.drillMs;
+    const { due, last, dueMs } = drillDue(await readKeptDrills(config), everyMs, this.clock.now());
+    return {
+      due,
+      last: last?.result.started ?? null,
+      next: new Date(dueMs).toISOString(),
+      everySeconds: everyMs / 1000,
+    };
+  }
+
+  protected override exitCode({ due }: DueResult) {
+    return due ? EXIT.unhealthy : EXIT.done;
+  }
+
+  protected override text({ due, last, next, everySeconds }: DueResult): string {
+    const every = formatDuration(everySeconds * 1000);
+    if (last === null) return lines('DUE: no drill has passed on this host. Run `holdfast drill run`.');
+    return lines(
+      due
+        ? `DUE: the last drill that passed began ${last}, and one is wanted every ${every}. Run \`holdfast drill run\`.`
+        : `not due: the last drill passed ${last}; the next is due ${next}.`,
+    );
+  }
+}
