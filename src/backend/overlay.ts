@@ -52,11 +52,11 @@ export class Overlay implements AsyncDisposable {
     this.#gone.add(key);
   }
 
-  /** A bit of a byte in the middle of the object is another one. @throws `not_found` when there is none, or it has no bytes */
-  async damage(key: string, options: { signal?: AbortSignal | undefined } = {}): Promise<void> {
-    const size = (await this.#base.head(key, options))?.size ?? 0;
-    if (size === 0) throw objectNotFound(key, `backend ${this.name}`);
-    this.#flipped.set(key, size >> 1);
+  /** A bit of the byte at `offset`, by default in the middle, is another one. @throws `not_found` when the object has no such byte */
+  async damage(key: string, offset?: number): Promise<void> {
+    const size = (await this.#base.head(key))?.size ?? 0;
+    if (size <= (offset ?? 0)) throw objectNotFound(key, `backend ${this.name}`);
+    this.#flipped.set(key, offset ?? size >> 1);
   }
 
   /** The first `put` of such a key fails, and with it everything after: as if the process had died there. */

@@ -2,6 +2,7 @@
 import { z } from 'zod';
 import { BACKENDS_MAX } from '../limits.ts';
 import { BUILT_IN_PROFILES, mayBeProfile, SECRET_HANDLING } from '../state/profile-names.ts';
+import { drillSection } from './drill-schema.ts';
 import { hookKeys, operatingSections } from './operating-schema.ts';
 
 const path = z.string().min(1).max(4096);
@@ -101,6 +102,7 @@ export const configSchema = z
         off: z.boolean().optional().describe('True: no snapshot is suspicious.'),
       })
       .describe('When what the state has become is suspicious; see docs/loss.md.'),
+    drill: drillSection,
     ...operatingSections,
   })
   .partial();

@@ -12,6 +12,7 @@ import { readYaml } from '../yaml-file.ts';
 import { DEFAULT_PROFILE, isProfileName, type SecretHandling } from '../state/profile-names.ts';
 import { DEFAULT_THRESHOLDS, type Thresholds } from '../operations/suspicion.ts';
 import type { configSchema } from './config-schema.ts';
+import { drillSettings, type DrillSettings } from './drill-config.ts';
 import { operatingConfig, type OperatingConfig } from './operating-config.ts';
 import { misplacedSetting, wholeUrl, type BackendEntry } from './backend-config.ts';
 import { nearest } from './suggest.ts';
@@ -41,6 +42,8 @@ export interface Config extends OperatingConfig {
   };
   /** When a snapshot is suspicious; false: never. */
   suspicion?: Thresholds | false;
+  /** What a drill goes by; usual values where the file does not say. */
+  drill?: DrillSettings;
 }
 
 type Environment = Readonly<Record<string, string | undefined>>;
@@ -107,6 +110,7 @@ export async function loadConfig(path: string): Promise<Config> {
     ...(backends && { backends }),
     commit: { require },
     ...(raw.suspicion && { suspicion: thresholdsOf(raw.suspicion) }),
+    ...(raw.drill && { drill: drillSettings(raw.drill, (path) => resolvePath(path, folder, file), file) }),
     ...(await operatingConfig(raw, (path) => resolvePath(path, folder, file), file)),
   };
 }

@@ -3,6 +3,7 @@ import { closeSync, constants, fstatSync, lstatSync, openSync, readlinkSync, rea
 import type { Entry, FileEntry, Warning } from '../entry.ts';
 import { isHoldfastError, throwIfAborted } from '../errors.ts';
 import { rawForDisplay, rawFromText, rawToFs, type RawPath } from '../raw-path.ts';
+import { blocksFor } from '../crypto/age.ts';
 import type { Mirror } from '../backend/mirror.ts';
 import { packKey, type ChunkReader, type PackIndex, type Repository } from '../repository/repository.ts';
 import { openForRestore, type ExpectedRepository, type RestoreSecret } from '../operations/access.ts';
@@ -97,11 +98,14 @@ export class Past implements AsyncDisposable {
     snapshot: SeenSnapshot,
     isWanted?: (path: RawPath) => boolean,
   ): AsyncGenerator<Entry & { isApart: boolean }> {
-    for await (const entry of this.repository.entries(snapshot, this.#reader, this.#signal, isWanted))
+    const folders = new Set<RawPath>();
+    for await (const entry of this.repository.entries(snapshot, this.#reader, this.#signal, isWanted)) {
+      if (entry.type === 'folder') folders.add(entry.path);
       yield { ...entry, isApart: false };
+    }
     for await (const entry of this.repository.secretEntries(snapshot, this.#reader, this.#signal, isWanted))
-      // Folders that lead to secrets are in both lists.
-      if (entry.type !== 'folder') yield { ...entry, isApart: true };
+      // Folders that lead to secrets may be in both lists.
+      if (!folders.has(entry.path)) yield { ...entry, isApart: true };
   }
 
   /** True for the errors of what no backend can give. */
@@ -172,17 +176,19 @@ export class Past implements AsyncDisposable {
     return keys.filter((key) => this.#packsOf.get(key)?.some((pack) => packs.has(pack))).toSorted();
   }
 
-  /** A file that needs the pack alone, of the state; undefined when there is none. */
-  async fileIn(snapshot: SeenSnapshot, pack: string): Promise<RawPath | undefined> {
+  /**
+   * A byte of a pack that a recovery of the snapshot reads there, and a file that needs it; without `path` the list of files does. Undefined when
+   * nothing is read there.
+   */
+  async placeIn(snapshot: SeenSnapshot, pack: string): Promise<{ at: number; path?: RawPath } | undefined> {
+    const find = (ids: FileEntry['chunks']) => ids.map((id) => this.#offsetIn(pack, id)).find((at) => at !== undefined);
     for await (const entry of this.entries(snapshot)) {
-      if (entry.type !== 'file' || entry.isApart) continue;
-      const isIt = entry.chunks.some((id) => {
-        const [only, ...others] = this.#placesOf(id);
-        return only?.key === pack && others.length === 0;
-      });
-      if (isIt) return entry.path;
+      const at = entry.type === 'file' ? find(entry.chunks) : undefined;
+      if (at !== undefined) return { at, path: entry.path };
     }
-    return undefined;
+    const { manifest, secrets } = snapshot.record;
+    const at = find(manifest.chunks) ?? find(secrets?.chunks ?? []);
+    return at === undefined ? undefined : { at };
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -195,6 +201,15 @@ export class Past implements AsyncDisposable {
       const info = this.#index.packs[pack];
       return info ? [{ key: packKey(info.id), bytes: info.storedBytes }] : [];
     });
+  }
+
+  /** Where in the stored object the frame of a chunk begins; undefined for a chunk that is read elsewhere. */
+  #offsetIn(pack: string, id: FileEntry['chunks'][number]): number | undefined {
+    const location = this.#reader.locate(id);
+    const info = this.#index.packs[location.pack];
+    const frame = info?.frames[location.frame];
+    if (!info || !frame || packKey(info.id) !== pack) return undefined;
+    return blocksFor(frame, info.payloadOffset, info.storedBytes).range.offset;
   }
 
   async #findNeeds(snapshot: SeenSnapshot): Promise<Need[]> {

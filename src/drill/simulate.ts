@@ -11,6 +11,7 @@ import type { SeenSnapshot } from '../operations/open-look.ts';
 import { recover, type RecoverResult } from '../operations/recover.ts';
 import { rotateIdentity } from '../operations/rotate.ts';
 import type { StateOptions } from '../operations/save-tree.ts';
+import type { RawPath } from '../raw-path.ts';
 import { loadProfile, scaffoldJudge, type Profile } from '../state/profile.ts';
 import { DEFAULT_PROFILE, isProfileName } from '../state/profile-names.ts';
 import { Past } from './past.ts';
@@ -36,8 +37,8 @@ export interface Stage {
 export interface Simulated {
   /** Backends that were taken away. */
   lost: Set<string>;
-  /** Objects that were damaged, each on one backend. */
-  damaged: { backend: string; key: string }[];
+  /** Objects that were damaged, each on one backend, and a file that needs what is damaged. */
+  damaged: { backend: string; key: string; path?: RawPath | undefined }[];
   /** The newest snapshot of before, where it was made useless. */
   spoiled?: SeenSnapshot;
   rotatedTo?: string;
@@ -105,8 +106,9 @@ async function damageOneEach(stage: Stage, done: Simulated): Promise<void> {
     for (const [i, [name, overlay]] of usable.entries()) {
       const key = objects[i];
       if (key === undefined) break; // the rest are whole
-      await overlay.damage(key);
-      done.damaged.push({ backend: name, key });
+      const place = packs.has(key) ? await past.placeIn(newest, key) : undefined;
+      await overlay.damage(key, place?.at);
+      done.damaged.push({ backend: name, key, path: place?.path });
     }
     done.told.push(...done.damaged.map(({ backend, key }) => `${key} is damaged on ${backend}`));
   });
@@ -254,7 +256,7 @@ export async function backupFrom(
       tags: [],
       host: `${options.hostname} (drill: ${host.name})`,
       tool: options.tool,
-      config: options.renderConfig(host, '', []),
+      config: options.renderConfig(host, options.record.handle ?? 'agent', view.addresses),
       folders: host.folders,
     },
     view.seams,

@@ -11,6 +11,7 @@ import type { DrillOptions } from '../../src/drill/scene.ts';
 import type { StateOptions } from '../../src/operations/save-tree.ts';
 import type { Seams } from '../../src/operations/seams.ts';
 import { loadProfile, scaffoldJudge, type Profile } from '../../src/state/profile.ts';
+import { removeFolder } from '../state/trees.ts';
 import { makeAgent, type AgentOptions, type TestAgent } from '../operations/support.ts';
 
 /** Everything a drill looks at: memory, tasks, a log, a database, a key of its own. */
@@ -64,13 +65,18 @@ export async function drilledAgent(options: AgentOptions & { profile?: string } 
   await save();
   appendFileSync(join(agent.state, 'notes.txt'), 'The agent works on.\n');
   await save();
-  const worlds = join(agent.folder, 'worlds');
-  mkdirSync(worlds);
+  const worlds = `${agent.folder}-worlds`;
+  mkdirSync(worlds, { recursive: true });
   return {
     ...agent,
     profile,
     stateOptions,
     save,
+    [Symbol.asyncDispose]: async () => {
+      expect(readdirSync(worlds)).toEqual([]); // nothing of any drill is left
+      removeFolder(worlds);
+      await agent[Symbol.asyncDispose]();
+    },
     drill: (names = [], over = {}, seams = {}) =>
       drill(
         {
