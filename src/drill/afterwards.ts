@@ -35,7 +35,9 @@ export async function checkNextBackup(scene: Scene): Promise<Check> {
   const before = scene.past.newest;
   const { snapshot, backends, warnings } = await backupFrom(scene, scene.host, scene.view, scene.profile);
   const problems = backends.flatMap(({ name, state, error }) =>
-    state === 'committed' ? [] : [`backend ${name}: ${state}${error ? `, ${error.message}` : ''}`],
+    state === 'committed' || scene.sources.problem(name)
+      ? []
+      : [`backend ${name}: ${state}${error ? `, ${error.message}` : ''}`],
   );
   if (snapshot.parent !== before?.id) problems.push(`it follows ${snapshot.parent ?? 'none'}, and not ${before?.id}`);
   const told = `snapshot ${snapshot.id.slice(0, 8)} (number ${snapshot.seq}) follows number ${before?.record.seq}`;

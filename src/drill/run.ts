@@ -7,6 +7,7 @@ import { timestamp } from '../repository/repository.ts';
 import type { RestoreSecret } from '../operations/access.ts';
 import type { SeenSnapshot } from '../operations/open-look.ts';
 import { secondsSince, type Seams } from '../operations/seams.ts';
+import { Sqlite } from '../state/sqlite.ts';
 import { formatDuration, parseDuration } from '../units.ts';
 import { checkClones, checkHealed, checkNextBackup, checkStolenKey, tamper } from './afterwards.ts';
 import { checkBackends } from './checks/backends.ts';
@@ -34,7 +35,8 @@ export async function drill(options: DrillOptions, seams: Seams): Promise<DrillR
   const cases = selectCases(options.scenarios, options.names, names);
   await removeLeftovers(options.folder, startedMs);
   await using sources = await Sources.open(options.backends, seams, options.silenceMs);
-  const run = new Run(options, sources, seams);
+  await using sqlite = new Sqlite(undefined, seams.signal);
+  const run = new Run(options, sources, sqlite, seams);
   const result: DrillResult = {
     ok: false,
     scenarios: [],
@@ -92,12 +94,14 @@ class Run {
   readonly ages: number[] = [];
   readonly #options: DrillOptions;
   readonly #sources: Sources;
+  readonly #sqlite: Sqlite;
   readonly #seams: Seams;
   /** The live state is looked at once for each snapshot. */
   readonly #drifts = new Map<string, Promise<Drift | { unknown: string }>>();
 
-  constructor(options: DrillOptions, sources: Sources, seams: Seams) {
+  constructor(options: DrillOptions, sources: Sources, sqlite: Sqlite, seams: Seams) {
     this.#options = options;
+    this.#sqlite = sqlite;
     this.#sources = sources;
     this.#seams = seams;
   }
@@ -305,6 +309,7 @@ class Run {
       ...stage,
       seams: stage.view.seams,
       lost: done.lost,
+      sqlite: this.#sqlite,
       ...{ host, recovered, past, snapshot },
       profile: await profileOf(snapshot, this.#options.profile),
       ...(done.rotatedTo === undefined ? {} : { rotatedTo: done.rotatedTo }),

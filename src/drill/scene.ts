@@ -8,6 +8,7 @@ import type { RecoverResult } from '../operations/recover.ts';
 import type { StateOptions } from '../operations/save-tree.ts';
 import type { Seams } from '../operations/seams.ts';
 import type { Profile } from '../state/profile.ts';
+import type { Sqlite } from '../state/sqlite.ts';
 import type { Past } from './past.ts';
 import type { Check, Evidence, Skipped } from './result.ts';
 import type { Case, Scenario } from './scenario.ts';
@@ -80,6 +81,8 @@ export interface Scene {
   past: Past;
   snapshot: SeenSnapshot;
   profile: Profile;
+  /** For all scenarios. */
+  sqlite: Sqlite;
   /** The key that was given to the agent in the scenario: then this one is expected, and not the one on record. */
   rotatedTo?: string | undefined;
 }

@@ -1,6 +1,7 @@
 /** What happens to the agent before it is brought back: the disaster, in the world of the drill. */
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import type { Overlay } from '../backend/overlay.ts';
 import { isHoldfastError, isSurvivable, type HoldfastError } from '../errors.ts';
 import { parseAgentKey } from '../identity/agent-key.ts';
 import { readSecretText } from '../identity/secret-file.ts';
@@ -102,7 +103,8 @@ async function damageOneEach(stage: Stage, done: Simulated): Promise<void> {
     if (!newest) throw new NotRunnable('there is no snapshot');
     const packs = new Set((await past.needsOf(newest)).flatMap((need) => need.packs.map(({ key }) => key)));
     const indexes = await past.indexesOf(packs);
-    const objects = [...packs, ...indexes, newest.key];
+    const objects: string[] = [];
+    for (const key of [...packs, ...indexes, newest.key]) if (await isOnAll(usable, key)) objects.push(key);
     for (const [i, [name, overlay]] of usable.entries()) {
       const key = objects[i];
       if (key === undefined) break; // the rest are whole
@@ -112,6 +114,12 @@ async function damageOneEach(stage: Stage, done: Simulated): Promise<void> {
     }
     done.told.push(...done.damaged.map(({ backend, key }) => `${key} is damaged on ${backend}`));
   });
+}
+
+/** What one lacks anyway would be lost for good. */
+async function isOnAll(usable: readonly (readonly [string, Overlay])[], key: string): Promise<boolean> {
+  for (const [, overlay] of usable) if (!(await (await overlay.open()).head(key))) return false;
+  return true;
 }
 
 /** Packs of the newest snapshot that an older one does without. */

@@ -149,7 +149,12 @@ export class World implements AsyncDisposable {
   }
 
   static async create(options: WorldOptions, sources: Sources, seams: Seams): Promise<World> {
-    const folder = await mkdtemp(join(options.folder, PREFIX)); // mode 0700
+    const folder = await mkdtemp(join(options.folder, PREFIX)).catch((cause: unknown) => {
+      throw new HoldfastError('io', `no scratch folder can be made in ${options.folder}: ${messageOf(cause)}`, {
+        hint: 'Set TMPDIR to a folder with room for the state of the agent.',
+        cause,
+      });
+    }); // mode 0700
     let world: World | undefined;
     try {
       world = new World(folder, options, sources, seams);

@@ -52,7 +52,8 @@ export async function checkHandoff(scene: Scene, findings: Findings): Promise<Ou
       evidence[question] = `${rawForDisplay(answer.path)} (${answer.size} bytes, of ${formatNs(answer.mtimeNs)})`;
       continue;
     }
-    const isTold = patterns.some(({ files }) => files.some(({ path }) => findings.hasFault(path)));
+    const isToldOf = ({ path }: FileEntry) => findings.hasFault(path) || findings.lost.has(rawForDisplay(path));
+    const isTold = patterns.some(({ files }) => files.some(isToldOf));
     evidence[question] = isTold ? 'its file is told by another check' : 'no file';
     if (!isTold) problems.push(`no file of the restored state answers "${TEXT[question]}"`);
   }

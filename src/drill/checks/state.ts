@@ -8,7 +8,6 @@ import { MARKER } from '../../operations/continuity.ts';
 import { matcher } from '../../state/patterns.ts';
 import { scaffoldJudge } from '../../state/profile.ts';
 import { scan } from '../../state/scan.ts';
-import { Sqlite } from '../../state/sqlite.ts';
 import { absoluteIn, inTree } from '../../state/tree-path.ts';
 import { readSmall } from '../past.ts';
 import { checkOf, nameOf, skip, type Outcome, type Scene } from '../scene.ts';
@@ -56,12 +55,11 @@ class Inspection {
     const isOf = isOfInterest(this.#kinds);
     const files: FileEntry[] = [];
     const lost = new Set(recovered.lost);
-    await using sqlite = new Sqlite(undefined, seams.signal);
     for await (const entry of past.entries(snapshot)) {
       known.add(entry.path);
       const shown = rawForDisplay(entry.path);
       if (lost.has(shown)) findings.lost.add(shown);
-      else await this.#entry(entry, entry.isApart, sqlite);
+      else await this.#entry(entry, entry.isApart);
       if (entry.type === 'file' && isOf(entry.path)) files.push(entry);
     }
     this.#missing(files);
@@ -71,7 +69,7 @@ class Inspection {
     }
   }
 
-  async #entry(entry: Entry, isApart: boolean, sqlite: Sqlite): Promise<void> {
+  async #entry(entry: Entry, isApart: boolean): Promise<void> {
     const { past, host } = this.#scene;
     const { findings } = this;
     const shown = rawForDisplay(entry.path);
@@ -86,7 +84,7 @@ class Inspection {
     findings.bytes += entry.size;
     if (isApart) findings.secrets++;
     const isSame = difference === undefined;
-    await this.#database(entry, difference, sqlite);
+    await this.#database(entry, difference);
     await this.#template(entry, isSame);
     await this.#memory(entry, isSame);
     if (this.#kinds.isKeyFile(entry.path) && entry.size <= KEY_FILE_MAX_BYTES)
@@ -95,14 +93,14 @@ class Inspection {
     if (this.#isTaskList(entry.path, false)) this.#tasks(entry);
   }
 
-  async #database(entry: FileEntry, difference: string | undefined, sqlite: Sqlite): Promise<void> {
+  async #database(entry: FileEntry, difference: string | undefined): Promise<void> {
     if (!entry.sqlite) return;
     const { findings } = this;
     const { path } = entry;
     const { rows } = entry.sqlite;
     const shown = rawForDisplay(path);
     const fault = (problem: string) => findings.fault('databases', path, `database ${shown} ${problem}`);
-    const found = await sqlite.check(absoluteIn(this.#base, path));
+    const found = await this.#scene.sqlite.check(absoluteIn(this.#base, path));
     if ('failure' in found) return fault(`cannot be read: ${found.failure}`);
     if (found.damage !== undefined) return fault(`fails SQLite's integrity check: ${found.damage}`);
     for (const [table, count] of Object.entries(rows)) {
