@@ -13,33 +13,46 @@ afterAll(() => agent[Symbol.asyncDispose]());
 const secret = { kind: 'root', root: agent.root } as const;
 
 describe('a drill of an agent that is well', () => {
-  test('passes every scenario, and leaves the agent, its backends and what is remembered of them as they are', async () => {
-    const result = await leaving([agent.folder], () => agent.drill([], { secrets: { words: secret, vault: secret } }));
-    expect(failures(result)).toEqual({});
-    expect(result).toMatchObject({ ok: true, notRun: [], agent: { handle: 'ada' } });
-    const names = result.scenarios.map(({ name }) => name);
-    const expanded = BUILT_IN_SCENARIOS.flatMap((name) =>
-      ['lost-backend', 'lost-all-but'].includes(name) ? [`${name}:a`, `${name}:b`] : [name],
-    );
-    expect(names).toEqual(expanded);
-    for (const { steps, identity, recoverySeconds, dataLoss } of result.scenarios) {
-      expect(steps.map(({ name }) => name)).toEqual(['prepare', 'simulate', 'recover', 'check', 'measure', 'clean up']);
-      expect(identity.continuous).toBe(true);
-      expect(recoverySeconds).toBeGreaterThanOrEqual(0);
-      expect(dataLoss?.files).toBeGreaterThanOrEqual(0);
-    }
-    const told = (scenario: string, check: string) => checkIn(result, scenario, check).evidence;
-    expect(told('lost-host', 'files')).toMatchObject({ files: 9, secrets: 2 });
-    expect(told('lost-host', 'databases')['databases']).toEqual(['agent.sqlite: messages 40 rows']);
-    expect(told('lost-host', 'tasks')).toMatchObject({ open: 1, done: 1 });
-    expect(told('lost-host', 'handoff')['where']).toMatch(/^HEARTBEAT\.md \(/);
-    expect(told('damaged-object', 'damage')['healed']).toHaveLength(2);
-    expect(told('older-snapshot', 'fallback')).toMatchObject({ steps: 1 });
-    expect(scenarioIn(result, 'older-snapshot').snapshot?.seq).toBe(0);
-    expect(told('stolen-writer-key', 'writer-key')).toMatchObject({ identity: 1 });
-    expect(scenarioIn(result, 'rotated-key').identity.publicKey).not.toBe(result.agent?.publicKey);
-    expect(scenarioIn(result, 'lost-paper').secret).toBe('vault');
-  });
+  test(
+    'passes every scenario, and leaves the agent, its backends and what is remembered of them as they are',
+    { timeout: 180_000 },
+    async () => {
+      const result = await leaving([agent.folder], () =>
+        agent.drill([], { secrets: { words: secret, vault: secret } }),
+      );
+      expect(failures(result)).toEqual({});
+      expect(result).toMatchObject({ ok: true, notRun: [], agent: { handle: 'ada' } });
+      const names = result.scenarios.map(({ name }) => name);
+      const expanded = BUILT_IN_SCENARIOS.flatMap((name) =>
+        ['lost-backend', 'lost-all-but'].includes(name) ? [`${name}:a`, `${name}:b`] : [name],
+      );
+      expect(names).toEqual(expanded);
+      for (const { steps, identity, recoverySeconds, dataLoss } of result.scenarios) {
+        expect(steps.map(({ name }) => name)).toEqual([
+          'prepare',
+          'simulate',
+          'recover',
+          'check',
+          'measure',
+          'clean up',
+        ]);
+        expect(identity.continuous).toBe(true);
+        expect(recoverySeconds).toBeGreaterThanOrEqual(0);
+        expect(dataLoss?.files).toBeGreaterThanOrEqual(0);
+      }
+      const told = (scenario: string, check: string) => checkIn(result, scenario, check).evidence;
+      expect(told('lost-host', 'files')).toMatchObject({ files: 9, secrets: 2 });
+      expect(told('lost-host', 'databases')['databases']).toEqual(['agent.sqlite: messages 40 rows']);
+      expect(told('lost-host', 'tasks')).toMatchObject({ open: 1, done: 1 });
+      expect(told('lost-host', 'handoff')['where']).toMatch(/^HEARTBEAT\.md \(/);
+      expect(told('damaged-object', 'damage')['healed']).toHaveLength(2);
+      expect(told('older-snapshot', 'fallback')).toMatchObject({ steps: 1 });
+      expect(scenarioIn(result, 'older-snapshot').snapshot?.seq).toBe(0);
+      expect(told('stolen-writer-key', 'writer-key')).toMatchObject({ identity: 1 });
+      expect(scenarioIn(result, 'rotated-key').identity.publicKey).not.toBe(result.agent?.publicKey);
+      expect(scenarioIn(result, 'lost-paper').secret).toBe('vault');
+    },
+  );
 
   test('tells what it could not prove, and does not pass then', async () => {
     const result = await agent.drill(['lost-paper', 'lost-host'], { backends: agent.addresses.slice(0, 1) });
@@ -51,7 +64,7 @@ describe('a drill of an agent that is well', () => {
     const alone = await agent.drill(['lost-backend', 'damaged-object'], { backends: agent.addresses.slice(0, 1) });
     expect(alone).toMatchObject({ ok: false, scenarios: [] });
     expect(alone.notRun).toHaveLength(2);
-    expect(await failure(() => agent.drill(['lost-ghost']))).toMatchObject({ code: 'usage' });
+    await failure(() => agent.drill(['lost-ghost']), 'usage');
   });
 
   test('measures against objectives, and what a disaster now would lose', async () => {
@@ -127,7 +140,7 @@ describe('a drill of an agent that is well', () => {
       stop.abort();
     };
     const drilling = agent.drill([], {}, { signal: stop.signal, progress });
-    expect(await failure(() => drilling)).toMatchObject({ code: 'interrupted' });
+    await failure(() => drilling, 'interrupted');
     expect(seen).toHaveLength(1);
     expect(seen[0]).toHaveLength(1);
     expect(readdirSync(`${agent.folder}-worlds`)).toEqual([]);
