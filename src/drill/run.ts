@@ -121,6 +121,7 @@ class Run {
       identity: { continuous: false, publicKey: null },
       snapshot: null,
       secret: kind,
+      warnings: [],
     };
     const { clock } = this.#seams;
     const step = async <T>(name: StepName, work: () => Promise<T>, tell: (value: T) => string): Promise<T> => {
@@ -215,6 +216,7 @@ class Run {
     result.recoverySeconds =
       scenario.recover.snapshot === 'older' ? secondsSince(this.#seams.clock, started) : how.seconds;
     result.snapshot = { id: snapshot.id, seq: snapshot.record.seq, time: snapshot.record.time };
+    result.warnings.push(...how.warnings);
     this.agent ??= how.agent;
     this.repository ??= how.repository;
     const outcomes = await step(

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { HoldfastError, messageOf } from '../errors.ts';
 import { CONFIG_MAX_BYTES } from '../limits.ts';
+import { parseDuration } from '../units.ts';
 import { readYaml } from '../yaml-file.ts';
 import type { CheckName, ScenarioData } from './scenario-schema.ts';
 
@@ -77,6 +78,13 @@ export async function parseScenario(bytes: Uint8Array, file: string): Promise<Sc
     throw unknown ? invalid(place, what, `Known here: ${unknown.known.join(', ')}.`) : invalid(place, what);
   }
   const scenario = read.data;
+  for (const [name, duration = '0s'] of Object.entries(scenario.objectives ?? {})) {
+    try {
+      parseDuration(duration, 'config_invalid');
+    } catch (error) {
+      throw invalid(file, `\`objectives.${name}\` is not valid: ${messageOf(error)}`);
+    }
+  }
   if (scenario.each === undefined) {
     const step = scenario.simulate.find((one) => one.step === 'lose' && typeof one.backends === 'string');
     if (step) throw invalid(file, '`backends: each` and `others` need `each: backend` at the top');

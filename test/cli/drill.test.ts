@@ -28,7 +28,11 @@ describe('drill run', () => {
       home.at('broken.yaml'),
       'name: broken\ntitle: something is broken\nafter: [{ step: tamper, run: "rm MEMORY.md" }]\n',
     );
-    const before = [home.folder, disks].map(census);
+    await home.holdfast('drill', 'run', 'lost-host', ...WORDS); // what Node compiles is kept from now on
+    // But for the folder in which worlds come and go.
+    const now = () =>
+      [home.folder, disks].map((root) => census(root).filter((line) => !line.startsWith(`${home.at('tmp')} `)));
+    const before = now();
 
     const good = await home.json<DrillResult>(0, 'drill', 'run', 'lost-host', 'lost-backend:usb', ...WORDS);
     expect(good).toMatchObject({ ok: true, notRun: [], objectives: { rto: { ok: true }, rpo: { ok: true } } });
@@ -44,14 +48,14 @@ describe('drill run', () => {
 
     const partial = await home.holdfast('drill', 'run', 'lost-host', 'lost-paper', ...WORDS);
     expect(partial.code).toBe(3);
-    expect(partial.stdout).toMatch(/passed {3}lost-host .* not run {2}lost-paper/s);
+    expect(partial.stdout).toMatch(/passed {3}lost-host .*not run {2}lost-paper/s);
 
     const failed = await home.holdfast('drill', 'run', 'broken', '--scenario', 'broken.yaml', ...WORDS);
     expect(failed.code).toBe(14);
     expect(failed.stdout).toMatch(/FAILED {3}broken .*\n {4}files: MEMORY\.md is not there\n/);
     expect(failed.stdout).toContain('The drill FAILED: 1 of 1 scenario.');
 
-    expect([home.folder, disks].map(census)).toEqual(before);
+    expect(now()).toEqual(before);
     expect(readdirSync(home.at('tmp'))).toEqual([]);
     const unknown = await home.refused(2, 'drill', 'run', 'lost-ghost', ...WORDS);
     expect(unknown.hint).toContain('lost-backend:nas');

@@ -1,8 +1,9 @@
 /** A drill of an agent that is well: every scenario passes, and nothing is another than before. */
-import { appendFileSync, readdirSync, writeFileSync } from 'node:fs';
+import { appendFileSync, mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
 import { BUILT_IN_SCENARIOS } from '../../src/drill/scenario.ts';
+import { takeLock } from '../../src/operations/lock.ts';
 import { openBackend } from '../../src/backend/open.ts';
 import { failure } from '../crypto/support.ts';
 import { FaultyBackend } from '../faulty-backend.ts';
@@ -129,6 +130,17 @@ describe('a drill of an agent that is well', () => {
       { name: 'b', ok: false },
     ]);
     expect(checkIn(result, 'crash-in-backup', 'backends').detail).toContain('backend b');
+  });
+
+  test('takes away what a drill that was killed has left, and not what one that runs is at', async () => {
+    const worlds = `${agent.folder}-worlds`;
+    for (const name of ['holdfast-drill-dead', 'holdfast-drill-live', 'another']) mkdirSync(join(worlds, name));
+    mkdirSync(join(worlds, 'holdfast-drill-dead', 'closed'), { mode: 0o500 });
+    const lock = takeLock(join(worlds, 'holdfast-drill-live'), 'drill'); // the clock is an hour ahead
+    await agent.drill(['stolen-writer-key']);
+    expect(readdirSync(worlds).toSorted()).toEqual(['another', 'holdfast-drill-live']);
+    lock[Symbol.dispose]();
+    for (const name of readdirSync(worlds)) rmSync(join(worlds, name), { recursive: true });
   });
 
   test('that is interrupted leaves nothing', async () => {

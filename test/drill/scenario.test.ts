@@ -57,6 +57,7 @@ describe('scenarios of the user', () => {
     ['name: a\ntitle: t\nsimulate: [{ step: explode }]\n', 'scenario.yaml:3', 'simulate'],
     ['name: a\ntitle: t\nobjective: {}\n', 'scenario.yaml:3:1', 'unknown key'],
     ['name: a\ntitle: t\nsimulate: [{ step: lose, backends: each }]\n', 'scenario.yaml', 'each: backend'],
+    ['name: a\ntitle: t\nobjectives: { rto: 5x }\n', 'scenario.yaml', 'objectives.rto'],
     ['name: [\n', 'scenario.yaml', ''],
   ])('that are wrong are told with the place: %j', async (text, place, what) => {
     const { message } = await failure(() => parseScenario(Buffer.from(text), 'scenario.yaml'), 'config_invalid');

@@ -33,12 +33,8 @@ export function checkNewest({ past, options: { record } }: Scene): Outcome {
   const known = `this host made snapshot ${last.id.slice(0, 8)} (number ${last.seq})`;
   if (!newest || newest.record.seq < last.seq)
     problems.push(`${known}, and the newest that is presented is ${newest ? nameOf(newest) : 'none'}`);
-  else if (!past.snapshots.some(({ id }) => id === last.id))
-    problems.push(
-      past.snapshots.some(({ record: { seq } }) => seq === last.seq)
-        ? `${known}, and another one has its number`
-        : `${known}, which is not there any more, though newer ones are`,
-    );
+  else if (past.snapshots.some(({ id, record: { seq } }) => seq === last.seq && id !== last.id))
+    problems.push(`${known}, and another one has its number`);
   const lacks = whatLogLacks(past.repository.log, record.folders);
   if (lacks !== undefined) problems.push(lacks);
   return checkOf('newest', problems, `${newest ? nameOf(newest) : ''} is at least the one that this host made last`, {
