@@ -269,10 +269,10 @@ class Run {
   }
 
   /** Without a recovery it can still be told which backend lacks what. */
-  async #whyNot(stage: Stage, { lost }: Simulated, result: ScenarioResult): Promise<void> {
+  async #whyNot(stage: Stage, { lost, spoiled }: Simulated, result: ScenarioResult): Promise<void> {
     const unchecked = CHECKS.filter((name) => hasCheck(stage.case.scenario, name) && name !== 'backends');
     result.skipped.push(...unchecked.map((name) => skip(name, 'the recovery failed')));
-    if (!hasCheck(stage.case.scenario, 'backends')) return;
+    if (spoiled || !hasCheck(stage.case.scenario, 'backends')) return;
     try {
       await using past = await openPast(stage);
       const snapshot = past.newest;

@@ -1,7 +1,10 @@
-import { mkdirSync, readdirSync, writeFileSync, appendFileSync } from 'node:fs';
+import { appendFileSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { loadConfig } from '../../src/cli/config.ts';
+import { systemRandom } from '../../src/clock.ts';
+import { splitSecret } from '../../src/crypto/slip39.ts';
+import { parseWordsText } from '../../src/identity/root.ts';
 import type { DrillResult } from '../../src/drill/result.ts';
 import { fillAnts, census } from '../drill/support.ts';
 import { failure } from '../crypto/support.ts';
@@ -59,6 +62,19 @@ describe('drill run', () => {
     expect(readdirSync(home.at('tmp'))).toEqual([]);
     const unknown = await home.refused(2, 'drill', 'run', 'lost-ghost', ...WORDS);
     expect(unknown.hint).toContain('lost-backend:nas');
+  });
+
+  test('recovers with shares, or a vault, where the words are lost', async () => {
+    const { home } = await saved();
+    const root = parseWordsText(readFileSync(home.at('words.txt'), 'utf8'));
+    const [shares = []] = splitSecret(root, [{ threshold: 2, count: 3 }], 1, systemRandom);
+    const files = shares.slice(1).map((share, i) => home.secret(`share-${i}`, share));
+    const secretOf = async (...args: string[]) =>
+      (await home.json<DrillResult>(0, 'drill', 'run', 'lost-paper', ...args)).scenarios.map(({ secret }) => secret);
+    expect(await secretOf(...files.flatMap((file) => ['--shares-file', file]))).toEqual(['shares']);
+    const passphrase = ['--passphrase-file', home.secret('passphrase', 'quartz lantern orbit meadow 1977\n')];
+    await home.json(0, 'identity', 'export', '--passphrase', '--output', 'vault.age', ...WORDS, ...passphrase);
+    expect(await secretOf(...WORDS, '--vault', 'vault.age', ...passphrase)).toEqual(['vault']);
   });
 
   test('another key in place of the agent fails with 14', async () => {

@@ -12,6 +12,7 @@ import {
   drilledAgent,
   failures,
   recordOf,
+  scenarioIn,
   scenarioOf,
   withDatabase,
   type Drilled,
@@ -172,5 +173,31 @@ describe('a harm done to what was restored', () => {
     const result = await agent.drill([], { scenarios: [...scenarios, ...BUILT_IN.slice(0, 1)] });
     const expected = cases.map(([, , check], i) => [`harm-${i}`, [check]]);
     expect(failures(result)).toEqual(Object.fromEntries(expected));
+  });
+});
+
+describe('a snapshot that is not what it should be', () => {
+  const own = (simulate: object, more: object = {}) =>
+    scenarioOf(JSON.stringify({ name: 'own', title: 'of the user', simulate: [simulate], ...more }));
+
+  test('that is hidden by every backend is missed by number, and what is older comes back', async () => {
+    await using agent = await drilledAgent({ storage: 'memory' });
+    const result = await agent.drill([], { scenarios: [await own({ step: 'hide', what: 'newest' })] });
+    expect(failures(result)).toEqual({ own: ['newest'] });
+    expect(scenarioIn(result, 'own').snapshot?.seq).toBe(0);
+    expect(checkIn(result, 'own', 'newest').evidence).toMatchObject({ presentedNumber: 0, rememberedNumber: 1 });
+  });
+
+  test('that is bad like all before it: none passes, and each is told with what it lacks', async () => {
+    await using agent = await drilledAgent({ storage: 'memory' });
+    const after = [{ step: 'tamper', run: 'rm MEMORY.md' }];
+    const scenario = await own({ step: 'damage', what: 'newest' }, { recover: { snapshot: 'older' }, after });
+    const result = await agent.drill([], { scenarios: [scenario] });
+    expect(failures(result)).toEqual({ own: ['fallback'] });
+    const passedOver = checkIn(result, 'own', 'fallback').evidence['passedOver'];
+    expect(passedOver).toEqual([
+      expect.stringMatching(/^snapshot .* \(number 1\): /) as string,
+      expect.stringMatching(/^snapshot .* \(number 0\): files: MEMORY\.md is not there/) as string,
+    ]);
   });
 });
