@@ -19,6 +19,8 @@ await bundleProgram();
 // Read at run time, beside the module that reads them: once for the library, once for the program.
 for (const place of ['dist/state', 'dist/program'])
   cpSync('src/state/profiles', `${place}/profiles`, { recursive: true });
+for (const place of ['dist/drill', 'dist/program'])
+  cpSync('src/drill/scenarios', `${place}/scenarios`, { recursive: true });
 
 const { configJsonSchema } = await import('../dist/cli/config-schema.js');
 writeJson('holdfast.schema.json', configJsonSchema());

@@ -67,6 +67,10 @@ export type { BackendAddress } from './operations/backends.ts';
 export type { LocalFolders } from './operations/local-state.ts';
 export type { Seams } from './operations/seams.ts';
 export { demo, type DemoResult } from './drill/demo.ts';
+export { drill } from './drill/run.ts';
+export { builtInScenarios, loadScenarios, type Scenario } from './drill/scenario.ts';
+export type { Handoff, DrillOptions, OnRecord } from './drill/scene.ts';
+export type { Check, DrillResult, NotRun, ScenarioResult, Skipped } from './drill/result.ts';
 
 export type { Backend, ByteRange, ObjectInfo, PutOptions } from './backend/backend.ts';
 export {

@@ -13,6 +13,7 @@ import { DEFAULT_PROFILE, isProfileName, type SecretHandling } from '../state/pr
 import { DEFAULT_THRESHOLDS, type Thresholds } from '../operations/suspicion.ts';
 import type { configSchema } from './config-schema.ts';
 import { fleetConfig, type FleetConfig } from './fleet-config.ts';
+import { drillSettings, type DrillSettings } from './drill-config.ts';
 import { operatingConfig, type OperatingConfig } from './operating-config.ts';
 import { misplacedSetting, wholeUrl, type BackendEntry } from './backend-config.ts';
 import { DEFAULT_RETENTION, retentionOf, type Retention } from './retention.ts';
@@ -48,6 +49,8 @@ export interface Config extends OperatingConfig {
   /** As it is written. */
   prune?: { grace?: string | undefined; settle?: string | undefined; repackBudget?: string | undefined };
   fleet?: FleetConfig;
+  /** What a drill goes by; usual values where the file does not say. */
+  drill?: DrillSettings;
 }
 
 type Environment = Readonly<Record<string, string | undefined>>;
@@ -117,6 +120,7 @@ export async function loadConfig(path: string): Promise<Config> {
     ...(raw.fleet && { fleet: fleetConfig(raw.fleet, (path) => resolvePath(path, folder, file), file) }),
     ...(raw.suspicion && { suspicion: thresholdsOf(raw.suspicion) }),
     ...(raw.retention && { retention: retentionOf(raw.retention, file) }),
+    ...(raw.drill && { drill: drillSettings(raw.drill, (path) => resolvePath(path, folder, file), file) }),
     ...(await operatingConfig(raw, (path) => resolvePath(path, folder, file), file)),
   };
 }

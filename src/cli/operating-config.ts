@@ -60,7 +60,7 @@ export async function scheduleSettings(
 }
 
 /** Says where in the file it is, if it fails. */
-function at<T>(file: string, key: string, parse: () => T): T {
+export function at<T>(file: string, key: string, parse: () => T): T {
   try {
     return parse();
   } catch (error) {

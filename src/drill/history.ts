@@ -24,6 +24,9 @@ const objective = z.object({
   mostSeconds: seconds.nullable().describe('null: no objective is set.'),
   ok: z.boolean().nullable(),
 });
+const warnings = z.array(
+  z.object({ code: text, message: text, path: text.optional(), incomplete: z.boolean().optional() }),
+);
 const scenario = z.object({
   name: text,
   title: text,
@@ -46,6 +49,7 @@ const scenario = z.object({
   identity: z.object({ continuous: z.boolean(), publicKey: text.nullable().describe('Hexadecimal.') }),
   snapshot: snapshot.nullable(),
   secret: text.nullable().describe('What the recovery used: words, identity, vault or shares.'),
+  warnings,
   error: z.object({ code: text, message: text, hint: text.nullable() }).optional(),
 });
 /** The schema of `drill run --json`, and of what the history keeps. */
@@ -60,9 +64,7 @@ export const drillResultSchema = z
     objectives: z.object({ rto: objective, rpo: objective }),
     started: z.iso.datetime(),
     seconds,
-    warnings: z.array(
-      z.object({ code: text, message: text, path: text.optional(), incomplete: z.boolean().optional() }),
-    ),
+    warnings,
   })
   .describe('What `holdfast drill run --json` prints.');
 

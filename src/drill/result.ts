@@ -52,6 +52,8 @@ export interface ScenarioResult {
   snapshot: { id: string; seq: number; time: string } | null;
   /** What the recovery used: words, identity, vault, shares. */
   secret: string | null;
+  /** What the recovery said. */
+  warnings: Warning[];
   /** Why the scenario could not be gone through to its end. */
   error?: { code: string; message: string; hint: string | null };
 }

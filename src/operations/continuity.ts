@@ -55,10 +55,12 @@ export async function findParent(
     );
     return { parent: last, seq: last.seq + 1 };
   }
-  if (last && newest && newest.record.seq === last.seq && newest.id !== last.id) {
+  // Whichever of the two comes last in the order of their names.
+  const twin = last && [...numbers].find(([id, number]) => number === last.seq && id !== last.id);
+  if (last && twin) {
     warnings.push({
       code: 'forked',
-      message: `snapshot ${newest.id.slice(0, 8)} has the number ${last.seq} of this host's own last snapshot: another copy of the agent is writing`,
+      message: `snapshot ${twin[0].slice(0, 8)} has the number ${last.seq} of this host's own last snapshot: another copy of the agent is writing`,
       incomplete: true,
     });
   }

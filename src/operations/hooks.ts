@@ -151,19 +151,23 @@ function failureOf({ event, command, problem, output }: HookResult): string {
   return messageOf(last === '' ? what : `${what}: ${last}`);
 }
 
-interface CommandEnd {
+export interface CommandEnd {
   exitCode: number | null;
   problem?: string;
 }
 
-/** Runs a command as a process group of its own, which is ended as a whole when its time is over or the signal is aborted. */
-async function runCommand(
+/**
+ * Runs a command as a process group of its own, which is ended as a whole when its time is over or the signal is aborted.
+ * @param leavesNothing what the command has left running is ended too
+ */
+export async function runCommand(
   command: string,
   { folder, env }: Pick<HookContext, 'folder' | 'env'>,
   timeoutMs: number,
   clock: Clock,
   output: Tail,
   signal: AbortSignal | undefined,
+  leavesNothing = false,
 ): Promise<CommandEnd> {
   const child = spawn('/bin/sh', ['-c', command], {
     cwd: folder,
@@ -191,7 +195,10 @@ async function runCommand(
   });
   try {
     const first = await Promise.race([end, stop]);
-    if (typeof first !== 'string') return first;
+    if (typeof first !== 'string') {
+      if (leavesNothing) await endGroup(child.pid, clock);
+      return first;
+    }
     await endGroup(child.pid, clock);
     return { exitCode: (await end).exitCode, problem: first };
   } finally {
@@ -224,7 +231,7 @@ export function signalGroup(leader: number, signal: NodeJS.Signals | 0): boolean
 }
 
 /** The last bytes of a stream. */
-class Tail {
+export class Tail {
   droppedBytes = 0;
   readonly #max: number;
   #kept = Buffer.alloc(0);

@@ -5,7 +5,7 @@ import { hex } from '../crypto/hash.ts';
 import type { SigningKey } from '../identity/agent-key.ts';
 import {
   heal,
-  packKeyOf,
+  packKey,
   packPrefixes,
   parseKey,
   readVerified,
@@ -216,7 +216,7 @@ export async function repairAll(
       ...options,
       budget: undefined,
       freshFromMs: undefined,
-      isDue: (backend, pack) => !known.has(pack) || wasDamaged.has(idOf({ backend, key: packKeyOf(pack) })),
+      isDue: (backend, pack) => !known.has(pack) || wasDamaged.has(idOf({ backend, key: packKey(pack) })),
     });
     for (const [name, packs] of left.packs.whole) for (const pack of packs) found.packs.whole.get(name)?.add(pack);
     for (const pack of left.packs.ids) known.add(pack);
@@ -283,7 +283,7 @@ function coverageOf(
   for (const [name, whole] of packs.whole)
     for (const pack of packs.ids) {
       const ms = whole.has(pack) ? beganMs : how.lastWhole(name, pack);
-      if (ms === undefined || bad.has(`${name} ${packKeyOf(pack)}`)) continue;
+      if (ms === undefined || bad.has(`${name} ${packKey(pack)}`)) continue;
       verified++;
       oldestMs = Math.min(oldestMs, ms);
       if (maxAgeMs === undefined ? whole.has(pack) : ms >= beganMs - maxAgeMs) withinMaxAge++;

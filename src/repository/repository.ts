@@ -18,7 +18,7 @@ export { putGrants } from './grants.ts';
 export { heal, type Healed, type HealResult } from './heal.ts';
 export { CONTEST_MS, lastEntry, recoveryCommitment, type KeyLog, type KeyLogEntry, type KeyState } from './key-log.ts';
 export { HANDLE, timestamp, FORMAT_VERSION, SPECIAL_FILES, statisticsSchema } from './format.ts';
-export { packKey as packKeyOf, parseKey, REPOSITORY_KEY } from './object-name.ts';
+export { keysRecordKey, packKey, parseKey, REPOSITORY_KEY } from './object-name.ts';
 export type {
   AnnotationRecord,
   CondemnedRecord,

@@ -47,6 +47,7 @@ export const profileSchema = z.strictObject({
     .max(1000)
     .default([]),
   continuity: z.array(check).max(1000).default([]),
+  handoff: z.strictObject({ where: patterns, pending: patterns, decided: patterns, changed: patterns }).optional(),
   pathDependent: text.optional(),
 });
 
@@ -57,6 +58,7 @@ export function knownProfileKeys(path: readonly PropertyKey[]): string[] {
   const [first] = path;
   if (first === undefined) return Object.keys(profileSchema.shape);
   if (first === 'detect') return ['required', 'typical'];
+  if (first === 'handoff') return ['where', 'pending', 'decided', 'changed'];
   if (first === 'templates') return ['files', 'lines', 'sha256'];
   if (first === 'continuity') return ['check', 'files', 'table (of rows)'];
   return [];

@@ -141,7 +141,7 @@ describe('a config that cannot be right is refused with its place and a hint', (
       'unknown, nothing near',
       'zebra: 1\n',
       ':1:1: unknown key `zebra`',
-      'Known here: agent, state, backends, commit, suspicion, retention, schedule, prune, notify, metrics, log, fleet.',
+      'Known here: agent, state, backends, commit, suspicion, retention, drill, schedule, prune, notify, metrics, log, fleet.',
     ],
     [
       'unknown in a backend',

@@ -144,6 +144,8 @@ async function live(): Promise<void> {
   writeFileSync(home.at('state', 'more.md'), 'more\n');
   await done('backup');
   await done('verify', '--level', 'chunks', ...WORDS);
+  const drilled = ['lost-host', 'lost-paper', 'stolen-writer-key', 'rotated-key'];
+  await done('drill', 'run', ...drilled, ...WORDS, '--vault', 'vault.age', ...passphraseFile, '--json');
 }
 
 /** On other machines: recovered, and an emergency that nobody meant. */

@@ -31,6 +31,7 @@ export function scenarioResult(over: Partial<ScenarioResult> = {}): ScenarioResu
     identity: { continuous: true, publicKey: 'ab'.repeat(32) },
     snapshot: { id: 'cd'.repeat(32), seq: 7, time: '2026-01-31T23:00:00.000Z' },
     secret: 'words',
+    warnings: [],
     ...over,
   };
 }

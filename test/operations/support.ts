@@ -38,6 +38,8 @@ export interface AgentOptions {
   /** `memory` (default): in `stores`, each behind a FaultyBackend. `folders`: in folders of these names below `folder`. */
   storage?: 'memory' | 'folders';
   importedKey?: SigningKey;
+  /** In the place of `backends` and `storage`: backends by their addresses. */
+  addresses?: readonly BackendAddress[];
   /** Makes each of the backends in memory. */
   stores?: (name: string) => FaultyBackend;
   /** What is random depends on it: two agents with one seed have the same keys. */
@@ -74,7 +76,9 @@ export interface TestAgent extends AsyncDisposable {
 
 /** Makes an agent and its repository with `init`. */
 export async function makeAgent(options: AgentOptions = {}): Promise<TestAgent> {
-  const { backends: names = ['a', 'b'], storage = 'memory', seed = 'agent', importedKey } = options;
+  const { seed = 'agent', importedKey } = options;
+  const names = options.addresses?.map(({ name }) => name) ?? options.backends ?? ['a', 'b'];
+  const storage = options.addresses ? 'folders' : (options.storage ?? 'memory');
   const folder = temporaryFolder();
   const state = join(folder, 'state');
   mkdirSync(state);
@@ -88,7 +92,7 @@ export async function makeAgent(options: AgentOptions = {}): Promise<TestAgent> 
   };
   const folders = { state: join(folder, 'local'), cache: join(folder, 'cache') };
   const stores = new Map<string, FaultyBackend>();
-  const addresses = names.map((name) => ({ name, url: `file://${join(folder, name)}` }));
+  const addresses = options.addresses?.slice() ?? names.map((name) => ({ name, url: `file://${join(folder, name)}` }));
   if (storage === 'memory') for (const name of names) stores.set(name, (options.stores ?? emptyStore)(name));
   const random = seededRandom(seed);
   const opener: typeof openBackend = async (address, how) => {

@@ -1,0 +1,74 @@
+/** Could each backend alone bring the snapshot back? */
+import { isSurvivable } from '../../errors.ts';
+import { keysRecordKey, REPOSITORY_KEY } from '../../repository/repository.ts';
+import type { Past } from '../past.ts';
+import { checkOf, nameOf, skip, type Outcome, type Scene } from '../scene.ts';
+import type { SeenSnapshot } from '../../operations/open-look.ts';
+
+export async function checkBackends({
+  past,
+  snapshot,
+  view,
+  lost,
+  sources,
+  seams: { signal },
+}: Pick<Scene, 'past' | 'snapshot' | 'view' | 'lost' | 'sources' | 'seams'>): Promise<Outcome> {
+  const problems: string[] = [];
+  const evidence: Record<string, string> = {};
+  const asked = [...view.overlays].filter(([name]) => !lost.has(name));
+  if (asked.length === 0) return skip('backends', 'the scenario has left none');
+  for (const [name, overlay] of asked) {
+    let told: string[];
+    let what = '';
+    try {
+      const backend = await overlay.open();
+      const objects = new Map<string, number>();
+      for await (const { key, size } of backend.list('', { signal })) objects.set(key, size);
+      const { missing, packs } = await whatIsMissing(past, snapshot, objects);
+      told = missing.map((problem) => `backend ${name} ${problem}`);
+      what = `${packs} packs needed, ${objects.size} objects there`;
+      if (objects.has(snapshot.key)) {
+        const bytes = await backend.get(snapshot.key, undefined, { signal });
+        await past.repository.checkSnapshot(snapshot.id, snapshot.key, bytes);
+      }
+    } catch (error) {
+      if (!isSurvivable(error)) throw error;
+      const { message } = sources.problem(name) ?? error;
+      told = [message.includes(name) ? message : `backend ${name}: ${message}`];
+    }
+    problems.push(...told);
+    evidence[name] = told.length === 0 ? what : `${told.length} problems`;
+  }
+  const names = asked.map(([name]) => name).join(', ');
+  return checkOf('backends', problems, `each alone has all that ${nameOf(snapshot)} needs: ${names}`, evidence);
+}
+
+/** What a snapshot needs besides packs and the indexes that name them. */
+function ownObjects({ repository }: Past, snapshot: SeenSnapshot): string[] {
+  const log = repository.log.map(({ id, record }) => keysRecordKey(record.seq, id));
+  return [REPOSITORY_KEY, ...log, ...repository.keyObjects, snapshot.key];
+}
+
+async function whatIsMissing(
+  past: Past,
+  snapshot: SeenSnapshot,
+  objects: ReadonlyMap<string, number>,
+): Promise<{ missing: string[]; packs: number }> {
+  const missing = ownObjects(past, snapshot)
+    .filter((key) => !objects.has(key))
+    .map((key) => `lacks ${key}`);
+  const indexed = await past.packsIndexedBy([...objects.keys()]);
+  const packs = new Set<string>();
+  for (const need of await past.needsOf(snapshot)) {
+    for (const { key } of need.packs) packs.add(key);
+    const whole = need.packs.find(({ key, bytes }) => objects.get(key) === bytes && indexed.has(key));
+    if (whole) continue;
+    const [first] = need.packs;
+    if (!first) continue;
+    const size = objects.get(first.key);
+    if (size === undefined) missing.push(`lacks ${first.key}`);
+    else if (size !== first.bytes) missing.push(`has ${first.key} with ${size} bytes instead of ${first.bytes}`);
+    else missing.push(`has no index that names ${first.key}`);
+  }
+  return { missing: [...new Set(missing)], packs: packs.size };
+}

@@ -1,0 +1,160 @@
+/** A drill of an agent that is well: every scenario passes, and nothing is another than before. */
+import { appendFileSync, mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterAll, describe, expect, test } from 'vitest';
+import { BUILT_IN_SCENARIOS } from '../../src/drill/scenario.ts';
+import { takeLock } from '../../src/operations/lock.ts';
+import { openBackend } from '../../src/backend/open.ts';
+import { failure } from '../crypto/support.ts';
+import { FaultyBackend } from '../faulty-backend.ts';
+import { BUILT_IN, checkIn, drilledAgent, failures, leaving, scenarioIn, scenarioOf } from './support.ts';
+
+const agent = await drilledAgent();
+afterAll(() => agent[Symbol.asyncDispose]());
+const secret = { kind: 'root', root: agent.root } as const;
+
+describe('a drill of an agent that is well', () => {
+  test(
+    'passes every scenario, and leaves the agent, its backends and what is remembered of them as they are',
+    { timeout: 180_000 },
+    async () => {
+      const result = await leaving([agent.folder], () =>
+        agent.drill([], { secrets: { words: secret, vault: secret } }),
+      );
+      expect(failures(result)).toEqual({});
+      expect(result).toMatchObject({ ok: true, notRun: [], agent: { handle: 'ada' } });
+      const names = result.scenarios.map(({ name }) => name);
+      const expanded = BUILT_IN_SCENARIOS.flatMap((name) =>
+        ['lost-backend', 'lost-all-but'].includes(name) ? [`${name}:a`, `${name}:b`] : [name],
+      );
+      expect(names).toEqual(expanded);
+      for (const { steps, identity, recoverySeconds, dataLoss } of result.scenarios) {
+        expect(steps.map(({ name }) => name)).toEqual([
+          'prepare',
+          'simulate',
+          'recover',
+          'check',
+          'measure',
+          'clean up',
+        ]);
+        expect(identity.continuous).toBe(true);
+        expect(recoverySeconds).toBeGreaterThanOrEqual(0);
+        expect(dataLoss?.files).toBeGreaterThanOrEqual(0);
+      }
+      const told = (scenario: string, check: string) => checkIn(result, scenario, check).evidence;
+      expect(told('lost-host', 'files')).toMatchObject({ files: 9, secrets: 2 });
+      expect(told('lost-host', 'databases')['databases']).toEqual(['agent.sqlite: messages 40 rows']);
+      expect(told('lost-host', 'tasks')).toMatchObject({ open: 1, done: 1 });
+      expect(told('lost-host', 'handoff')['where']).toMatch(/^HEARTBEAT\.md \(/);
+      expect(told('damaged-object', 'damage')['healed']).toHaveLength(2);
+      expect(told('older-snapshot', 'fallback')).toMatchObject({ steps: 1 });
+      expect(scenarioIn(result, 'older-snapshot').snapshot?.seq).toBe(0);
+      expect(told('stolen-writer-key', 'writer-key')).toMatchObject({ identity: 1 });
+      expect(scenarioIn(result, 'rotated-key').identity.publicKey).not.toBe(result.agent?.publicKey);
+      expect(scenarioIn(result, 'lost-paper').secret).toBe('vault');
+    },
+  );
+
+  test('tells what it could not prove, and does not pass then', async () => {
+    const result = await agent.drill(['lost-paper', 'lost-host'], { backends: agent.addresses.slice(0, 1) });
+    expect(failures(result)).toEqual({});
+    expect(result.ok).toBe(false);
+    expect(result.notRun).toMatchObject([
+      { name: 'lost-paper', why: expect.stringContaining('vault or shares') as string },
+    ]);
+    const alone = await agent.drill(['lost-backend', 'damaged-object'], { backends: agent.addresses.slice(0, 1) });
+    expect(alone).toMatchObject({ ok: false, scenarios: [] });
+    expect(alone.notRun).toHaveLength(2);
+    await failure(() => agent.drill(['lost-ghost']), 'usage');
+  });
+
+  test('measures against objectives, and what a disaster now would lose', async () => {
+    const live = join(agent.state, 'late.txt');
+    writeFileSync(live, 'x'.repeat(1000));
+    appendFileSync(join(agent.state, 'notes.txt'), 'y'.repeat(500));
+    const result = await agent.drill(['lost-host'], { objectives: { rtoMs: 0, rpoMs: 1 } });
+    expect(failures(result)).toEqual({ 'lost-host': ['freshness', 'recovery-time'] });
+    expect(result.objectives).toMatchObject({ rto: { ok: false, mostSeconds: 0 }, rpo: { ok: false } });
+    expect(scenarioIn(result, 'lost-host').dataLoss).toMatchObject({ files: 2, bytes: 1500 });
+    const generous = { rtoMs: 3_600_000, rpoMs: 24 * 3_600_000 };
+    expect((await agent.drill(['lost-host'], { objectives: generous })).objectives.rpo.ok).toBe(true);
+    const away = await agent.drill(['lost-host'], { state: undefined, record: {} });
+    expect(failures(away)).toEqual({});
+    const { dataLoss, skipped } = scenarioIn(away, 'lost-host');
+    expect(dataLoss).toMatchObject({ files: null, bytes: null });
+    expect(skipped.map(({ name }) => name)).toEqual(expect.arrayContaining(['newest', 'freshness', 'commands']));
+  });
+
+  test('runs commands in the restored HOME and nowhere else, and keeps secrets out of what it tells', async () => {
+    const commands = [
+      'test "$HOME" != "$REAL" && test "$PWD" = "$HOLDFAST_DRILL_STATE" && cat keys/agent.key && echo done',
+      'echo it is broken >&2; exit 3',
+    ];
+    const result = await agent.drill(['lost-host'], { commands, env: { PATH: '/usr/bin:/bin', REAL: agent.folder } });
+    expect(failures(result)).toEqual({ 'lost-host': ['command-2'] });
+    expect(checkIn(result, 'lost-host', 'command-1').evidence).toMatchObject({ exitCode: 0, output: '[secret] done' });
+    const { detail } = checkIn(result, 'lost-host', 'command-2');
+    expect(detail).toContain('ended with exit code 3: it is broken');
+  });
+
+  test('a scenario of the user runs like the others, by a name of one that comes with holdfast in its place', async () => {
+    const own = await scenarioOf(
+      'name: lost-host\ntitle: mine\nsimulate: [{ step: lose, backends: [a] }]\nchecks: { only: [identity, files] }\nobjectives: { rto: 1h }\n',
+    );
+    const result = await agent.drill(['lost-host'], { scenarios: [...BUILT_IN, own] });
+    expect(failures(result)).toEqual({});
+    const { title, checks } = scenarioIn(result, 'lost-host');
+    expect(title).toBe('mine');
+    expect(checks.map(({ name }) => name)).toEqual(['identity', 'files', 'recovery-time']);
+  });
+
+  test('a backend that goes away in the middle is named, and the drill goes on with the others', async () => {
+    let plan: FaultyBackend | undefined;
+    const opener: typeof openBackend = async (address, how) => {
+      const real = await openBackend(address, how);
+      if (address.name !== 'b') return real;
+      return (plan = new FaultyBackend(real, { name: 'backend b' }));
+    };
+    const cut = (event: { type: string; name?: string }) => {
+      if (event.name === 'drill lost-backend:a') plan?.plan({ effect: 'fail', times: Infinity });
+    };
+    const names = ['lost-host', 'lost-backend:b', 'lost-backend:a', 'crash-in-backup'];
+    const result = await agent.drill(names, {}, { openBackend: opener, progress: cut });
+    plan?.assertAllFired();
+    expect(failures(result)).toEqual({
+      'lost-backend:a': ['recovery'],
+      'crash-in-backup': ['backends'],
+    });
+    expect(result.backends).toMatchObject([
+      { name: 'a', ok: true },
+      { name: 'b', ok: false },
+    ]);
+    expect(checkIn(result, 'crash-in-backup', 'backends').detail).toContain('backend b');
+  });
+
+  test('takes away what a drill that was killed has left, and not what one that runs is at', async () => {
+    const worlds = `${agent.folder}-worlds`;
+    for (const name of ['holdfast-drill-dead', 'holdfast-drill-live', 'another']) mkdirSync(join(worlds, name));
+    mkdirSync(join(worlds, 'holdfast-drill-dead', 'closed'), { mode: 0o500 });
+    const lock = takeLock(join(worlds, 'holdfast-drill-live'), 'drill'); // the clock is an hour ahead
+    await agent.drill(['stolen-writer-key']);
+    expect(readdirSync(worlds).toSorted()).toEqual(['another', 'holdfast-drill-live']);
+    lock[Symbol.dispose]();
+    for (const name of readdirSync(worlds)) rmSync(join(worlds, name), { recursive: true });
+  });
+
+  test('that is interrupted leaves nothing', async () => {
+    const stop = new AbortController();
+    const seen: string[][] = [];
+    const progress = (event: { type: string; name?: string }) => {
+      if (event.name !== 'checking databases') return;
+      seen.push(readdirSync(`${agent.folder}-worlds`));
+      stop.abort();
+    };
+    const drilling = agent.drill([], {}, { signal: stop.signal, progress });
+    await failure(() => drilling, 'interrupted');
+    expect(seen).toHaveLength(1);
+    expect(seen[0]).toHaveLength(1);
+    expect(readdirSync(`${agent.folder}-worlds`)).toEqual([]);
+  });
+});
