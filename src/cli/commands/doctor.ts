@@ -35,7 +35,11 @@ export default class Doctor extends HoldfastCommand<typeof Doctor, DoctorResult>
         runs,
         paperMs: runs.paperMs,
         drills: await readKeptDrills(config),
-        within: WITHIN,
+        within: {
+          ...WITHIN,
+          ...(config.drill && { drillMs: config.drill.everyMs }),
+          ...(config.drill?.rpoMs !== undefined && { backupMs: config.drill.rpoMs }),
+        },
       },
       this.seams,
     );

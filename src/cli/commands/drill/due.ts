@@ -24,7 +24,7 @@ export default class DrillDue extends HoldfastCommand<typeof DrillDue, DueResult
 
   protected override async work(): Promise<DueResult> {
     const config = requireSections(await this.loadConfig(), 'agent');
-    const everyMs = WITHIN.drillMs;
+    const everyMs = config.drill?.everyMs ?? WITHIN.drillMs;
     const { due, last, dueMs } = drillDue(await readKeptDrills(config), everyMs, this.clock.now());
     return {
       due,

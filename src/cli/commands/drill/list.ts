@@ -1,7 +1,7 @@
 import * as Flags from '@oclif/core/flags';
 import { BUILT_IN_SCENARIOS, selectCases } from '../../../drill/scenario.ts';
 import { HoldfastCommand } from '../../base-command.ts';
-import { allScenarios } from '../../drill-context.ts';
+import { allScenarios } from '../../drill/context.ts';
 import { table } from '../../render.ts';
 
 interface ListedScenario {

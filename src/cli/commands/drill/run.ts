@@ -1,13 +1,18 @@
 import * as Args from '@oclif/core/args';
 import * as Flags from '@oclif/core/flags';
+import { longestRecovery } from '../../../drill/history.ts';
 import type { DrillResult } from '../../../drill/result.ts';
 import { drill } from '../../../drill/run.ts';
 import type { Seams } from '../../../operations/seams.ts';
 import { HoldfastCommand } from '../../base-command.ts';
 import { requireSections } from '../../config.ts';
-import { allScenarios, drillOptions, drillSecrets } from '../../drill-context.ts';
-import { drillText } from '../../drill-text.ts';
+import { allScenarios, drillOptions, drillSecrets } from '../../drill/context.ts';
+import { keep, readKeptDrills } from '../../drill/kept.ts';
+import { planReports, writeReports } from '../../drill/report.ts';
+import { drillText } from '../../drill/text.ts';
+import { secondsText } from '../../drill/wording.ts';
 import { EXIT } from '../../exit-codes.ts';
+import { lines } from '../../render.ts';
 import { passphraseFlags } from '../../secrets.ts';
 import { sshDefaults } from '../../ssh.ts';
 
@@ -15,14 +20,22 @@ const file = (summary: string) => Flags.string({ summary, helpValue: 'FILE' });
 const files = (summary: string) =>
   Flags.string({ summary, helpValue: 'FILE', multiple: true, multipleNonGreedy: true });
 
-export default class DrillRun extends HoldfastCommand<typeof DrillRun, DrillResult> {
+interface RunResult extends DrillResult {
+  /** Its id in the history of this host; null when it is not kept. */
+  kept: string | null;
+  /** The one before it that is kept. */
+  previous: { started: string; ok: boolean; recoverySeconds: number | null } | null;
+}
+
+export default class DrillRun extends HoldfastCommand<typeof DrillRun, RunResult> {
   static override summary =
     'Prove that the agent can be brought back: lose it, recover it, check it, in a clean folder.';
-  static override description = `Every scenario has a folder of its own, with its own HOME, and sees the backends as if what it loses were lost: nothing outside is changed, and nothing is left. Ends with 14 when a check fails, with 3 when a scenario could not be run. See docs/drill.md.`;
+  static override description = `Every scenario has a folder of its own, with its own HOME, and sees the backends as if what it loses were lost: nothing outside is changed, and nothing is left but the drill in the history, signed by the agent. Ends with 14 when a check fails, with 3 when a scenario could not be run. See docs/drill.md.`;
   static override examples = [
     'holdfast drill run --words-file words.txt',
     'holdfast drill run lost-host lost-backend:nas --words-file words.txt --json',
     'holdfast drill run --words-file words.txt --vault vault.age',
+    'holdfast drill run --identity-file drill.age-key --report drill.html --report junit.xml',
   ];
   static override args = {
     scenario: Args.string({ description: 'scenarios, any number (lost-host, lost-backend:NAME); all without' }),
@@ -41,16 +54,35 @@ export default class DrillRun extends HoldfastCommand<typeof DrillRun, DrillResu
       multipleNonGreedy: true,
       default: [],
     }),
+    report: Flags.string({
+      summary:
+        'Write a report too, in the form that its name ends in: .md, .html, .xml (JUnit) or .json; may be given again.',
+      helpValue: 'FILE',
+      multiple: true,
+      multipleNonGreedy: true,
+      default: [],
+    }),
   };
 
-  protected override async work(): Promise<DrillResult> {
+  protected override async work(): Promise<RunResult> {
     const config = requireSections(await this.loadConfig(), 'backends');
+    const reports = planReports(this.flags.report);
     const scenarios = await allScenarios(config, this.flags.scenario);
     const secrets = await drillSecrets(this.flags, this.signal);
     const asked = { names: this.operands, secrets, scenarios, tool: this.tool };
     const { options, warnings } = await drillOptions(config, asked);
-    const result = await drill(options, this.#readingSeams);
-    return { ...result, warnings: [...warnings, ...result.warnings] };
+    const before = config.agent ? (await readKeptDrills({ agent: config.agent })).drills : [];
+    const done = await drill(options, this.#readingSeams);
+    const result = { ...done, warnings: [...warnings, ...done.warnings] };
+    const kept = await keep(config, result);
+    writeReports(reports, result, before);
+    const last = before.at(-1)?.result;
+    return {
+      ...result,
+      warnings: 'warning' in kept ? [...result.warnings, kept.warning] : result.warnings,
+      kept: 'id' in kept ? kept.id : null,
+      previous: last ? { started: last.started, ok: last.ok, recoverySeconds: longestRecovery(last) } : null,
+    };
   }
 
   /** Without what is remembered of how backends fare: a drill leaves no trace there either. */
@@ -64,12 +96,16 @@ export default class DrillRun extends HoldfastCommand<typeof DrillRun, DrillResu
     };
   }
 
-  protected override exitCode({ ok, scenarios }: DrillResult) {
+  protected override exitCode({ ok, scenarios }: RunResult) {
     if (ok) return EXIT.done;
     return scenarios.some((one) => !one.ok) ? EXIT.drillFailed : EXIT.incomplete;
   }
 
-  protected override text(result: DrillResult): string {
-    return drillText(result);
+  protected override text(result: RunResult): string {
+    const { previous } = result;
+    const before =
+      previous &&
+      `${previous.started}: ${previous.ok ? 'passed' : 'did not pass'}, slowest recovery ${secondsText(previous.recoverySeconds)}`;
+    return drillText(result) + lines(...(before === null ? [] : [`the drill before, ${before}`]));
   }
 }

@@ -1,7 +1,7 @@
 /** The result of a drill, for people. */
-import type { DrillResult, ScenarioResult } from '../drill/result.ts';
-import { formatDuration, formatSize } from '../units.ts';
-import { count, lines, warningLines } from './render.ts';
+import type { DrillResult, ScenarioResult } from '../../drill/result.ts';
+import { formatDuration, formatSize } from '../../units.ts';
+import { count, lines, warningLines } from '../render.ts';
 
 export function drillText(result: DrillResult): string {
   const { scenarios, notRun, backends, warnings } = result;

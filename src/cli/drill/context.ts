@@ -1,17 +1,17 @@
 /** From the config, the flags and the files of this host to what a drill takes. */
 import { homedir, hostname, tmpdir } from 'node:os';
-import { hex } from '../crypto/hash.ts';
-import type { Warning } from '../entry.ts';
-import { isSurvivable } from '../errors.ts';
-import type { RestoreSecret } from '../operations/access.ts';
-import { builtInScenarios, loadScenarios, type Scenario } from '../drill/scenario.ts';
-import type { DrillOptions, OnRecord } from '../drill/scene.ts';
-import type { SecretKind } from '../drill/scenario-schema.ts';
-import { renderConfig, type Config } from './config.ts';
-import { localFolders, localRoots, ownPlaces, readSigner, readWriterKeyIfAny, restoreSecret } from './context.ts';
-import { drillSettings } from './drill-config.ts';
-import type { PassphraseFlagValues } from './secrets.ts';
-import { ownProfile, stateOptions } from './state-options.ts';
+import { hex } from '../../crypto/hash.ts';
+import type { Warning } from '../../entry.ts';
+import { isSurvivable } from '../../errors.ts';
+import type { RestoreSecret } from '../../operations/access.ts';
+import { builtInScenarios, loadScenarios, type Scenario } from '../../drill/scenario.ts';
+import type { DrillOptions, OnRecord } from '../../drill/scene.ts';
+import type { SecretKind } from '../../drill/scenario-schema.ts';
+import { renderConfig, type Config } from '../config.ts';
+import { localFolders, localRoots, ownPlaces, readSigner, readWriterKeyIfAny, restoreSecret } from '../context.ts';
+import { drillSettings } from './config.ts';
+import type { PassphraseFlagValues } from '../secrets.ts';
+import { ownProfile, stateOptions } from '../state-options.ts';
 
 /** Those that come with holdfast, those of the config, and those of these files or folders. @throws `config_invalid` */
 export async function allScenarios(config: Config | undefined, more: readonly string[]): Promise<Scenario[]> {

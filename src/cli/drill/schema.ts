@@ -1,6 +1,6 @@
 /** The section `drill` of holdfast.yaml. */
 import { z } from 'zod';
-import { HOOKS_MAX } from '../limits.ts';
+import { HOOKS_MAX } from '../../limits.ts';
 
 const duration = z.string().regex(/^\d[\da-z]{0,39}$/, 'must be a duration with a unit, such as 15m');
 const path = z.string().min(1).max(4096);

@@ -1,9 +1,9 @@
 /** From the section `drill` of the config to what a drill takes. */
 import type { z } from 'zod';
-import type { Handoff } from '../drill/scene.ts';
-import { parseDuration } from '../units.ts';
-import type { drillSection } from './drill-schema.ts';
-import { at } from './operating-config.ts';
+import type { Handoff } from '../../drill/scene.ts';
+import { parseDuration } from '../../units.ts';
+import type { drillSection } from './schema.ts';
+import { at } from '../operating-config.ts';
 
 /** A config as `drill` uses it: paths absolute. */
 export interface DrillSettings {
