@@ -97,7 +97,7 @@ class Run {
   readonly #sqlite: Sqlite;
   readonly #seams: Seams;
   /** The live state is looked at once for each snapshot. */
-  readonly #drifts = new Map<string, Promise<Drift | { unknown: string }>>();
+  readonly #drifts = new Map<string, Drift | { unknown: string }>();
 
   constructor(options: DrillOptions, sources: Sources, sqlite: Sqlite, seams: Seams) {
     this.#options = options;
@@ -387,9 +387,9 @@ class Run {
     return outcomes;
   }
 
-  #drift(past: Scene['past'], snapshot: SeenSnapshot): Promise<Drift | { unknown: string }> {
+  async #drift(past: Scene['past'], snapshot: SeenSnapshot): Promise<Drift | { unknown: string }> {
     const known = this.#drifts.get(snapshot.id);
-    const drift = known ?? driftSince(this.#options.state, past, snapshot, this.#seams.signal);
+    const drift = known ?? (await driftSince(this.#options.state, past, snapshot, this.#seams.signal));
     this.#drifts.set(snapshot.id, drift);
     return drift;
   }
