@@ -40,8 +40,9 @@ const piece = Buffer.allocUnsafeSlow(PIECE_BYTES);
 const CODES = { busy: 5, locked: 6, readOnly: 8, corrupt: 11, full: 13, cannotOpen: 14, notADatabase: 26 };
 const MISSING_COLLATION = 257;
 
+let turn: Promise<void> = Promise.resolve();
 parentPort?.on('message', (request: Request) => {
-  void answer(request).then((reply) => parentPort?.postMessage(reply));
+  turn = turn.then(async () => parentPort?.postMessage(await answer(request)));
 });
 
 async function answer(request: Request): Promise<Answer> {
@@ -134,9 +135,7 @@ function copyAsIs(source: string, copy: string): boolean {
   const database = open(copy, 'mode=rw');
   try {
     // What becomes of the copy when the machine stops is of no interest.
-    database.exec(
-      'PRAGMA synchronous = OFF; SELECT 1 FROM sqlite_schema LIMIT 1; PRAGMA wal_checkpoint(TRUNCATE)',
-    );
+    database.exec('PRAGMA synchronous = OFF; SELECT 1 FROM sqlite_schema LIMIT 1; PRAGMA wal_checkpoint(TRUNCATE)');
     if (numberOf(database, 'PRAGMA page_count') === 0) throw new Error('it has no pages');
   } finally {
     database.close();

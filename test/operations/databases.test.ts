@@ -21,6 +21,8 @@ import { describe, expect, test } from 'vitest';
 import type { FileEntry } from '../../src/entry.ts';
 import type { RawPath } from '../../src/raw-path.ts';
 import { checkDatabases } from '../../src/operations/check-databases.ts';
+import { DatabaseSaver } from '../../src/operations/save-database.ts';
+import { scan, type ScannedFile } from '../../src/state/scan.ts';
 import { clearFlags, hasTool, isRoot } from '../state/tools.ts';
 import { inventory, removeFolder } from '../state/trees.ts';
 import { makeAgent, type TestAgent } from './support.ts';
@@ -313,4 +315,58 @@ test('of a database with two names each is what is found under it: its log goes 
   const target = join(agent.folder, 'out');
   await agent.restore(target);
   expect(rowsIn(join(target, 'state.db'))).toBe(51);
+});
+
+test('what comes after a database is saved while that is captured, and stands after it all the same', async () => {
+  await using agent = await makeAgent({ backends: ['a'] });
+  const folders = ['a', 'b', 'c'].map((name) => join(agent.state, name));
+  for (const folder of folders) {
+    mkdirSync(folder);
+    for (let i = 0; i < 4; i++) {
+      openLive(join(folder, `m${i}.db`)).close();
+      writeFileSync(join(folder, `m${i}.db-wal`), ''); // of no program
+      writeFileSync(join(folder, `m${i}.md`), `note ${i}`);
+      writeFileSync(join(folder, `m${i}.token`), `secret ${i}`);
+    }
+    writeFileSync(join(folder, 'm1.db'), 'SQLite format 3\0 it says, and is none');
+  }
+  const state = {
+    root: agent.state,
+    exclude: [],
+    keepOut: [],
+    secret: { patterns: ['*.token', 'b'], handling: 'apart' as const },
+  };
+  const first = await agent.backup({ state });
+  expect(first.files).toMatchObject({ total: 33, new: 33 });
+  expect(first.warnings.map(({ code, path }) => [code, path])).toEqual(
+    ['a', 'b', 'c'].map((name) => ['sqlite_not_captured', `${name}/m1.db`]),
+  );
+  const names = ['m0.db', 'm0.md', 'm1.md', 'm2.db', 'm2.md', 'm3.db', 'm3.md'];
+  expect([...(await entriesOf(agent)).keys()]).toEqual(
+    ['a', 'c'].flatMap((name) => names.map((one) => `${name}/${one}`)),
+  );
+  const target = join(agent.folder, 'out');
+  expect(await agent.restore(target, { withSecrets: true })).toMatchObject({ complete: true, warnings: [], files: 33 });
+  for (const folder of ['a', 'b', 'c']) expect(rowsIn(join(target, folder, 'm3.db'))).toBe(1);
+
+  const again = await agent.backup({ state });
+  expect(again).toMatchObject({ bytes: { added: 0 }, files: { total: 33, unmodified: 33, removed: 0 } });
+});
+
+test('a database that is being captured is opened nowhere else, by none of its names: that would give up its locks', async () => {
+  await using agent = await makeAgent();
+  openLive(join(agent.state, 'm.db')).close();
+  linkSync(join(agent.state, 'm.db'), join(agent.state, 'other.db'));
+  const items = [...scan(agent.state)].filter((item) => item.kind === 'file');
+  const [item, other] = items as [ScannedFile, ScannedFile];
+  await using databases = new DatabaseSaver(agent.state, agent.folders, [], undefined);
+  const capture = databases.begin(item);
+  expect(databases.isCapturing(other)).toBe(true);
+  expect(databases.isPartOfOne('m.db-wal' as RawPath)).toBe(true);
+  const isPart = databases.isPartOfOne('other.db-wal' as RawPath);
+  expect(capture.isReady).toBe(false);
+  expect(await isPart).toBe(true);
+  expect(capture.isReady).toBe(true);
+  databases.release(capture);
+  expect(databases.isCapturing(other)).toBe(false);
 });
