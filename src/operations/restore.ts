@@ -19,7 +19,7 @@ import type { Profile } from '../state/profile.ts';
 import { openTarget, type TreeWriter } from '../state/write-tree.ts';
 import { openForRestore, type ExpectedRepository, type RestoreSecret } from './access.ts';
 import { failedBackendWarnings, mishapWarnings, openMirror, type BackendAddress } from './backends.ts';
-import { checkDatabases } from './check-databases.ts';
+import { DatabaseChecks } from './check-databases.ts';
 import { pathDependence } from './path-dependence.ts';
 import {
   changesOf,
@@ -166,6 +166,7 @@ export async function restoreFrom(
     return report(lost, changes);
   }
   progress({ type: 'phase', name: 'restoring' });
+  await using checks = new DatabaseChecks(options.target, signal);
   let lost: FileEntry[];
   if (isOver && overwrite && changes) {
     const done = await restoreOver(options.target, overwrite, changes, (target) =>
@@ -175,7 +176,8 @@ export async function restoreFrom(
     warnings.push(...done.warnings);
   } else {
     await using target = await openTarget(options.target);
-    lost = await execute(plan, reader, target, seams);
+    lost = await execute(plan, reader, target, seams, (file) => checks.begin(file));
+    await checks.settled(); // what they did to the files is on the disk, too, and before flags forbid it
     warnings.push(...(await target.finish()));
     changes &&= withoutLost(changes, warnings, shownPaths(lost));
   }
@@ -183,7 +185,7 @@ export async function restoreFrom(
   const databases = databasesToCheck(plan, changes, overwrite);
   if (databases.length > 0) {
     progress({ type: 'phase', name: 'checking databases' });
-    warnings.push(...(await checkDatabases(options.target, databases, signal)));
+    warnings.push(...(await checks.warnings(databases)));
   }
   const pathNote = await pathDependence(snapshot.record.sources, options);
   if (pathNote) warnings.push(pathNote);
@@ -240,28 +242,43 @@ function checkNamed({ mirror }: Repository, name: string | undefined): void {
 
 const NOTHING_HEALED: HealResult = { healed: [], failed: [] };
 
-/** @returns the files whose data could not be had. */
-async function execute(plan: Plan, reader: ChunkReader, target: TreeWriter, seams: Seams): Promise<FileEntry[]> {
+/**
+ * @param written told of each file that is complete at its place.
+ * @returns the files whose data could not be had.
+ */
+async function execute(
+  plan: Plan,
+  reader: ChunkReader,
+  target: TreeWriter,
+  seams: Seams,
+  written?: (file: FileEntry) => void,
+): Promise<FileEntry[]> {
   for (const folder of plan.folders) target.addFolder(folder);
   for (const symlink of plan.symlinks) target.addSymlink(symlink);
   for (const special of plan.specials) target.addSpecial(special);
-  await writeFiles(plan, reader, target, seams);
+  await writeFiles(plan, reader, target, seams, written);
 
   const apart = emptyPlan(plan.wanted);
   for (const { entry, to } of plan.links)
     if (!to.lost && !target.addHardlink(entry, to.entry.path)) planFile(apart, entry, reader);
-  if (apart.files.length > 0) await writeFiles(apart, reader, target, seams);
+  if (apart.files.length > 0) await writeFiles(apart, reader, target, seams, written);
   return [...lostFiles(plan), ...lostFiles(apart)];
 }
 
 /** Contents, and with them the files; those that cannot be had are `lost` then. */
-async function writeFiles(plan: Plan, reader: ChunkReader, target: TreeWriter, seams: Seams): Promise<void> {
+async function writeFiles(
+  plan: Plan,
+  reader: ChunkReader,
+  target: TreeWriter,
+  seams: Seams,
+  isWritten?: (file: FileEntry) => void,
+): Promise<void> {
   for (const file of plan.files) if (!file.lost && file.missing === 0) target.writeFile(file.entry, []);
 
   let written = 0;
   const write = (chunk: PlannedChunk, bytes: Uint8Array): void => {
     if (chunk.file.lost) return;
-    writeChunk(target, chunk, bytes);
+    if (writeChunk(target, chunk, bytes)) isWritten?.(chunk.file.entry);
     written += bytes.length;
     seams.progress({ type: 'progress', phase: 'restoring', done: written, total: plan.bytes, unit: 'bytes' });
   };
@@ -279,17 +296,19 @@ async function writeFiles(plan: Plan, reader: ChunkReader, target: TreeWriter, s
   for (const file of plan.files) if (file.lost && file.ref) target.discardFile(file.ref);
 }
 
-function writeChunk(target: TreeWriter, { file, fileOffset }: PlannedChunk, bytes: Uint8Array): void {
+/** @returns whether the file is complete with it. */
+function writeChunk(target: TreeWriter, { file, fileOffset }: PlannedChunk, bytes: Uint8Array): boolean {
   if (file.entry.chunks.length === 1) {
     target.writeFile(file.entry, [bytes]);
     file.missing = 0;
-    return;
+    return true;
   }
   file.ref ??= target.createFile(file.entry);
   target.write(file.ref, fileOffset, bytes);
-  if (--file.missing > 0) return;
+  if (--file.missing > 0) return false;
   target.closeFile(file.ref);
   file.ref = undefined;
+  return true;
 }
 
 /** What cannot be read and may have made another snapshot the one that is meant: newer ones, and annotations where a tag was asked for. */
