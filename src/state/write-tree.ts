@@ -100,6 +100,9 @@ const REOPEN = constants.O_WRONLY | constants.O_NOFOLLOW;
 /** Descriptors kept open; the rest of the files being written are opened again when their turn comes. */
 const OPEN_FILES_MAX = 128;
 
+/** What is written before the disk is told to take it. */
+const FLUSH_BYTES = 64 * 1024 * 1024;
+
 /** Entries that are named, of those that the target cannot hold; of the rest the number is told. */
 const LEFT_OUT_NAMED_MAX = 1000;
 
@@ -129,6 +132,9 @@ export class TreeWriter implements AsyncDisposable {
   /** Those that get flags when all is done. */
   readonly #flagged: Metadata[] = [];
   #leftOutEntries = 0;
+  #unflushedBytes = 0;
+  #flushing: Promise<unknown> | undefined;
+  #flushFailure: unknown;
   #finished = false;
 
   /** Use `openTarget`. */
@@ -204,6 +210,7 @@ export class TreeWriter implements AsyncDisposable {
     if (this.#leftOut.has(ref)) return;
     assert(offset >= 0 && offset + bytes.length <= ref.file.size, 'a restore wrote past the end of a file');
     const fd = this.#descriptor(ref);
+    this.#wrote(bytes);
     if (this.#fits(ref.file, () => write(fd, ref.file, offset, bytes))) return;
     this.discardFile(ref);
     this.#leftOut.add(ref);
@@ -238,6 +245,7 @@ export class TreeWriter implements AsyncDisposable {
       const fits = this.#fits(file, () => {
         for (const piece of pieces) {
           write(fd, file, offset, piece);
+          this.#wrote(piece);
           offset += piece.length;
         }
         setLength(fd, file);
@@ -293,6 +301,7 @@ export class TreeWriter implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
+    await this.#flushing;
     for (const fd of this.#open.values()) closeSync(fd);
     this.#open.clear();
   }
@@ -396,8 +405,20 @@ export class TreeWriter implements AsyncDisposable {
     }
   }
 
+  /** Has the disk take what was written while the rest is restored: at the end less is waited for. */
+  #wrote({ length }: Uint8Array): void {
+    this.#unflushedBytes += length;
+    if (this.#unflushedBytes < FLUSH_BYTES || this.#flushing) return;
+    this.#unflushedBytes = 0;
+    this.#flushing = syncAll(this.#base)
+      .catch((error: unknown) => (this.#flushFailure ??= error)) // the system tells it once
+      .finally(() => (this.#flushing = undefined));
+  }
+
   async #flush(): Promise<void> {
     try {
+      await this.#flushing;
+      if (this.#flushFailure !== undefined) throw this.#flushFailure;
       await syncAll(this.#base);
     } catch (error) {
       throw isSystemError(error) ? refusedBySystem('cannot write', error) : error;
