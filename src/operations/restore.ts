@@ -265,6 +265,9 @@ async function execute(
   return [...lostFiles(plan), ...lostFiles(apart)];
 }
 
+/** From here on the start of another thread is worth it. */
+const OPENER_FROM_BYTES = 48 * 1024 * 1024;
+
 /** Contents, and with them the files; those that cannot be had are `lost` then. */
 async function writeFiles(
   plan: Plan,
@@ -284,9 +287,10 @@ async function writeFiles(
   };
   const queue = [...plan.packs.entries()];
   // None may still be writing when the target is given up.
+  await using opener = plan.bytes >= OPENER_FROM_BYTES ? reader.opener() : undefined;
   await drain(queue, PACKS_IN_FLIGHT, async ([pack, chunks]) => {
     // What no backend can give from this pack may lie in another one too; else it is told at the end, and the rest comes back.
-    for (const chunk of await reader.fromPack(pack, chunks, write, seams.signal)) {
+    for (const chunk of await reader.fromPack(pack, chunks, write, seams.signal, opener)) {
       const [place, ...others] = chunk.others ?? reader.elsewhere(chunk.id);
       if (place) queue.push([place.pack, [{ ...chunk, location: place, others }]]);
       else chunk.file.lost = true;
