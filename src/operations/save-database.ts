@@ -4,12 +4,12 @@ import { join, resolve } from 'node:path';
 import type { FileEntry, Warning } from '../entry.ts';
 import { rawForDisplay, rawFromText, type RawPath } from '../raw-path.ts';
 import type { ScannedFile } from '../state/scan.ts';
-import { isDatabase, Sqlite, SQLITE_SIBLINGS } from '../state/sqlite.ts';
+import { CAPTURES_AHEAD, isDatabase, Sqlite, SQLITE_SIBLINGS } from '../state/sqlite.ts';
 import { inTree, absoluteIn } from '../state/tree-path.ts';
 import type { LocalFolders } from './local-state.ts';
 
 export interface CapturedDatabase {
-  /** Where the copy lies until the next is captured. */
+  /** Where the copy lies until it is released. */
   folder: string;
   copy: RawPath;
   sqlite: NonNullable<FileEntry['sqlite']>;
@@ -17,10 +17,22 @@ export interface CapturedDatabase {
   stamp: string | undefined;
 }
 
+/** A database that is being captured, or waits to be read. */
+export interface Capture {
+  item: ScannedFile;
+  isReady: boolean;
+  /** Undefined when it cannot be had, which is told: a copy of the file as it lies there might be worth nothing. */
+  captured: Promise<CapturedDatabase | undefined>;
+}
+
+/** More than one copy is made ahead while they are not larger together. */
+const AHEAD_MAX_BYTES = 64 * 1024 * 1024;
+
 export class DatabaseSaver implements AsyncDisposable {
   readonly #root: RawPath;
   readonly #sqlite: Sqlite;
   readonly #warnings: Warning[];
+  readonly #underWay: Capture[] = [];
 
   constructor(root: string, folders: LocalFolders, warnings: Warning[], signal: AbortSignal | undefined) {
     this.#root = rawFromText(resolve(root));
@@ -28,8 +40,36 @@ export class DatabaseSaver implements AsyncDisposable {
     this.#warnings = warnings;
   }
 
-  /** Resolves to undefined when it cannot be had, which is told: a copy of the file as it lies there might be worth nothing. */
-  async capture(item: ScannedFile): Promise<CapturedDatabase | undefined> {
+  /** Whether captures wait to be released. */
+  get isBusy(): boolean {
+    return this.#underWay.length > 0;
+  }
+
+  /** Whether a capture of `item` may begin now, in time and in room for its copy. */
+  hasRoomFor({ size }: ScannedFile): boolean {
+    const others = this.#underWay.reduce((sum, { item }) => sum + item.size, 0);
+    return !this.isBusy || (this.#underWay.length < CAPTURES_AHEAD && others + size <= AHEAD_MAX_BYTES);
+  }
+
+  /** Whether the file is being captured, by whatever name: then nobody here may open it, which would give up the locks on it. */
+  isCapturing({ dev, ino }: ScannedFile): boolean {
+    return this.#underWay.some(({ item }) => item.ino === ino && item.dev === dev);
+  }
+
+  /** Begins to capture a database, in another thread. To be released when the copy was read. */
+  begin(item: ScannedFile): Capture {
+    const capture: Capture = { item, isReady: false, captured: this.#capture(item) };
+    const ready = () => (capture.isReady = true);
+    capture.captured.then(ready, ready);
+    this.#underWay.push(capture);
+    return capture;
+  }
+
+  release(capture: Capture): void {
+    this.#underWay.splice(this.#underWay.indexOf(capture), 1);
+  }
+
+  async #capture(item: ScannedFile): Promise<CapturedDatabase | undefined> {
     const stamp = this.stampOf(item.path);
     const captured = await this.#sqlite.capture(absoluteIn(this.#root, item.path), this.#root);
     const path = rawForDisplay(item.path);
@@ -50,9 +90,14 @@ export class DatabaseSaver implements AsyncDisposable {
    * True for what lies beside a database and is part of it, whatever becomes of that: what is in the copy of one is not wanted twice, and a part of
    * one that is left out, or that could not be captured, would be as secret, or as useless, as the whole.
    */
-  isPartOfOne(path: RawPath): boolean {
+  isPartOfOne(path: RawPath): boolean | Promise<boolean> {
     const suffix = SQLITE_SIBLINGS.find((one) => path.endsWith(one));
-    return suffix !== undefined && isDatabase(absoluteIn(this.#root, path.slice(0, -suffix.length) as RawPath));
+    if (suffix === undefined) return false;
+    const of = path.slice(0, -suffix.length) as RawPath;
+    if (this.#underWay.some(({ item }) => item.path === of)) return true;
+    const look = () => isDatabase(absoluteIn(this.#root, of));
+    // It may be another name of one.
+    return this.isBusy ? Promise.allSettled(this.#underWay.map(({ captured }) => captured)).then(look) : look();
   }
 
   /**
