@@ -2,9 +2,10 @@
 import { lstatSync, type BigIntStats } from 'node:fs';
 import { join, resolve } from 'node:path';
 import type { FileEntry, Warning } from '../entry.ts';
+import { assert } from '../errors.ts';
 import { rawForDisplay, rawFromText, type RawPath } from '../raw-path.ts';
 import type { ScannedFile } from '../state/scan.ts';
-import { CAPTURES_AHEAD, isDatabase, Sqlite, SQLITE_SIBLINGS } from '../state/sqlite.ts';
+import { isDatabase, Sqlite, SQLITE_SIBLINGS } from '../state/sqlite.ts';
 import { inTree, absoluteIn } from '../state/tree-path.ts';
 import type { LocalFolders } from './local-state.ts';
 
@@ -20,12 +21,16 @@ export interface CapturedDatabase {
 /** A database that is being captured, or waits to be read. */
 export interface Capture {
   item: ScannedFile;
+  /** Of its copy. */
+  slot: number;
   isReady: boolean;
   /** Undefined when it cannot be had, which is told: a copy of the file as it lies there might be worth nothing. */
   captured: Promise<CapturedDatabase | undefined>;
 }
 
-/** More than one copy is made ahead while they are not larger together. */
+/** One that is read, one that is ready, one that is made. */
+const CAPTURES_AHEAD = 3;
+/** More than one while they are not larger together. */
 const AHEAD_MAX_BYTES = 64 * 1024 * 1024;
 
 export class DatabaseSaver implements AsyncDisposable {
@@ -58,7 +63,10 @@ export class DatabaseSaver implements AsyncDisposable {
 
   /** Begins to capture a database, in another thread. To be released when the copy was read. */
   begin(item: ScannedFile): Capture {
-    const capture: Capture = { item, isReady: false, captured: this.#capture(item) };
+    // The first that is free, so that large ones take the room of each other.
+    const slot = [...Array(CAPTURES_AHEAD).keys()].find((one) => !this.#underWay.some((other) => other.slot === one));
+    assert(slot !== undefined, 'a capture begins when there is room for it');
+    const capture: Capture = { item, slot, isReady: false, captured: this.#capture(item, slot) };
     const ready = () => (capture.isReady = true);
     capture.captured.then(ready, ready);
     this.#underWay.push(capture);
@@ -69,9 +77,9 @@ export class DatabaseSaver implements AsyncDisposable {
     this.#underWay.splice(this.#underWay.indexOf(capture), 1);
   }
 
-  async #capture(item: ScannedFile): Promise<CapturedDatabase | undefined> {
+  async #capture(item: ScannedFile, slot: number): Promise<CapturedDatabase | undefined> {
     const stamp = this.stampOf(item.path);
-    const captured = await this.#sqlite.capture(absoluteIn(this.#root, item.path), this.#root);
+    const captured = await this.#sqlite.capture(absoluteIn(this.#root, item.path), { root: this.#root, slot });
     const path = rawForDisplay(item.path);
     const tell = (code: string, message: string) => this.#warnings.push({ code, path, message, incomplete: true });
     if ('failure' in captured) {

@@ -53,9 +53,6 @@ export interface Request {
 
 export type Answer = { contents: Contents } | { failure: string };
 
-/** Captures that may be asked for before the first of them is done with: one being read, one that is ready, one being made. */
-export const CAPTURES_AHEAD = 3;
-
 interface Captured extends Contents {
   folder: string;
   copy: RawPath;
@@ -71,7 +68,6 @@ export class Sqlite implements AsyncDisposable {
   readonly #signal: AbortSignal | undefined;
   #thread: Worker | undefined;
   #hasFolder = false;
-  #captures = 0;
   /** What the thread was asked, in the order of its answers. */
   readonly #asked: ((answer: Answer) => void)[] = [];
 
@@ -83,8 +79,8 @@ export class Sqlite implements AsyncDisposable {
   }
 
   /**
-   * A copy of the database at an absolute path, as it is at one moment, complete in one file: at `copy` in `folder`, until `CAPTURES_AHEAD` more
-   * have been asked for. The database is opened for reading only. Where another process has it open in WAL mode, SQLite notes its reader in `-shm`;
+   * A copy of the database at an absolute path, as it is at one moment, complete in one file: at `copy` in `folder`, until the next is made in the same
+   * `slot` (from 0). The database is opened for reading only. Where another process has it open in WAL mode, SQLite notes its reader in `-shm`;
    * only a database that comes to be opened by others in the midst of it may get an empty `-wal` and a `-shm` by it.
    *
    * Until it resolves, nothing in this process may open and close the file, by whatever name: that would give up the locks on it
@@ -94,9 +90,11 @@ export class Sqlite implements AsyncDisposable {
    * `failure`, for display, when it cannot be had: locked for long, no database, no space, …
    * @throws HoldfastError `interrupted`
    */
-  async capture(path: RawPath, root?: RawPath): Promise<Captured | { failure: string }> {
+  async capture(
+    path: RawPath,
+    { root, slot = 0 }: { root?: RawPath; slot?: number } = {},
+  ): Promise<Captured | { failure: string }> {
     const folder = resolve(this.#folder ?? '');
-    const slot = this.#captures++ % CAPTURES_AHEAD;
     const copy = rawFromText(slot === 0 ? 'copy' : `copy-${slot}`);
     if (!this.#makeFolder(folder))
       return { failure: 'the cache folder, where its copy would be made, cannot be written' };
