@@ -11,7 +11,14 @@ const WORTH_RELEASING_BYTES = 16 * 1024;
  * Does nothing for an array that shares its memory.
  */
 export function release(bytes: Uint8Array): void {
-  const { buffer, byteOffset, length } = bytes;
-  const isAlone = byteOffset === 0 && buffer.byteLength <= length + ROOM_BYTES;
-  if (buffer instanceof ArrayBuffer && isAlone && length >= WORTH_RELEASING_BYTES) buffer.transfer(0);
+  if (isAlone(bytes) && bytes.length >= WORTH_RELEASING_BYTES) (bytes.buffer as ArrayBuffer).transfer(0);
+}
+
+/** The same bytes in memory of their own, which can be given to another thread: the array itself, or a copy where it shares its memory. */
+export function owned(bytes: Uint8Array): Uint8Array<ArrayBuffer> {
+  return isAlone(bytes) ? (bytes as Uint8Array<ArrayBuffer>) : new Uint8Array(bytes);
+}
+
+function isAlone({ buffer, byteOffset, length }: Uint8Array): boolean {
+  return byteOffset === 0 && buffer instanceof ArrayBuffer && buffer.byteLength <= length + ROOM_BYTES;
 }

@@ -1,8 +1,8 @@
 /** What must not lie in the folder of a backend, which is for holdfast's own objects. */
-import { existsSync, realpathSync } from 'node:fs';
+import { realpathSync } from 'node:fs';
 import { basename, dirname, join, relative, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { HoldfastError } from '../errors.ts';
+import { HoldfastError, systemErrorCode } from '../errors.ts';
 import type { BackendAddress } from './backends.ts';
 
 /** @throws `usage` for a target that is the folder of a backend, or lies in it */
@@ -37,7 +37,11 @@ function folderOfBackend(url: string): string | undefined {
 /** The path without links, as far as it is there. */
 function real(path: string): string {
   const whole = resolve(path);
-  if (existsSync(whole)) return realpathSync(whole);
+  try {
+    return realpathSync(whole);
+  } catch (error) {
+    if (systemErrorCode(error) === undefined) throw error; // else it is not there, or not any more
+  }
   const above = dirname(whole);
   return above === whole ? whole : join(real(above), basename(whole));
 }

@@ -5,7 +5,7 @@ import type { Entry, FileEntry, Warning } from '../entry.ts';
 import { drain } from '../drain.ts';
 import type { HoldfastError } from '../errors.ts';
 import { PACKS_IN_FLIGHT } from '../limits.ts';
-import { rawForDisplay, type RawPath } from '../raw-path.ts';
+import { rawForDisplay } from '../raw-path.ts';
 import {
   heal,
   parseKey,
@@ -17,12 +17,11 @@ import {
 } from '../repository/repository.ts';
 import type { Change, Overwrite } from '../state/compare-tree.ts';
 import type { Profile } from '../state/profile.ts';
-import { absoluteIn } from '../state/tree-path.ts';
 import { openTarget, type TreeWriter } from '../state/write-tree.ts';
 import { openForRestore, type ExpectedRepository, type RestoreSecret } from './access.ts';
 import { checkTarget } from './apart.ts';
 import { failedBackendWarnings, mishapWarnings, openMirror, type BackendAddress } from './backends.ts';
-import { checkDatabases } from './check-databases.ts';
+import { checkDatabases, DatabaseChecks } from './check-databases.ts';
 import { knownLost } from './known-lost.ts';
 import { pathDependence } from './path-dependence.ts';
 import {
@@ -185,25 +184,31 @@ export async function restoreFrom(
   progress({ type: 'phase', name: 'restoring' });
   let lost: FileEntry[];
   const faults: Warning[] = [];
-  const check = async (done: readonly Change[] | undefined, at: (path: RawPath) => RawPath) => {
+  const check = async (
+    done: readonly Change[] | undefined,
+    warningsOf: (databases: readonly FileEntry[]) => Promise<Warning[]>,
+  ) => {
     const databases = databasesToCheck(plan, done, overwrite);
     if (databases.length === 0) return;
     progress({ type: 'phase', name: 'checking databases' });
-    faults.push(...(await checkDatabases(at, databases, signal)));
+    faults.push(...(await warningsOf(databases)));
   };
   if (isOver && overwrite && changes) {
     const done = await restoreOver(options.target, overwrite, changes, {
       write: (target) => execute(plan, reader, target, seams),
-      check,
+      check: (done, at) => check(done, (databases) => checkDatabases(at, databases, signal)),
     });
     ({ result: lost, changes } = done);
     warnings.push(...done.warnings);
   } else {
     await using target = await openTarget(options.target);
-    lost = await execute(plan, reader, target, seams);
+    // While the rest is restored; disposed of before the target, through which the databases are reached.
+    await using checks = new DatabaseChecks((path) => target.at(path), signal);
+    lost = await execute(plan, reader, target, seams, (file) => checks.begin(file));
+    await checks.settled(); // what they did to the files is on the disk, too, and before flags forbid it
     const finished = await target.finish(async (base, soFar) => {
       const done = changes && withoutLost(changes, soFar, shownPaths(lost));
-      await check(done, (path) => absoluteIn(base, path));
+      await check(done, (databases) => checks.warnings(databases));
       await isThere?.(base, snapshot);
     });
     warnings.push(...finished);
@@ -267,36 +272,55 @@ function checkNamed({ mirror }: Repository, name: string | undefined): void {
 
 const NOTHING_HEALED: HealResult = { healed: [], failed: [] };
 
-/** @returns the files whose data could not be had. */
-async function execute(plan: Plan, reader: ChunkReader, target: TreeWriter, seams: Seams): Promise<FileEntry[]> {
+/**
+ * @param written told of each file that is complete at its place.
+ * @returns the files whose data could not be had.
+ */
+async function execute(
+  plan: Plan,
+  reader: ChunkReader,
+  target: TreeWriter,
+  seams: Seams,
+  written?: (file: FileEntry) => void,
+): Promise<FileEntry[]> {
   for (const folder of plan.folders) target.addFolder(folder);
   for (const symlink of plan.symlinks) target.addSymlink(symlink);
   for (const special of plan.specials) target.addSpecial(special);
-  await writeFiles(plan, reader, target, seams);
+  await writeFiles(plan, reader, target, seams, written);
 
   const apart = emptyPlan(plan.wanted);
   for (const { entry, to } of plan.links)
     if (!to.lost && !target.addHardlink(entry, to.entry.path)) planFile(apart, entry, reader);
-  if (apart.files.length > 0) await writeFiles(apart, reader, target, seams);
+  if (apart.files.length > 0) await writeFiles(apart, reader, target, seams, written);
   return [...lostFiles(plan), ...lostFiles(apart)];
 }
 
+/** From here on the start of another thread is worth it. */
+const OPENER_FROM_BYTES = 48 * 1024 * 1024;
+
 /** Contents, and with them the files; those that cannot be had are `lost` then. */
-async function writeFiles(plan: Plan, reader: ChunkReader, target: TreeWriter, seams: Seams): Promise<void> {
+async function writeFiles(
+  plan: Plan,
+  reader: ChunkReader,
+  target: TreeWriter,
+  seams: Seams,
+  isWritten?: (file: FileEntry) => void,
+): Promise<void> {
   for (const file of plan.files) if (!file.lost && file.missing === 0) target.writeFile(file.entry, []);
 
   let written = 0;
   const write = (chunk: PlannedChunk, bytes: Uint8Array): void => {
     if (chunk.file.lost) return;
-    writeChunk(target, chunk, bytes);
+    if (writeChunk(target, chunk, bytes)) isWritten?.(chunk.file.entry);
     written += bytes.length;
     seams.progress({ type: 'progress', phase: 'restoring', done: written, total: plan.bytes, unit: 'bytes' });
   };
   const queue = [...plan.packs.entries()];
   // None may still be writing when the target is given up.
+  await using opener = plan.bytes >= OPENER_FROM_BYTES ? reader.opener() : undefined;
   await drain(queue, PACKS_IN_FLIGHT, async ([pack, chunks]) => {
     // What no backend can give from this pack may lie in another one too; else it is told at the end, and the rest comes back.
-    for (const chunk of await reader.fromPack(pack, chunks, write, seams.signal)) {
+    for (const chunk of await reader.fromPack(pack, chunks, write, seams.signal, opener)) {
       const [place, ...others] = chunk.others ?? reader.elsewhere(chunk.id);
       if (place) queue.push([place.pack, [{ ...chunk, location: place, others }]]);
       else chunk.file.lost = true;
@@ -306,17 +330,19 @@ async function writeFiles(plan: Plan, reader: ChunkReader, target: TreeWriter, s
   for (const file of plan.files) if (file.lost && file.ref) target.discardFile(file.ref);
 }
 
-function writeChunk(target: TreeWriter, { file, fileOffset }: PlannedChunk, bytes: Uint8Array): void {
+/** @returns whether the file is complete with it. */
+function writeChunk(target: TreeWriter, { file, fileOffset }: PlannedChunk, bytes: Uint8Array): boolean {
   if (file.entry.chunks.length === 1) {
     target.writeFile(file.entry, [bytes]);
     file.missing = 0;
-    return;
+    return true;
   }
   file.ref ??= target.createFile(file.entry);
   target.write(file.ref, fileOffset, bytes);
-  if (--file.missing > 0) return;
+  if (--file.missing > 0) return false;
   target.closeFile(file.ref);
   file.ref = undefined;
+  return true;
 }
 
 /** What cannot be read and may have made another snapshot the one that is meant: newer ones, and annotations where a tag was asked for. */

@@ -1,11 +1,10 @@
 /** Going through the tree of a backup: what has changed is read and stored, and each entry gets its line in the manifest. */
 import { resolve } from 'node:path';
-import type { ChunkId, Entry, FileEntry, Warning } from '../entry.ts';
-import { FILE_MAX_CHUNKS, READ_BUFFER_BYTES } from '../limits.ts';
+import type { ChunkId, FileEntry, Warning } from '../entry.ts';
+import { FILE_MAX_CHUNKS } from '../limits.ts';
 import { HoldfastError } from '../errors.ts';
 import { rawForDisplay, rawFromText, type RawPath } from '../raw-path.ts';
 import {
-  ChunkStream,
   chunksInLine,
   entryLine,
   fileLineHead,
@@ -15,18 +14,18 @@ import {
   type SnapshotWriter,
 } from '../repository/repository.ts';
 import { attributesAt, canReadAttributes, type Attributes, type AttributesRead } from '../state/attributes.ts';
-import { readFile, type ReadResult } from '../state/read-file.ts';
-import { isSqlite } from '../state/sqlite.ts';
-import { scan, type ScannedFile, type ScanItem, type ScanProblem } from '../state/scan.ts';
+import { bareEntry, scan, type OtherItem, type ScannedFile, type ScannedItem } from '../state/scan.ts';
 import { absoluteIn } from '../state/tree-path.ts';
-import { TextureSampler, type Texture } from '../state/texture.ts';
+import type { Texture } from '../state/texture.ts';
 import { MARKER } from './continuity.ts';
 import { firstNameLine, HardLinks, otherNameLine } from './hard-links.ts';
 import { SecretManifest, type SecretCount, type SecretOptions } from './secret-manifest.ts';
 import { ManifestCache, ManifestCacheWriter, stampOf, type CachedLine, type LocalFolders } from './local-state.ts';
-import { DatabaseSaver } from './save-database.ts';
-import { Logs, type LogWatch } from './save-log.ts';
+import { InOrder } from './in-order.ts';
+import { DatabaseSaver, type Capture } from './save-database.ts';
+import { Logs } from './save-log.ts';
 import { ManifestStream } from './manifest-stream.ts';
+import { FileStore, type StoredFile } from './store-file.ts';
 import type { Seams } from './seams.ts';
 
 /** What of a backup's options concerns the tree. */
@@ -60,8 +59,18 @@ interface SavedManifest {
   entries: number;
 }
 
-type ScannedItem = Exclude<ScanItem, ScanProblem>;
-type OtherItem = Exclude<ScannedItem, ScannedFile>;
+interface SavedEntry extends Pick<CachedLine, 'line' | 'stamp' | 'texture' | 'isScaffold'> {
+  item: ScannedItem;
+  isApart: boolean;
+}
+
+interface ToCapture {
+  item: ScannedFile;
+  before: CachedLine | undefined;
+  /** See `#lineOf`. */
+  isBlind: boolean;
+  isApart: boolean;
+}
 
 /** The part of a backup that goes through the tree, and what it counts on the way. */
 export class TreeSaver {
@@ -72,7 +81,6 @@ export class TreeSaver {
   /** Where the entry at hand is counted. */
   #counting = this.counts;
   readonly secret: SecretCount = { handling: 'apart', files: 0, bytes: 0 };
-  readBytes = 0;
   /** Whether there are entries that an earlier reader does not know. */
   hasSpecials = false;
   readonly #links = new HardLinks();
@@ -95,7 +103,7 @@ export class TreeSaver {
   readonly #cacheOut: ManifestCacheWriter;
   readonly #databases: DatabaseSaver;
   readonly #logs: Logs;
-  readonly #buffer = Buffer.allocUnsafeSlow(READ_BUFFER_BYTES);
+  readonly #files: FileStore;
 
   constructor(options: SaveOptions, seams: Seams, repository: Repository, writer: SnapshotWriter, warnings: Warning[]) {
     this.#options = options;
@@ -108,6 +116,8 @@ export class TreeSaver {
     const now = seams.clock.now();
     this.#cacheOut = new ManifestCacheWriter(options.folders, now);
     this.#databases = new DatabaseSaver(options.state.root, options.folders, warnings, seams.signal);
+    const { isScaffold } = options.state;
+    this.#files = new FileStore(repository, writer, { isScaffold, signal: seams.signal, now });
     this.#logs = new Logs({ patterns: options.state.appendOnly, now, idOf: repository.idOf, writer });
   }
 
@@ -121,6 +131,15 @@ export class TreeSaver {
     const manifest = new ManifestStream(this.#repository, this.#writer);
     const apart = new SecretManifest(() => new ManifestStream(this.#repository, this.#writer));
     const { handling } = this.secret;
+    const order = new InOrder<SavedEntry>(({ item, isApart, line, stamp, ...kind }) => {
+      if (item.secret) this.#countSecret(item);
+      if (isApart) apart.add(item.path, line, item.kind === 'folder');
+      else {
+        manifest.add(line);
+        if (item.kind === 'folder') apart.passFolder(item.path, line);
+      }
+      this.#cacheOut.add(line, stamp, item.kind === 'file' ? kind : undefined);
+    });
     for (const item of scan(state.root, {
       exclude: [...state.exclude, `/${MARKER}`],
       secret: state.secret?.patterns ?? [],
@@ -134,12 +153,15 @@ export class TreeSaver {
         continue;
       }
       this.device ??= String(item.dev);
-      if (item.kind === 'file' && this.#databases.isPartOfOne(item.path)) continue;
+      if (item.kind === 'file') {
+        if (await this.#databases.isPartOfOne(item.path)) continue;
+        while (this.#databases.isCapturing(item)) await order.next();
+      }
       if (item.secret && handling === 'leave') {
         this.#countSecret(item);
         continue;
       }
-      const isApart = item.secret && handling === 'apart';
+      const isApart = item.secret === true && handling === 'apart';
       this.#counting = isApart ? this.#apart : this.counts;
       const before = cache?.at(item.path);
       this.#texture = before?.texture;
@@ -156,7 +178,12 @@ export class TreeSaver {
         if (line !== undefined) stamp = before?.stamp ?? stamp;
         else {
           this.#stampTail = '';
-          line = await this.#lineOf(item, before, isBlind);
+          const made = await this.#lineOf(item, before, isBlind);
+          if (made === DATABASE_MET) {
+            await this.#captureLater({ item: item as ScannedFile, before, isBlind, isApart }, order);
+            continue;
+          }
+          line = made;
           stamp += this.#stampTail;
         }
       }
@@ -164,17 +191,12 @@ export class TreeSaver {
       // The log of a database goes by its name: what was captured under one name is not what another has.
       const isShared = !first && !this.#wasReplaced && !line.includes(DATABASE_MEMBER);
       if (item.kind === 'file' && isShared) links.add(item, { line, stamp, texture: this.#texture });
-      if (item.secret) this.#countSecret(item);
-      if (isApart) apart.add(item.path, line, item.kind === 'folder');
-      else {
-        manifest.add(line);
-        if (item.kind === 'folder') apart.passFolder(item.path, line);
-      }
-      const kind = { texture: this.#texture, isScaffold: this.#isScaffold };
-      this.#cacheOut.add(line, stamp, item.kind === 'file' ? kind : undefined);
+      order.add({ item, isApart, line, stamp, texture: this.#texture, isScaffold: this.#isScaffold });
+      if (order.isReady || order.behind >= BEHIND_MAX) await order.next();
       const full = this.#writer.ready();
       if (full) await full;
     }
+    while (!order.isEmpty) await order.next();
     cache?.end();
     const secrets = apart.end();
     this.files.removed = cache?.removedFiles ?? 0;
@@ -186,6 +208,10 @@ export class TreeSaver {
     if (item.kind !== 'file') return;
     this.secret.files++;
     this.secret.bytes += item.size;
+  }
+
+  get readBytes(): number {
+    return this.#files.readBytes;
   }
 
   /** To be asked after `save`. */
@@ -259,8 +285,29 @@ export class TreeSaver {
   /** Set when what was read is another file than the one that was scanned: it was replaced in between. */
   #wasReplaced = false;
 
+  /** Has a database captured while what comes after it is saved. */
+  async #captureLater({ item, before, isBlind, isApart }: ToCapture, order: InOrder<SavedEntry>): Promise<void> {
+    while (!this.#databases.hasRoomFor(item)) await order.next();
+    const capture = this.#databases.begin(item);
+    const finish = async () => {
+      this.#counting = isApart ? this.#apart : this.counts;
+      this.#stampTail = '';
+      const entry = await this.#saveDatabase(capture);
+      this.#databases.release(capture);
+      if (!entry) return undefined;
+      const line = this.#lineOfFile(entry, before, isBlind);
+      const stamp = stampOf(item) + this.#stampTail;
+      return { item, isApart, line, stamp, texture: this.#texture, isScaffold: false };
+    };
+    order.addLater({ isReady: () => capture.isReady, finish });
+  }
+
   /** @param blind that nothing is known about what was there before. */
-  async #lineOf(item: ScannedItem, before: CachedLine | undefined, blind: boolean): Promise<string | undefined> {
+  async #lineOf(
+    item: ScannedItem,
+    before: CachedLine | undefined,
+    blind: boolean,
+  ): Promise<string | typeof DATABASE_MET | undefined> {
     if (item.kind !== 'file') {
       this.#countOther(item);
       const kind = item.kind === 'folder' ? 'folder' : 'other';
@@ -268,11 +315,14 @@ export class TreeSaver {
       return entryLine({ ...bareEntry(item), ...attributes });
     }
     const entry = await this.#save(item, before);
-    if (!entry) return undefined;
+    return entry && entry !== DATABASE_MET ? this.#lineOfFile(entry, before, blind) : entry;
+  }
+
+  #lineOfFile(entry: FileEntry, before: CachedLine | undefined, blind: boolean): string {
     const line = entryLine(entry);
     const how = this.#compare(line, before, blind);
     if (how !== 'unmodified') this.#changedBytes += entry.size;
-    if (how === 'changed' && this.#isScaffold && !before?.isScaffold) this.scaffolds.push(rawForDisplay(item.path));
+    if (how === 'changed' && this.#isScaffold && !before?.isScaffold) this.scaffolds.push(rawForDisplay(entry.path));
     this.#counted(entry);
     return line;
   }
@@ -330,14 +380,15 @@ export class TreeSaver {
     return how;
   }
 
-  async #save(item: ScannedFile, before: CachedLine | undefined): Promise<FileEntry | undefined> {
+  async #save(item: ScannedFile, before: CachedLine | undefined): Promise<FileEntry | typeof DATABASE_MET | undefined> {
+    const { root } = this.#options.state;
     let log = this.#logs.watch(item.path, before);
-    let result = await this.#read(item, { log });
+    let result = await this.#read(root, item, { log });
     if (result?.read.outcome === 'changed') {
       log &&= this.#logs.watch(item.path, before);
-      result = await this.#read(item, { log });
+      result = await this.#read(root, item, { log });
     }
-    if (!result) return this.#saveDatabase(item);
+    if (!result) return DATABASE_MET;
     const path = rawForDisplay(item.path);
     const { read, chunks } = result;
     switch (read.outcome) {
@@ -383,11 +434,11 @@ export class TreeSaver {
     return { path: item.path, type: 'file', mode, mtimeNs, uid, gid, size, chunks, ...extras };
   }
 
-  async #saveDatabase(item: ScannedFile): Promise<FileEntry | undefined> {
-    const captured = await this.#databases.capture(item);
+  async #saveDatabase({ item, captured: capturing }: Capture): Promise<FileEntry | undefined> {
+    const captured = await capturing;
     if (!captured) return undefined;
     const { folder, copy, sqlite, stamp } = captured;
-    const result = await this.#read({ path: copy, size: Number.NaN }, { copyIn: folder });
+    const result = await this.#read(folder, { path: copy, size: Number.NaN }, { isCopy: true });
     if (result?.read.outcome !== 'ok') {
       throw new HoldfastError('io', `the copy of a database in ${folder} was touched by somebody else`, {
         hint: 'Leave the cache folder to holdfast alone, and run the backup again.',
@@ -413,50 +464,23 @@ export class TreeSaver {
     return true;
   }
 
-  /** Undefined when it is a database, and no copy of one: then nothing of it is stored. */
   async #read(
-    { path, size }: { path: RawPath; size: number },
-    { log, copyIn }: { log?: LogWatch | undefined; copyIn?: string },
-  ): Promise<{ read: ReadResult; chunks: ChunkId[] } | undefined> {
-    const chunks: ChunkId[] = [];
-    this.#lastFileWasNew = false;
-    this.#isScaffold = false;
-    const texture = new TextureSampler();
-    const stream = new ChunkStream(this.#repository.cut, this.#repository.record.chunker, (bytes) => {
-      const before = this.#writer.totals.addedBytes;
-      const id = this.#writer.add(bytes, 'data');
-      chunks.push(id);
-      log?.chunk(id, bytes);
-      if (this.#writer.totals.addedBytes !== before) this.#lastFileWasNew = true;
-    });
-    const pieces = readFile(copyIn ?? this.#options.state.root, path, {
-      buffer: this.#buffer,
-      signal: this.#seams.signal,
-      logAtMs: log && this.#logs.now,
-    });
-    let seen = 0;
-    for (;;) {
-      const step = pieces.next();
-      if (step.done) {
-        stream.end();
-        if ('extras' in step.value) for (const { length } of step.value.extras.holes ?? []) this.readBytes -= length;
-        this.#texture = texture.texture;
-        return { read: step.value, chunks };
-      }
-      if (seen === 0 && copyIn === undefined && isSqlite(step.value)) {
-        pieces.return({ outcome: 'vanished', reason: 'is a database' }); // closes the file
-        return undefined;
-      }
-      if (seen === 0 && step.value.length === size)
-        this.#isScaffold = this.#options.state.isScaffold?.(path, step.value) ?? false;
-      seen += step.value.length;
-      this.readBytes += step.value.length;
-      texture.see(step.value);
-      stream.push(step.value, seen === size);
-      await this.#writer.ready();
-    }
+    root: string,
+    file: { path: RawPath; size: number },
+    how: Parameters<FileStore['store']>[2],
+  ): Promise<StoredFile | undefined> {
+    const stored = await this.#files.store(root, file, how);
+    this.#lastFileWasNew = stored?.isNew ?? false;
+    this.#isScaffold = stored?.isScaffold ?? false;
+    this.#texture = stored?.texture;
+    return stored;
   }
 }
+
+/** Instead of an entry: the file is a database, and has to be captured. */
+const DATABASE_MET = Symbol('database');
+/** Entries that may wait for a database before them. */
+const BEHIND_MAX = 10_000;
 
 /** In no other line: a quote in a name is escaped. */
 const DATABASE_MEMBER = ',"sqlite":{';
@@ -468,19 +492,4 @@ const LOOK_AGAIN = ':again';
 
 function isStamped({ stamp }: CachedLine, as: string): boolean {
   return stamp === as || stamp.startsWith(`${as}:`);
-}
-
-/** Of anything but a file, without attributes. */
-export function bareEntry(item: OtherItem): Exclude<Entry, FileEntry> {
-  const { path, mode, mtimeNs, uid, gid } = item;
-  const common = { path, mode, mtimeNs, uid, gid };
-  switch (item.kind) {
-    case 'folder':
-    case 'fifo':
-      return { ...common, type: item.kind };
-    case 'symlink':
-      return { ...common, type: item.kind, target: item.target };
-    case 'device':
-      return { ...common, type: item.kind, device: item.device };
-  }
 }

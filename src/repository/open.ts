@@ -334,8 +334,8 @@ export class Repository {
 
   /** @param prefer name of the backend to read from first. */
   reader(index: PackIndex, prefer?: string): ChunkReader {
-    const { mirror, identities, fileKeys, idOf } = this;
-    return new ChunkReader({ mirror, index, identities, fileKeys, idOf, prefer });
+    const { mirror, identities, fileKeys, idOf, chunkIdKey } = this;
+    return new ChunkReader({ mirror, index, identities, fileKeys, idOf, chunkIdKey, prefer });
   }
 
   writer(index: PackIndex, seams: { clock: Clock; random: Random; signal?: AbortSignal | undefined }): SnapshotWriter {

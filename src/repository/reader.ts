@@ -1,10 +1,11 @@
 /** Reading chunks back: whole packs or ranges of them, every chunk held against its id before it is handed out. */
 import { HoldfastError, isHoldfastError } from '../errors.ts';
 import type { ChunkId } from '../entry.ts';
-import { blocksFor, openAge, openAgeHeader } from '../crypto/age.ts';
+import { blocksFor, openAgeHeader } from '../crypto/age.ts';
 import type { Mirror } from '../backend/mirror.ts';
-import { checkContentName, lostIfAbsent, packKey } from './object-name.ts';
-import type { Frame } from './pack.ts';
+import { lostIfAbsent, packKey } from './object-name.ts';
+import { chunkIn, openPack, type NumberedFrame, type OpenedPack, type PackToOpen } from './open-pack.ts';
+import { PackOpener } from './pack-opener.ts';
 import type { ChunkLocation, PackIndex, PackInfo } from './pack-index.ts';
 import { release } from '../memory.ts';
 import { openFrame } from './frame.ts';
@@ -29,35 +30,17 @@ export interface ReaderOptions {
   /** Of packs that the identities do not open. */
   fileKeys: FileKeys;
   idOf: (bytes: Uint8Array) => ChunkId;
+  /** That of `idOf`. */
+  chunkIdKey: Uint8Array;
   /** Name of the backend to read from first. */
   prefer?: string | undefined;
 }
 
-/** Called with each frame that could be had, decompressed, which is its own from then on. The chunks are still to be held against their ids. */
-type TakeFrame = (frame: number, tar: Uint8Array) => void;
-
-interface NumberedFrame extends Frame {
-  frame: number;
-}
-
 /**
- * The frames of a decrypted pack, one after the other, the next being opened while one is looked at; undefined for one that does not open.
- * They are the caller's own; `plain` is given back at the end.
+ * Called with each frame that could be had, decompressed, which is its own from then on.
+ * @param wrong chunks in it that are not what their ids promise; undefined when that is still to be seen.
  */
-export async function* openFrames(
-  plain: Uint8Array,
-  frames: readonly NumberedFrame[],
-): AsyncGenerator<{ frame: number; tar: Uint8Array | undefined }> {
-  const open = (entry: NumberedFrame | undefined) =>
-    entry && unlessBad(openFrame(plain.subarray(entry.offset, entry.offset + entry.length), entry.tarBytes));
-  let next = open(frames[0]);
-  for (const [i, { frame }] of frames.entries()) {
-    const tar = await next;
-    next = open(frames[i + 1]);
-    yield { frame, tar };
-  }
-  release(plain);
-}
+type TakeFrame = (frame: number, tar: Uint8Array, wrong?: ReadonlySet<ChunkId>) => void;
 
 export class ChunkReader {
   readonly #options: ReaderOptions;
@@ -75,6 +58,12 @@ export class ChunkReader {
       });
     }
     return location;
+  }
+
+  /** A thread for `fromPack`, where much is to be read: see PackOpener. */
+  opener(): PackOpener {
+    const { identities, chunkIdKey } = this.#options;
+    return new PackOpener({ identities, chunkIdKey });
   }
 
   /** The other places of a chunk that is stored more than once. */
@@ -117,6 +106,7 @@ export class ChunkReader {
   /**
    * Hands out chunks of one pack, fetching it once.
    * @param emit called for each wanted chunk that could be had, sorted by place; the bytes are valid during the call only.
+   * @param opener the thread in which whole packs are opened; none: here.
    * @returns the chunks that no backend could give from this pack.
    */
   async fromPack<T extends WantedChunk>(
@@ -124,6 +114,7 @@ export class ChunkReader {
     wanted: readonly T[],
     emit: (chunk: T, bytes: Uint8Array) => void,
     signal?: AbortSignal,
+    opener?: PackOpener,
   ): Promise<T[]> {
     const missing = new Map<number, T[]>();
     for (const chunk of wanted.toSorted((a, b) => a.location.offset - b.location.offset)) {
@@ -132,15 +123,17 @@ export class ChunkReader {
       else missing.set(chunk.location.frame, [chunk]);
     }
     const failed: T[] = [];
-    await this.#fetch(pack, wanted, signal, (frame, tar) => {
+    const take: TakeFrame = (frame, tar, wrong) => {
       for (const chunk of missing.get(frame) ?? []) {
-        const bytes = this.#take(chunk.id, chunk.location, tar);
-        if (bytes) emit(chunk, bytes);
+        const { offset, length } = chunk.location;
+        const isRight = wrong ? !wrong.has(chunk.id) : this.#take(chunk.id, chunk.location, tar) !== undefined;
+        if (isRight) emit(chunk, tar.subarray(offset, offset + length));
         else failed.push(chunk);
       }
       missing.delete(frame);
       release(tar);
-    });
+    };
+    await this.#fetch(pack, wanted, signal, take, opener);
     return [...failed, ...[...missing.values()].flat()];
   }
 
@@ -165,8 +158,9 @@ export class ChunkReader {
     chunks: readonly WantedChunk[],
     signal: AbortSignal | undefined,
     take: TakeFrame,
+    opener?: PackOpener,
   ): Promise<HoldfastError | undefined> {
-    const { index, mirror, identities, fileKeys, prefer } = this.#options;
+    const { index, mirror, fileKeys, prefer } = this.#options;
     const info = index.packs[pack];
     if (!info) throw new HoldfastError('bug', 'a pack number out of range');
     const numbers = [...new Set(chunks.map(({ location }) => location.frame))].toSorted((a, b) => a - b);
@@ -180,15 +174,17 @@ export class ChunkReader {
       if (range) return undefined;
     }
     const key = packKey(info.id);
-    const open = async (bytes: Uint8Array): Promise<Uint8Array> => {
-      checkContentName(bytes, info.id, key);
-      const plain = await openAge(bytes, identities, fileKeys.get(info.id));
-      release(bytes);
-      return plain;
+    const toOpen: PackToOpen = {
+      id: info.id,
+      fileKey: fileKeys.get(info.id),
+      frames: table,
+      chunks: opener ? chunks.map(({ id, location }) => ({ id, ...location })) : [],
     };
-    let plain: Uint8Array;
+    const open = (bytes: Uint8Array): Promise<OpenedPack> =>
+      opener ? opener.open(bytes, toOpen) : openPack(bytes, toOpen, this.#options);
+    let opened: OpenedPack;
     try {
-      plain = await mirror.read(key, open, { signal, prefer }).catch(lostIfAbsent);
+      opened = await mirror.read(key, open, { signal, prefer }).catch(lostIfAbsent);
     } catch (error) {
       if (mirror.live().length === 0) throw error; // out of reach is not lost
       const failure = survivable(error);
@@ -200,7 +196,7 @@ export class ChunkReader {
       return failure;
     }
     // Bytes that are what their name says are the same everywhere: a frame that does not open now opens nowhere.
-    for await (const { frame, tar } of openFrames(plain, table)) if (tar) take(frame, tar);
+    for await (const { frame, tar, wrong } of opened) if (tar) take(frame, tar, opener && wrong);
     return undefined;
   }
 
@@ -247,8 +243,7 @@ export class ChunkReader {
 
   /** The chunk's bytes, or undefined when what is there is not the chunk. */
   #take(id: ChunkId, { offset, length }: ChunkLocation, tar: Uint8Array): Uint8Array | undefined {
-    const bytes = tar.subarray(offset, offset + length);
-    return bytes.length === length && this.#options.idOf(bytes) === id ? bytes : undefined;
+    return chunkIn(tar, { id, offset, length }, this.#options.idOf);
   }
 }
 

@@ -15,7 +15,7 @@ import { checkContentName, packKey, parseKey, type PackId, type SnapshotId } fro
 import { checkStored } from './level.ts';
 import { PackIndex, type IndexedPack } from './pack-index.ts';
 import type { Repository } from './open.ts';
-import { openFrames } from './reader.ts';
+import { openFrames } from './open-pack.ts';
 import { checkChain, type Snapshot } from './snapshot.ts';
 
 /**

@@ -305,14 +305,12 @@ export function isInTree(fd: number, root: RawPath, path: RawPath): boolean {
 
 const isSame = (a: BigIntStats, b: BigIntStats): boolean => a.ino === b.ino && a.dev === b.dev;
 
-/** Whether this process has the file at `path` of the tree at `root` open, for work that others do by a name (SQLite). */
-export function hasOpen(root: RawPath, path: RawPath): boolean {
+/** Whether this process has an open file open by another descriptor too: whether one that opens by a name (SQLite) has that very file. */
+export function isOpenTwice(fd: number): boolean {
   if (!canHold()) return true;
-  using tree = HeldFolder.open(root, 'follow');
-  using held = new Held(tree.at(path), 'file');
-  const wanted = held.stat();
+  const wanted = fstatSync(fd, { bigint: true });
   return readdirSync('/proc/self/fd').some((name) => {
-    if (Number(name) === held.descriptor) return false;
+    if (Number(name) === fd) return false;
     try {
       return isSame(statSync(descriptorPath(Number(name)), { bigint: true }), wanted);
     } catch {

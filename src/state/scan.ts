@@ -7,7 +7,7 @@
  */
 import { lstatSync, readdirSync, readlinkSync, realpathSync, statSync, type BigIntStats } from 'node:fs';
 import { resolve } from 'node:path';
-import type { Device, Warning } from '../entry.ts';
+import type { Device, Entry, FileEntry, Warning } from '../entry.ts';
 import { HoldfastError, throwIfAborted } from '../errors.ts';
 import { ROOT, joinRaw, rawForDisplay, rawFromText, rawToFs, type RawPath } from '../raw-path.ts';
 import { unpackDevice } from './attributes.ts';
@@ -65,6 +65,10 @@ export interface ScanProblem {
 }
 
 export type ScanItem = ScannedFile | ScannedFolder | ScannedSymlink | ScannedFifo | ScannedDevice | ScanProblem;
+
+/** What is an entry. */
+export type ScannedItem = Exclude<ScanItem, ScanProblem>;
+export type OtherItem = Exclude<ScannedItem, ScannedFile>;
 
 export interface ScanOptions {
   /**
@@ -223,6 +227,21 @@ export function describe(path: RawPath, stats: BigIntStats): ScannedFile | Scann
     ino,
     dev,
   };
+}
+
+/** Of anything but a file, without attributes. */
+export function bareEntry(item: OtherItem): Exclude<Entry, FileEntry> {
+  const { path, mode, mtimeNs, uid, gid } = item;
+  const common = { path, mode, mtimeNs, uid, gid };
+  switch (item.kind) {
+    case 'folder':
+    case 'fifo':
+      return { ...common, type: item.kind };
+    case 'symlink':
+      return { ...common, type: item.kind, target: item.target };
+    case 'device':
+      return { ...common, type: item.kind, device: item.device };
+  }
 }
 
 const SECRET = { secret: true } as const;

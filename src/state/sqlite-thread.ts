@@ -4,12 +4,22 @@
  *
  * The source is never opened for writing, for the last to close a database in WAL mode deletes its log.
  */
-import { closeSync, constants, fstatSync, openSync, readSync, rmSync, statSync, writeSync } from 'node:fs';
+import {
+  closeSync,
+  constants,
+  fstatSync,
+  lstatSync,
+  openSync,
+  readSync,
+  statSync,
+  unlinkSync,
+  writeSync,
+} from 'node:fs';
 import type { DatabaseSync, SQLOutputValue } from 'node:sqlite';
 import { parentPort } from 'node:worker_threads';
 import { systemErrorCode } from '../errors.ts';
 import type { RawPath } from '../raw-path.ts';
-import { hasOpen, isInTree } from './held-folder.ts';
+import { isInTree, isOpenTwice } from './held-folder.ts';
 import type { Answer, Contents, Request } from './sqlite.ts';
 import { isGone, reasonOf } from './system-error.ts';
 
@@ -25,19 +35,22 @@ const TRIES = 4;
 const TABLES_MAX = 200;
 const TABLE_NAME_MAX_CHARS = 1000;
 const PIECE_BYTES = 1024 * 1024;
+/** Where bytes are copied through. */
+const piece = Buffer.allocUnsafeSlow(PIECE_BYTES);
 
 /** Primary result codes of SQLite: https://www.sqlite.org/rescode.html */
 const CODES = { busy: 5, locked: 6, readOnly: 8, corrupt: 11, full: 13, cannotOpen: 14, notADatabase: 26 };
 const MISSING_COLLATION = 257;
 
+let turn: Promise<void> = Promise.resolve();
 parentPort?.on('message', (request: Request) => {
-  void answer(request).then((reply) => parentPort?.postMessage(reply));
+  turn = turn.then(async () => parentPort?.postMessage(await answer(request)));
 });
 
 async function answer(request: Request): Promise<Answer> {
   try {
-    if (request.copy === undefined) return { contents: contentsOf(request.path) };
     tree = request.root === undefined ? undefined : { root: request.root as RawPath, database: request.path };
+    if (request.copy === undefined) return { contents: contentsOf(request.path) };
     const { isCutOff } = await capture(request.path, request.copy);
     const { rows, damage } = contentsOf(request.copy);
     return { contents: { rows, damage: damage ?? (isCutOff ? CUT_OFF : undefined) } };
@@ -85,7 +98,8 @@ async function capture(source: string, copy: string): Promise<{ isCutOff: boolea
       continue;
     }
     try {
-      return await backUp(source, copy);
+      const done = await copyLocked(source, copy);
+      if (done) return done;
     } catch (error) {
       failure = error;
       mustCopy = mayCopyAfter(error, isWal(source));
@@ -106,47 +120,36 @@ function mayCopyAfter(error: unknown, wal: boolean): boolean {
     : [CODES.readOnly, CODES.cannotOpen].includes(code);
 }
 
-/** SQLite's own copy, beside writers in other processes. */
-async function backUp(source: string, copy: string): Promise<{ isCutOff: boolean }> {
+/**
+ * A copy of one moment, beside writers in other processes. Without WAL none of them may write to the file while this one reads, so it is copied as it
+ * lies there; in WAL mode SQLite knows what belongs to the moment. Undefined when the file was touched all the same.
+ */
+async function copyLocked(source: string, copy: string): Promise<{ isCutOff: boolean } | undefined> {
   closeSync(fresh(copy));
   const database = open(source, 'mode=ro');
-  let header: number | undefined;
+  let file: number | undefined;
   try {
     // Held to the end, the copy is of this moment, and no lock can come in its way.
     database.exec('BEGIN; SELECT 1 FROM sqlite_schema LIMIT 1');
-    if (tree && !hasOpen(tree.root, inTree(source))) throw new Error(EXCHANGED);
+    file = openSource(source);
+    if (!isOpenTwice(file)) throw new Error(EXCHANGED);
     const pages = numberOf(database, 'PRAGMA page_count');
     const pageBytes = numberOf(database, 'PRAGMA page_size');
-    const copied = await backup(database, uriOf(copy, 'mode=rw'), { rate: ALL_PAGES });
+    const wal = saysWal(file);
+    const before = fstatSync(file, { bigint: true });
+    const isShort = Number(before.size) < pages * pageBytes;
+    if (wal || isShort) await backup(database, uriOf(copy, 'mode=rw'), { rate: ALL_PAGES });
+    else copyBytes(file, copy, pages * pageBytes);
     // What an unfinished backup leaves is an empty database, to which nothing can be objected.
-    if (pages === 0 || copied !== pages || statSync(fs(copy)).size !== pages * pageBytes)
-      throw new Error('its copy is not whole');
-    header = openSource(source);
-    // In WAL mode somebody may be at making it longer.
-    if (saysWal(header)) return { isCutOff: false };
-    keepCounters(header, copy);
-    return { isCutOff: fstatSync(header).size % pageBytes !== 0 };
+    if (pages === 0 || statSync(fs(copy)).size !== pages * pageBytes) throw new Error('its copy is not whole');
+    if (wal) return { isCutOff: false }; // somebody may be at making it longer
+    // A lock is gone when its process closes the file elsewhere (https://www.sqlite.org/howtocorrupt.html), which nothing here does.
+    const { mtimeNs, size } = fstatSync(file, { bigint: true });
+    if (mtimeNs !== before.mtimeNs || size !== before.size) return undefined;
+    return { isCutOff: Number(size) % pageBytes !== 0 };
   } finally {
     database.close();
-    if (header !== undefined) closeSync(header); // not before: it would give up the lock
-  }
-}
-
-/** Change counter, schema cookie, and the version that wrote last: a backup sets its own, and with those of the source the copy is the same byte for byte. */
-function keepCounters(header: number, copy: string): void {
-  const fields = [
-    [24, 4],
-    [40, 4],
-    [92, 8],
-  ] as const;
-  const fd = openSync(fs(copy), 'r+');
-  try {
-    for (const [at, length] of fields) {
-      const field = Buffer.alloc(length);
-      if (readSync(header, field, 0, length, at) === length) writeSync(fd, field, 0, length, at);
-    }
-  } finally {
-    closeSync(fd);
+    if (file !== undefined) closeSync(file); // not before: it would give up the lock
   }
 }
 
@@ -160,7 +163,8 @@ function copyAsIs(source: string, copy: string): boolean {
   if (!files.every((suffix) => isSame(source + suffix, copy + suffix))) return false;
   const database = open(copy, 'mode=rw');
   try {
-    database.exec('SELECT 1 FROM sqlite_schema LIMIT 1; PRAGMA wal_checkpoint(TRUNCATE)');
+    // What becomes of the copy when the machine stops is of no interest.
+    database.exec('PRAGMA synchronous = OFF; SELECT 1 FROM sqlite_schema LIMIT 1; PRAGMA wal_checkpoint(TRUNCATE)');
     if (numberOf(database, 'PRAGMA page_count') === 0) throw new Error('it has no pages');
   } finally {
     database.close();
@@ -168,12 +172,19 @@ function copyAsIs(source: string, copy: string): boolean {
   return true;
 }
 
-/** Of a database that nobody writes to, and without leaving anything beside it. */
+/**
+ * Of a database that nobody writes to, and without leaving anything beside it. SQLite makes a name of its own of every path, and opens that, so what
+ * it has is compared with what lies at the path.
+ */
 function contentsOf(path: string): Contents {
-  const database = open(path, 'immutable=1');
+  const file = openSource(path);
+  let database: DatabaseSync | undefined;
   try {
+    if (!fstatSync(file).isFile()) throw new Error('it is no file');
+    database = open(path, 'immutable=1');
+    if (!isOpenTwice(file)) throw new Error(EXCHANGED);
     let damage = damageOf(database);
-    if (statSync(fs(path)).size % numberOf(database, 'PRAGMA page_size') !== 0) damage ??= CUT_OFF;
+    if (fstatSync(file).size % numberOf(database, 'PRAGMA page_size') !== 0) damage ??= CUT_OFF;
     const rows: Record<string, number> = {};
     try {
       for (const name of tablesOf(database).slice(0, TABLES_MAX)) countRows(database, name, rows);
@@ -182,7 +193,8 @@ function contentsOf(path: string): Contents {
     }
     return { rows, damage };
   } finally {
-    database.close();
+    database?.close();
+    closeSync(file);
   }
 }
 
@@ -301,7 +313,10 @@ const READ = constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK;
 
 /** A new, empty file in place of what an earlier try left. */
 function fresh(path: string): number {
-  for (const suffix of ['', '-wal', '-shm', '-journal']) rmSync(fs(path + suffix), { force: true });
+  for (const suffix of ['', '-wal', '-shm', '-journal']) {
+    const old = fs(path + suffix);
+    if (lstatSync(old, { throwIfNoEntry: false })) unlinkSync(old);
+  }
   return openSync(fs(path), 'wx', 0o600);
 }
 
@@ -310,17 +325,25 @@ function copyFile(from: string, to: string): void {
   const source = openIfThere(from);
   if (source === undefined) return;
   try {
-    const target = fresh(to);
-    try {
-      const piece = Buffer.allocUnsafe(PIECE_BYTES);
-      for (let length = readSync(source, piece); length > 0; length = readSync(source, piece)) {
-        for (let done = 0; done < length;) done += writeSync(target, piece, done, length - done);
-      }
-    } finally {
-      closeSync(target);
-    }
+    closeSync(fresh(to));
+    copyBytes(source, to, Infinity);
   } finally {
     closeSync(source);
+  }
+}
+
+/** The first `length` bytes of an open file, or all where it has fewer, into one that is there. */
+function copyBytes(source: number, to: string, length: number): void {
+  const target = openSync(fs(to), 'r+');
+  try {
+    for (let at = 0; at < length;) {
+      const read = readSync(source, piece, 0, Math.min(piece.length, length - at), at);
+      if (read === 0) return;
+      for (let done = 0; done < read;) done += writeSync(target, piece, done, read - done);
+      at += read;
+    }
+  } finally {
+    closeSync(target);
   }
 }
 

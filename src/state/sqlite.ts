@@ -53,8 +53,13 @@ export interface Request {
 
 export type Answer = { contents: Contents } | { failure: string };
 
+interface Captured extends Contents {
+  folder: string;
+  copy: RawPath;
+}
+
 /**
- * Captures and checks databases, one at a time, in a thread that is started when there is the first.
+ * Captures and checks databases, one after the other, in a thread that is started when there is the first.
  *
  * The folder for copies is emptied at once, for a run that was killed may have left one, and removed on disposal.
  */
@@ -62,6 +67,9 @@ export class Sqlite implements AsyncDisposable {
   readonly #folder: string | undefined;
   readonly #signal: AbortSignal | undefined;
   #thread: Worker | undefined;
+  #hasFolder = false;
+  /** What the thread was asked, in the order of its answers. */
+  readonly #asked: ((answer: Answer) => void)[] = [];
 
   /** @param folder of nobody else; not needed for checks. */
   constructor(folder: string | undefined, signal?: AbortSignal) {
@@ -71,9 +79,12 @@ export class Sqlite implements AsyncDisposable {
   }
 
   /**
-   * A copy of the database at an absolute path, as it is at one moment, complete in one file: at `copy` in `folder`, until the next is made. The database
-   * is opened for reading only. Where another process has it open in WAL mode, SQLite notes its reader in `-shm`; only a database that comes to be
-   * opened by others in the midst of it may get an empty `-wal` and a `-shm` by it.
+   * A copy of the database at an absolute path, as it is at one moment, complete in one file: at `copy` in `folder`, until the next is made in the same
+   * `slot` (from 0). The database is opened for reading only. Where another process has it open in WAL mode, SQLite notes its reader in `-shm`;
+   * only a database that comes to be opened by others in the midst of it may get an empty `-wal` and a `-shm` by it.
+   *
+   * Until it resolves, nothing in this process may open and close the file, by whatever name: that would give up the locks on it
+   * (https://www.sqlite.org/howtocorrupt.html).
    *
    * @param root when given, the database is taken only if it lies in that folder, reached through no link.
    * `failure`, for display, when it cannot be had: locked for long, no database, no space, …
@@ -81,22 +92,19 @@ export class Sqlite implements AsyncDisposable {
    */
   async capture(
     path: RawPath,
-    root?: RawPath,
-  ): Promise<(Contents & { folder: string; copy: RawPath }) | { failure: string }> {
+    { root, slot = 0 }: { root?: RawPath; slot?: number } = {},
+  ): Promise<Captured | { failure: string }> {
     const folder = resolve(this.#folder ?? '');
-    const copy = rawFromText('copy');
-    this.#removeFolder();
-    try {
-      mkdirSync(folder, { recursive: true, mode: 0o700 });
-    } catch {
+    const copy = rawFromText(slot === 0 ? 'copy' : `copy-${slot}`);
+    if (!this.#makeFolder(folder))
       return { failure: 'the cache folder, where its copy would be made, cannot be written' };
-    }
     const answer = await this.#ask({ path, copy: rawFromText(join(folder, copy)), root });
     return 'contents' in answer ? { ...answer.contents, folder, copy } : answer;
   }
 
   /**
    * What a database at an absolute path holds to which nobody writes. It may only have been read, also by its times, but for that of access.
+   * @param path may lead through folders that are held; what lies there is no link, or is refused.
    * @throws HoldfastError `interrupted`
    */
   async check(path: RawPath): Promise<Contents | { failure: string }> {
@@ -107,6 +115,16 @@ export class Sqlite implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#thread?.terminate();
     this.#removeFolder();
+  }
+
+  #makeFolder(folder: string): boolean {
+    try {
+      if (!this.#hasFolder) mkdirSync(folder, { recursive: true, mode: 0o700 });
+      this.#hasFolder = true;
+    } catch {
+      // told as a failure, each time
+    }
+    return this.#hasFolder;
   }
 
   #removeFolder(): void {
@@ -120,25 +138,31 @@ export class Sqlite implements AsyncDisposable {
 
   async #ask(request: Request): Promise<Answer> {
     throwIfAborted(this.#signal);
-    // Beside this file, and like it TypeScript or what became of it.
-    const program = new URL(`./sqlite-thread${extname(import.meta.url)}`, import.meta.url);
-    const thread = (this.#thread ??= new Worker(program, { resourceLimits: { maxOldGenerationSizeMb: 64 } }));
     const { promise, resolve: settle, reject } = Promise.withResolvers<Answer>();
     const stop = () => reject(new HoldfastError('interrupted', 'interrupted', { cause: this.#signal?.reason }));
-    const end = (why: unknown) => {
-      this.#thread = undefined;
-      settle({ failure: `the thread that reads databases ended: ${messageOf(why)}` });
-    };
     this.#signal?.addEventListener('abort', stop, { once: true });
-    thread.once('message', settle).once('error', end).once('exit', end);
     try {
-      thread.postMessage(request);
+      this.#asked.push(settle);
+      (this.#thread ??= this.#start()).postMessage(request);
       const answer = await promise;
       return 'failure' in answer ? { failure: shortened(answer.failure) } : answer;
     } finally {
       this.#signal?.removeEventListener('abort', stop);
-      thread.off('message', settle).off('error', end).off('exit', end);
     }
+  }
+
+  #start(): Worker {
+    // Beside this file, and like it TypeScript or what became of it.
+    const program = new URL(`./sqlite-thread${extname(import.meta.url)}`, import.meta.url);
+    const thread = new Worker(program, { resourceLimits: { maxOldGenerationSizeMb: 64 } });
+    const end = (why: unknown) => {
+      if (this.#thread === thread) this.#thread = undefined;
+      const failure = `the thread that reads databases ended: ${messageOf(why)}`;
+      for (const settle of this.#asked.splice(0)) settle({ failure });
+    };
+    thread.on('message', (answer: Answer) => this.#asked.shift()?.(answer));
+    thread.on('error', end).on('exit', end);
+    return thread;
   }
 }
 

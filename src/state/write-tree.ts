@@ -102,6 +102,9 @@ const REOPEN = constants.O_WRONLY | constants.O_NOFOLLOW;
 /** Descriptors kept open; the rest of the files being written are opened again when their turn comes. */
 const OPEN_FILES_MAX = 128;
 
+/** What is written before the disk is told to take it. */
+const FLUSH_BYTES = 64 * 1024 * 1024;
+
 /** Entries that are named, of those that the target cannot hold; of the rest the number is told. */
 const LEFT_OUT_NAMED_MAX = 1000;
 
@@ -132,6 +135,9 @@ export class TreeWriter implements AsyncDisposable {
   /** Those that get flags when all is done. */
   readonly #flagged: Metadata[] = [];
   #leftOutEntries = 0;
+  #unflushedBytes = 0;
+  #flushing: Promise<unknown> | undefined;
+  #flushFailure: unknown;
   #finished = false;
 
   /** Use `openTarget`. */
@@ -208,6 +214,7 @@ export class TreeWriter implements AsyncDisposable {
     if (this.#leftOut.has(ref)) return;
     assert(offset >= 0 && offset + bytes.length <= ref.file.size, 'a restore wrote past the end of a file');
     const fd = this.#descriptor(ref);
+    this.#wrote(bytes);
     if (this.#fits(ref.file, () => write(fd, ref.file, offset, bytes))) return;
     this.discardFile(ref);
     this.#leftOut.add(ref);
@@ -242,6 +249,7 @@ export class TreeWriter implements AsyncDisposable {
       const fits = this.#fits(file, () => {
         for (const piece of pieces) {
           write(fd, file, offset, piece);
+          this.#wrote(piece);
           offset += piece.length;
         }
         setLength(fd, file);
@@ -299,6 +307,7 @@ export class TreeWriter implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
+    await this.#flushing;
     for (const fd of this.#open.values()) closeSync(fd);
     this.#open.clear();
     this.#held[Symbol.dispose]();
@@ -310,6 +319,11 @@ export class TreeWriter implements AsyncDisposable {
       this.#sealPath(this.#root, 'folder');
       if (!this.#isStaged) this.#metadata.setFlags(this.#base, this.#root);
     } else reopen(this.#held, this.#before);
+  }
+
+  /** The absolute path of an entry, for those who read it, until the writer is disposed of. */
+  at(path: RawPath): RawPath {
+    return absoluteIn(this.#base, path);
   }
 
   #at(path: RawPath): string | Buffer {
@@ -413,8 +427,20 @@ export class TreeWriter implements AsyncDisposable {
     }
   }
 
+  /** Has the disk take what was written while the rest is restored: at the end less is waited for. */
+  #wrote({ length }: Uint8Array): void {
+    this.#unflushedBytes += length;
+    if (this.#unflushedBytes < FLUSH_BYTES || this.#flushing) return;
+    this.#unflushedBytes = 0;
+    this.#flushing = syncAll(this.#base)
+      .catch((error: unknown) => (this.#flushFailure ??= error)) // the system tells it once
+      .finally(() => (this.#flushing = undefined));
+  }
+
   async #flush(): Promise<void> {
     try {
+      await this.#flushing;
+      if (this.#flushFailure !== undefined) throw this.#flushFailure;
       await syncAll(this.#base);
     } catch (error) {
       throw isSystemError(error) ? refusedBySystem('cannot write', error) : error;

@@ -9,6 +9,7 @@ import {
   mkdtempSync,
   readdirSync,
   readFileSync,
+  renameSync,
   rmSync,
   statSync,
   utimesSync,
@@ -20,7 +21,12 @@ import { fileURLToPath } from 'node:url';
 import { describe, expect, test } from 'vitest';
 import type { FileEntry } from '../../src/entry.ts';
 import { rawFromText, type RawPath } from '../../src/raw-path.ts';
-import { checkDatabases } from '../../src/operations/check-databases.ts';
+import { checkDatabases, DatabaseChecks } from '../../src/operations/check-databases.ts';
+import { restore } from '../../src/operations/restore.ts';
+import { DatabaseSaver } from '../../src/operations/save-database.ts';
+import type { ProgressEvent } from '../../src/progress.ts';
+import { canHold } from '../../src/state/held-folder.ts';
+import { scan, type ScannedFile } from '../../src/state/scan.ts';
 import { absoluteIn } from '../../src/state/tree-path.ts';
 import { clearFlags, hasTool, isRoot } from '../state/tools.ts';
 import { inventory, removeFolder } from '../state/trees.ts';
@@ -194,6 +200,53 @@ test('without its rows a restored database is no success', async () => {
   expect(readdirSync(agent.state)).toEqual(['db']);
 });
 
+test('checks that are given up ask for no place any more, and have let go of the last', async () => {
+  await using agent = await makeAgent();
+  const asked: RawPath[] = [];
+  const place = (path: RawPath) => {
+    asked.push(path);
+    return absoluteIn(rawFromText(agent.state), path);
+  };
+  const entries = ['a', 'b', 'c'].map((path) => {
+    openLive(join(agent.state, path)).close();
+    return { path, mtimeNs: 1_000_000_000n, sqlite: { rows: { t: 1 } } } as unknown as FileEntry;
+  });
+  {
+    await using checks = new DatabaseChecks(place, undefined);
+    for (const entry of entries) checks.begin(entry);
+    await Promise.resolve();
+    expect(asked).toEqual(['a']);
+  }
+  await new Promise(setImmediate);
+  expect(asked).toEqual(['a']);
+});
+
+test.runIf(canHold())(
+  'databases are checked where they were written, whatever takes the name of the target',
+  async () => {
+    await using agent = await makeAgent({ backends: ['a'] });
+    for (const name of ['a.db', 'b.db']) openLive(join(agent.state, name)).close();
+    writeFileSync(join(agent.state, 'c'), 'the rest');
+    await agent.backup();
+    const target = join(agent.folder, 'home/target');
+    let isAway = false;
+    const progress = ({ type }: ProgressEvent) => {
+      if (type !== 'progress' || isAway || !existsSync(target)) return;
+      isAway = true;
+      renameSync(target, `${target}.aside`);
+      mkdirSync(target);
+      for (const name of ['a.db', 'b.db']) writeFileSync(join(target, name), 'SQLite format 3\0 of another');
+    };
+    const result = await restore(
+      { backends: agent.addresses, secret: { kind: 'root', root: agent.root }, snapshot: 'latest', target, paths: [] },
+      agent.seams({ progress }),
+    );
+    expect(isAway).toBe(true);
+    expect(result).toMatchObject({ complete: true, warnings: [] });
+    expect(inventory(`${target}.aside`)).toEqual(inventory(agent.state));
+  },
+);
+
 describe('restored over', () => {
   /** An agent whose snapshot has three rows, and whose database has none any more: what took them away is in `-wal` alone. */
   async function withEmptied(mtime?: 'sooner'): Promise<{ agent: TestAgent; database: string } & Disposable> {
@@ -315,4 +368,58 @@ test('of a database with two names each is what is found under it: its log goes 
   const target = join(agent.folder, 'out');
   await agent.restore(target);
   expect(rowsIn(join(target, 'state.db'))).toBe(51);
+});
+
+test('what comes after a database is saved while that is captured, and stands after it all the same', async () => {
+  await using agent = await makeAgent({ backends: ['a'] });
+  const folders = ['a', 'b', 'c'].map((name) => join(agent.state, name));
+  for (const folder of folders) {
+    mkdirSync(folder);
+    for (let i = 0; i < 4; i++) {
+      openLive(join(folder, `m${i}.db`)).close();
+      writeFileSync(join(folder, `m${i}.db-wal`), ''); // of no program
+      writeFileSync(join(folder, `m${i}.md`), `note ${i}`);
+      writeFileSync(join(folder, `m${i}.token`), `secret ${i}`);
+    }
+    writeFileSync(join(folder, 'm1.db'), 'SQLite format 3\0 it says, and is none');
+  }
+  const state = {
+    root: agent.state,
+    exclude: [],
+    keepOut: [],
+    secret: { patterns: ['*.token', 'b'], handling: 'apart' as const },
+  };
+  const first = await agent.backup({ state });
+  expect(first.files).toMatchObject({ total: 33, new: 33 });
+  expect(first.warnings.map(({ code, path }) => [code, path])).toEqual(
+    ['a', 'b', 'c'].map((name) => ['sqlite_not_captured', `${name}/m1.db`]),
+  );
+  const names = ['m0.db', 'm0.md', 'm1.md', 'm2.db', 'm2.md', 'm3.db', 'm3.md'];
+  expect([...(await entriesOf(agent)).keys()]).toEqual(
+    ['a', 'c'].flatMap((name) => names.map((one) => `${name}/${one}`)),
+  );
+  const target = join(agent.folder, 'out');
+  expect(await agent.restore(target, { withSecrets: true })).toMatchObject({ complete: true, warnings: [], files: 33 });
+  for (const folder of ['a', 'b', 'c']) expect(rowsIn(join(target, folder, 'm3.db'))).toBe(1);
+
+  const again = await agent.backup({ state });
+  expect(again).toMatchObject({ bytes: { added: 0 }, files: { total: 33, unmodified: 33, removed: 0 } });
+});
+
+test('a database that is being captured is opened nowhere else, by none of its names: that would give up its locks', async () => {
+  await using agent = await makeAgent();
+  openLive(join(agent.state, 'm.db')).close();
+  linkSync(join(agent.state, 'm.db'), join(agent.state, 'other.db'));
+  const items = [...scan(agent.state)].filter((item) => item.kind === 'file');
+  const [item, other] = items as [ScannedFile, ScannedFile];
+  await using databases = new DatabaseSaver(agent.state, agent.folders, [], undefined);
+  const capture = databases.begin(item);
+  expect(databases.isCapturing(other)).toBe(true);
+  expect(databases.isPartOfOne('m.db-wal' as RawPath)).toBe(true);
+  const isPart = databases.isPartOfOne('other.db-wal' as RawPath);
+  expect(capture.isReady).toBe(false);
+  expect(await isPart).toBe(true);
+  expect(capture.isReady).toBe(true);
+  databases.release(capture);
+  expect(databases.isCapturing(other)).toBe(false);
 });

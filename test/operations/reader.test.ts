@@ -184,3 +184,48 @@ test('an error of whoever takes the chunks is no damage of the pack, and nothing
   expect(error.message).toBe('of the taker');
   expect(handedOut).toHaveLength(3);
 });
+
+test('with a thread that opens packs the same chunks come, also when one backend has a damaged pack, and parts of one that is damaged everywhere', async () => {
+  await putBack(agent, pristine);
+  const repository = await agent.open();
+  const { index } = await repository.loadIndex();
+  const reader = repository.reader(index);
+  await using opener = reader.opener();
+  const { snapshots } = await repository.snapshots();
+  const wanted: { id: ChunkId; location: ChunkLocation }[] = [];
+  for await (const entry of repository.entries(snapshots.at(-1) as Snapshot, reader))
+    if (entry.type === 'file') for (const id of entry.chunks) wanted.push({ id, location: reader.locate(id) });
+  const [first, ...rest] = [...new Set(wanted.map(({ location }) => location.pack))];
+  expect(rest).toEqual([]);
+  const read = async (by: typeof opener | undefined) => {
+    const handedOut: ChunkId[] = [];
+    const take = ({ id }: { id: ChunkId }, bytes: Uint8Array) => {
+      expect(repository.idOf(bytes)).toBe(id);
+      handedOut.push(id);
+    };
+    const failed = await reader.fromPack(first ?? 0, wanted, take, undefined, by);
+    return { handedOut, failed: failed.map(({ id }) => id) };
+  };
+  // An index that names another chunk at the place of one.
+  const [liar, ...honest] = wanted.map((chunk, at) =>
+    at === 0 ? { ...chunk, id: wanted.at(-1)?.id as ChunkId } : chunk,
+  );
+  const taken: ChunkId[] = [];
+  const failed = await reader.fromPack(
+    first ?? 0,
+    [liar as (typeof wanted)[0], ...honest],
+    ({ id }) => taken.push(id),
+    undefined,
+    opener,
+  );
+  expect([failed, taken.length]).toEqual([[liar], honest.length]);
+
+  const [one, other] = [...agent.stores.values()];
+  for (const harm of [[], [one], [one, other]]) {
+    for (const store of harm) await store?.inner.put(packKey, flipped(pack.length >> 1));
+    const found = await read(opener);
+    expect(found).toEqual(await read(undefined));
+    expect(found.handedOut.length + found.failed.length).toBe(wanted.length);
+    expect(found.failed.length > 0).toBe(harm.length === 2);
+  }
+});

@@ -2,12 +2,16 @@
 import { spawn, spawnSync } from 'node:child_process';
 import {
   chmodSync,
+  closeSync,
   cpSync,
   mkdirSync,
   readdirSync,
+  openSync,
   readFileSync,
+  renameSync,
   rmSync,
   statSync,
+  symlinkSync,
   truncateSync,
   utimesSync,
   writeFileSync,
@@ -17,7 +21,9 @@ import { DatabaseSync } from 'node:sqlite';
 import { fileURLToPath } from 'node:url';
 import { afterAll, afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { rawFromBytes, rawFromText, rawToFs } from '../../src/raw-path.ts';
+import { canHold, HeldFolder, isOpenTwice } from '../../src/state/held-folder.ts';
 import { isSqlite, Sqlite } from '../../src/state/sqlite.ts';
+import { absoluteIn } from '../../src/state/tree-path.ts';
 import { sha256Hex } from '../../src/crypto/hash.ts';
 import { removeFolder, temporaryFolder } from './trees.ts';
 
@@ -274,6 +280,32 @@ test('a check leaves nothing behind, and changes no time of the file but that of
   expect(lookAt()).toEqual(before);
   truncateSync(at('db'), 5000);
   expect(await sqlite.check(rawFromText(at('db')))).toMatchObject({ damage: expect.stringContaining('page') });
+});
+
+test.runIf(canHold())(
+  'a check goes where a folder is held, whatever has taken its name, and through no link',
+  async () => {
+    make(at('db'), 'CREATE TABLE ours(n)').close();
+    using held = HeldFolder.open(join(folder, 'state'), 'no-follow');
+    renameSync(join(folder, 'state'), join(folder, 'aside'));
+    mkdirSync(join(folder, 'state'));
+    make(at('db'), 'CREATE TABLE theirs(n)').close();
+    symlinkSync(at('db'), join(folder, 'aside/link'));
+    spawnSync('mkfifo', [join(folder, 'aside/pipe')]);
+    const check = (name: string) => sqlite.check(absoluteIn(held.path, rawFromText(name)));
+    expect(await check('db')).toEqual({ rows: { ours: 0 }, damage: undefined });
+    for (const name of ['link', 'pipe', 'absent'])
+      expect(await check(name), name).toEqual({ failure: expect.any(String) });
+  },
+);
+
+test.runIf(canHold())('whether SQLite has the file that is meant is told by a second descriptor of it', () => {
+  for (const name of ['one', 'other']) writeFileSync(at(name), '');
+  const [one, other] = [openSync(at('one'), 'r'), openSync(at('other'), 'r')];
+  expect(isOpenTwice(one)).toBe(false);
+  const again = openSync(at('one'), 'r');
+  expect([one, other, again].map(isOpenTwice)).toEqual([true, false, true]);
+  for (const fd of [one, other, again]) closeSync(fd);
 });
 
 test('a database is known by its header alone', () => {
