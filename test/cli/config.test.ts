@@ -118,7 +118,7 @@ describe('a config that cannot be right is refused with its place and a hint', (
       'unknown, nothing near',
       'zebra: 1\n',
       ':1:1: unknown key `zebra`',
-      'Known here: agent, state, backends, commit, suspicion, schedule, notify, metrics, log.',
+      'Known here: agent, state, backends, commit, suspicion, schedule, prune, notify, metrics, log.',
     ],
     [
       'unknown in a backend',
