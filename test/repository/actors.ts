@@ -50,9 +50,9 @@ interface Past {
 }
 
 /** Contents there are in this world. Few, so that runs share them, and leave them, and come back to them. */
-const CONTENTS = 6;
+const CONTENTS = 10;
 /** Of these so many are needed by nothing when a history begins, and their packs are still there. */
-const NEEDLESS = 4;
+const NEEDLESS = 8;
 
 /** A repository with a pack for each content, most of whose snapshots are forgotten. */
 export async function newRepository(): Promise<Case> {
@@ -160,20 +160,24 @@ export class History {
   /** The contents that a backup saves; undefined: by chance. */
   #only: number[] | undefined;
 
-  /** Random deeds for so many steps; then all come to their end, and what must be there in the end is. */
-  async run(deeds: number): Promise<void> {
+  /** Random deeds; then, unless told otherwise, all come to their end, and what must be there in the end is. */
+  async run(deeds: number, { isEnded = true } = {}): Promise<void> {
     const { world } = this;
     const judging = world.mirror({ ...newActor('judge'), skewMs: 0 });
     this.#judge = await this.#open(judging);
     for (let i = 0; i < deeds; i++) {
       await this.#begin();
-      const turns = Math.floor(world.random() ** 2 * 80);
-      for (let turn = 0; turn < turns && (await world.step()); turn++) this.#throwDefect();
+      const isPruning = this.#hosts.some(({ name, actor }) => name === 'keeper' && actor && !actor.isOver);
+      const turns = Math.floor(isPruning ? world.random() * 40 : world.random() ** 2 * 30);
+      for (let turn = 0; turn < turns && (await world.step()); turn++) {
+        this.#throwDefect();
+        if (world.random() < 0.25) await this.#beginInSleep();
+      }
       if (world.random() < 0.1) world.nowMs += Math.floor(world.random() * 10 * DAY_MS);
     }
     await world.drain();
     this.#throwDefect();
-    await this.#end();
+    if (isEnded) await this.#end();
   }
 
   #throwDefect(): void {
@@ -184,21 +188,41 @@ export class History {
     const { world } = this;
     const isBusy = ({ actor }: Host) => actor !== undefined && !actor.isOver;
     const busy = this.#hosts.filter(isBusy);
-    if (busy.length > 0 && (busy.length === this.#hosts.length || world.random() < 0.15)) {
-      // A second, or a month: no length is safer than another.
-      const actor = world.pick(busy).actor as Actor;
-      actor.pausedUntilMs = world.nowMs + Math.floor(1000 * 10 ** (world.random() * 6.4));
+    if (busy.length > 0 && (busy.length === this.#hosts.length || world.random() < 0.35)) {
+      // Mostly for as long as a prune may take; but no length is safer than another.
+      const writers = busy.filter(({ name }) => name !== 'keeper');
+      const actor = world.pick(writers.length > 0 && world.random() < 0.8 ? writers : busy).actor as Actor;
+      const exponent = world.random() < 0.7 ? 2 + world.random() * 2 : world.random() * 6.4;
+      actor.pausedUntilMs = world.nowMs + Math.floor(1000 * 10 ** exponent);
       return world.note(actor, `is paused for ${Math.round((actor.pausedUntilMs - world.nowMs) / 1000)}s`);
     }
-    const host = world.pick(this.#hosts.filter((one) => !isBusy(one)));
+    const idle = this.#hosts.filter((one) => !isBusy(one));
+    const keeper = idle.find(({ name }) => name === 'keeper');
+    const host = keeper && busy.length > 0 && world.random() < 0.5 ? keeper : world.pick(idle);
     const chance = world.random();
     // Beside a prune mostly backups: that is where the harm would be.
     const isPruning = busy.some(({ name }) => name === 'keeper');
-    const forget = isPruning ? 0.1 : 0.4;
+    const forget = isPruning ? 0.1 : 0.3;
     const deed =
       host.name === 'keeper' ? 'prune' : chance < forget ? 'forget' : chance < forget + 0.1 ? 'undo' : 'backup';
     const down = world.random() < 0.08 ? [world.pick(['a', 'b'])] : [];
     await this.#start(host, deed, { down, mayDie: true });
+  }
+
+  /** While a pruner waits, a backup begins, and stands still somewhere for longer than the pruner does: the hardest case, and a rare one by chance. */
+  async #beginInSleep(): Promise<void> {
+    const { world } = this;
+    const keeper = this.#hosts.find(({ name }) => name === 'keeper')?.actor;
+    const host = this.#hosts.find(({ actor }) => !actor || actor.isOver);
+    if (!keeper || keeper.isOver || !world.isAsleep(keeper) || !host || host.name === 'keeper') return;
+    await this.#start(host, 'backup', { down: [], mayDie: false });
+    const actor = host.actor as Actor;
+    actor.rank = 2;
+    const turns = Math.floor(world.random() * 20);
+    for (let turn = 0; turn < turns && (await world.step()); turn++) this.#throwDefect();
+    actor.rank = world.random();
+    actor.pausedUntilMs = world.nowMs + SETTLE_MS + Math.floor(world.random() * 20 * SETTLE_MS);
+    if (!actor.isOver) world.note(actor, 'stands still');
   }
 
   async #start(
@@ -207,12 +231,12 @@ export class History {
     { down, mayDie }: { down: string[]; mayDie: boolean },
   ): Promise<void> {
     const { world } = this;
-    const dies = mayDie && world.random() < 0.15;
+    const dies = mayDie && world.random() < 0.12;
     const actor: Actor = {
       ...newActor(`${deed}#${++this.#actors}@${host.name}`),
       skewMs: host.skewMs,
       rank: world.random(),
-      diesAt: dies ? 1 + Math.floor(world.random() * 60) : Infinity,
+      diesAt: dies ? 1 + Math.floor(world.random() * (deed === 'prune' ? 120 : 25)) : Infinity,
       lastTakesEffect: world.random() < 0.5,
     };
     host.actor = actor;
@@ -270,7 +294,7 @@ export class History {
     };
     const contents =
       this.#only ??
-      Array.from({ length: 1 + Math.floor(world.random() * 3) }, () => Math.floor(world.random() * CONTENTS));
+      Array.from({ length: 1 + Math.floor(world.random() * 2) }, () => Math.floor(world.random() * CONTENTS));
     const ids = contents.map((one) => add(Buffer.alloc(300, `content ${one} `), 'data'));
     await writer.ready();
     const line = `${JSON.stringify({ path: 'file', type: 'file', size: 300, chunks: ids })}\n`;

@@ -12,7 +12,7 @@ export const LAG_MS = 50_000;
 /** What one operation takes at most. */
 const OPERATION_MS = 2_000;
 /** How often, between two operations, somebody's rank changes. */
-const RANK_CHANGE = 0.06;
+const RANK_CHANGE = 0.03;
 
 /** A small generator (mulberry32): the same numbers from the same seed. */
 export function generator(seed: number): () => number {
@@ -220,6 +220,11 @@ export class World {
     next.go();
     await settle();
     return true;
+  }
+
+  isAsleep(actor: Actor): boolean {
+    const own = this.#pending.filter((one) => one.actor === actor);
+    return own.length > 0 && own.every(({ wakeMs = 0 }) => wakeMs > this.nowMs);
   }
 
   /** Until all are done or dead. */
