@@ -264,6 +264,55 @@ describe('prune', () => {
   });
 });
 
+describe('beside a prune', () => {
+  /** Listed, and replaced before it could be read. */
+  const replaced = () => {
+    for (const store of agent.stores.values()) store.plan({ effect: 'vanish', on: 'get', key: /^index\//, times: 1 });
+  };
+
+  test('who reads or writes while indexes are replaced looks again', async () => {
+    await threeSnapshots();
+    replaced();
+    expect(await agent.restore(join(agent.folder, 'out'))).toMatchObject({ lost: [], complete: true, warnings: [] });
+    replaced();
+    expect(await agent.backup()).toMatchObject({ complete: true, warnings: [], bytes: { added: 0 } });
+    for (const store of agent.stores.values()) store.assertAllFired();
+  });
+
+  test('a backup stores again what is condemned', async () => {
+    await threeSnapshots();
+    const big = noise.bytes(300_000);
+    writeFileSync(join(agent.state, 'again'), big);
+    await agent.backup();
+    rmSync(join(agent.state, 'again'));
+    await agent.backup();
+    await forget(0, 1, 2, 3);
+    await pruneWith();
+    writeFileSync(join(agent.state, 'again'), big);
+    const saved = await agent.backup();
+    expect(saved.bytes.added).toBeGreaterThan(big.length - 1);
+    await pruneWith({}, 8);
+    expect(await verified()).toMatchObject({ complete: true, damaged: [] });
+    await expectRestores({ again: big });
+  });
+
+  test('a backend with a condemned record that cannot be read anywhere is not written to', async () => {
+    await threeSnapshots();
+    await forget(0);
+    const [key = ''] = await keysOf('a', 'condemned');
+    await storeOf(agent, 'b').inner.put(key, Buffer.from('spoiled'));
+    expect((await agent.backup()).backends.map(({ state }) => state)).toEqual(['committed', 'committed']);
+    await storeOf(agent, 'a').inner.delete(key);
+    const without = await agent.backup();
+    expect(without).toMatchObject({ complete: false, backends: [{ state: 'committed' }, { state: 'behind' }] });
+    await storeOf(agent, 'a').inner.put(key, Buffer.from('spoiled'));
+    const packs = await keysOf('a', 'packs');
+    expect((await failure(() => agent.backup(), 'damaged')).message).toContain(key);
+    await failure(() => pruneWith({ graceMs: 0 }), 'damaged');
+    expect(await keysOf('a', 'packs')).toEqual(packs);
+  });
+});
+
 describe('a prune that dies at any of its changes', () => {
   test.each(['fail', 'fail-after'] as const)(
     '%s: every snapshot is whole, and the next prune ends it',

@@ -35,10 +35,34 @@ export type Flaw = (backend: Backend) => Backend;
 export interface Case {
   base: ReadonlyMap<string, Uint8Array>;
   restore: string;
+  /** What was done to it before every history; undefined: nothing. */
+  before?: Past;
 }
 
-/** An empty repository, and the identity that opens it. */
+/** What is known of the objects that are there. */
+interface Past {
+  acknowledged: ReadonlySet<SnapshotId>;
+  forgotten: ReadonlySet<SnapshotId>;
+  needs: ReadonlyMap<SnapshotId, Set<ChunkId>>;
+  announced: ReadonlyMap<RunId, Set<ChunkId>>;
+  indexes: ReadonlyMap<string, { id: PackId; chunks: ChunkId[] }[]>;
+  runs: readonly RunId[];
+}
+
+/** Contents there are in this world. Few, so that runs share them, and leave them, and come back to them. */
+const CONTENTS = 10;
+/** Of these so many are needed by nothing when a history begins, and their packs are still there. */
+const NEEDLESS = 8;
+
+/** A repository with a pack for each content, most of whose snapshots are forgotten. */
 export async function newRepository(): Promise<Case> {
+  const history = new History(0, await emptyRepository());
+  const before = await history.prepare();
+  const base = history.world.stores[0]?.objects ?? new Map<string, Uint8Array>();
+  return { ...history.of, base, before };
+}
+
+async function emptyRepository(): Promise<Case> {
   const random = seededRandom('interleavings');
   const restore = await newAgeIdentity(random);
   const writer = await newAgeIdentity(random);
@@ -87,7 +111,7 @@ export class History {
   /** Snapshots that were forgotten, and put back. */
   readonly putBack = new Set<SnapshotId>();
   deletedPacks = 0;
-  readonly #case: Case;
+  readonly of: Case;
   readonly #flaws: Flaws;
   readonly #entropy: Random;
   readonly #hosts: Host[];
@@ -97,7 +121,7 @@ export class History {
   #judge: Repository | undefined;
 
   constructor(seed: number, of: Case, flaws: Flaws = {}) {
-    this.#case = of;
+    this.of = of;
     this.#flaws = flaws;
     this.#entropy = seededRandom(`history ${seed}`);
     this.world = new World(seed, [new Store('a', of.base), new Store('b', of.base)]);
@@ -105,26 +129,55 @@ export class History {
     this.#hosts = ['one', 'two', 'keeper'].map((name) => ({
       name,
       skewMs: this.world.random() < 0.5 ? 0 : years(),
-      runs: [],
+      runs: name === 'one' ? [...(of.before?.runs ?? [])] : [],
       actor: undefined,
     }));
+    for (const id of of.before?.acknowledged ?? []) this.acknowledged.add(id);
+    for (const id of of.before?.forgotten ?? []) this.forgotten.add(id);
+    for (const [id, needs] of of.before?.needs ?? []) this.needs.set(id, needs);
+    for (const [id, needs] of of.before?.announced ?? []) this.#announced.set(id, needs);
+    for (const [key, packs] of of.before?.indexes ?? []) this.#indexes.set(key, packs);
     this.world.onChange = (store, key, actor) => this.#changed(store, key, actor);
   }
 
-  /** Random deeds for so many steps; then all come to their end, and what must be there in the end is. */
-  async run(deeds: number): Promise<void> {
+  /** One after the other, undisturbed: a snapshot of each content by itself, of which most are forgotten. */
+  async prepare(): Promise<Past> {
+    const { world } = this;
+    this.#judge = await this.#open(world.mirror(newActor('judge')));
+    const host = { ...(this.#hosts[0] as Host), skewMs: 0 };
+    for (let content = 0; content < CONTENTS; content++) {
+      this.#only = [content];
+      await this.#start(host, 'backup', { down: [], mayDie: false });
+      await world.drain();
+      if (content >= NEEDLESS) continue;
+      await this.#start(host, 'forget', { down: [], mayDie: false });
+      await world.drain();
+    }
+    this.#throwDefect();
+    const { acknowledged, forgotten, needs } = this;
+    return { acknowledged, forgotten, needs, announced: this.#announced, indexes: this.#indexes, runs: host.runs };
+  }
+  /** The contents that a backup saves; undefined: by chance. */
+  #only: number[] | undefined;
+
+  /** Random deeds; then, unless told otherwise, all come to their end, and what must be there in the end is. */
+  async run(deeds: number, { isEnded = true } = {}): Promise<void> {
     const { world } = this;
     const judging = world.mirror({ ...newActor('judge'), skewMs: 0 });
     this.#judge = await this.#open(judging);
     for (let i = 0; i < deeds; i++) {
       await this.#begin();
-      const turns = Math.floor(world.random() ** 2 * 60);
-      for (let turn = 0; turn < turns && (await world.step()); turn++) this.#throwDefect();
-      if (world.random() < 0.2) world.nowMs += Math.floor(world.random() * 10 * DAY_MS);
+      const isPruning = this.#hosts.some(({ name, actor }) => name === 'keeper' && actor && !actor.isOver);
+      const turns = Math.floor(isPruning ? world.random() * 40 : world.random() ** 2 * 30);
+      for (let turn = 0; turn < turns && (await world.step()); turn++) {
+        this.#throwDefect();
+        if (world.random() < 0.25) await this.#beginInSleep();
+      }
+      if (world.random() < 0.1) world.nowMs += Math.floor(world.random() * 10 * DAY_MS);
     }
     await world.drain();
     this.#throwDefect();
-    await this.#end();
+    if (isEnded) await this.#end();
   }
 
   #throwDefect(): void {
@@ -133,20 +186,43 @@ export class History {
 
   async #begin(): Promise<void> {
     const { world } = this;
-    const host = world.pick(this.#hosts);
-    if (host.actor && !host.actor.isOver) {
-      // Paused for as long as it may be.
-      if (world.random() < 0.3) {
-        host.actor.pausedUntilMs = world.nowMs + Math.floor(world.random() ** 3 * 30 * DAY_MS);
-        world.note(host.actor, 'is paused');
-      }
-      return;
+    const isBusy = ({ actor }: Host) => actor !== undefined && !actor.isOver;
+    const busy = this.#hosts.filter(isBusy);
+    if (busy.length > 0 && (busy.length === this.#hosts.length || world.random() < 0.35)) {
+      // Mostly for as long as a prune may take; but no length is safer than another.
+      const writers = busy.filter(({ name }) => name !== 'keeper');
+      const actor = world.pick(writers.length > 0 && world.random() < 0.8 ? writers : busy).actor as Actor;
+      const exponent = world.random() < 0.7 ? 2 + world.random() * 2 : world.random() * 6.4;
+      actor.pausedUntilMs = world.nowMs + Math.floor(1000 * 10 ** exponent);
+      return world.note(actor, `is paused for ${Math.round((actor.pausedUntilMs - world.nowMs) / 1000)}s`);
     }
-    const isKeeper = host.name === 'keeper';
+    const idle = this.#hosts.filter((one) => !isBusy(one));
+    const keeper = idle.find(({ name }) => name === 'keeper');
+    const host = keeper && busy.length > 0 && world.random() < 0.5 ? keeper : world.pick(idle);
     const chance = world.random();
-    const deed = isKeeper ? 'prune' : chance < 0.6 ? 'backup' : chance < 0.8 ? 'forget' : 'undo';
-    const down = world.random() < 0.12 ? [world.pick(['a', 'b'])] : [];
+    // Beside a prune mostly backups: that is where the harm would be.
+    const isPruning = busy.some(({ name }) => name === 'keeper');
+    const forget = isPruning ? 0.1 : 0.3;
+    const deed =
+      host.name === 'keeper' ? 'prune' : chance < forget ? 'forget' : chance < forget + 0.1 ? 'undo' : 'backup';
+    const down = world.random() < 0.08 ? [world.pick(['a', 'b'])] : [];
     await this.#start(host, deed, { down, mayDie: true });
+  }
+
+  /** While a pruner waits, a backup begins, and stands still somewhere for longer than the pruner does: the hardest case, and a rare one by chance. */
+  async #beginInSleep(): Promise<void> {
+    const { world } = this;
+    const keeper = this.#hosts.find(({ name }) => name === 'keeper')?.actor;
+    const host = this.#hosts.find(({ actor }) => !actor || actor.isOver);
+    if (!keeper || keeper.isOver || !world.isAsleep(keeper) || !host || host.name === 'keeper') return;
+    await this.#start(host, 'backup', { down: [], mayDie: false });
+    const actor = host.actor as Actor;
+    actor.rank = 2;
+    const turns = Math.floor(world.random() * 20);
+    for (let turn = 0; turn < turns && (await world.step()); turn++) this.#throwDefect();
+    actor.rank = world.random();
+    actor.pausedUntilMs = world.nowMs + SETTLE_MS + Math.floor(world.random() * 20 * SETTLE_MS);
+    if (!actor.isOver) world.note(actor, 'stands still');
   }
 
   async #start(
@@ -155,11 +231,12 @@ export class History {
     { down, mayDie }: { down: string[]; mayDie: boolean },
   ): Promise<void> {
     const { world } = this;
-    const dies = mayDie && world.random() < 0.25;
+    const dies = mayDie && world.random() < 0.12;
     const actor: Actor = {
       ...newActor(`${deed}#${++this.#actors}@${host.name}`),
       skewMs: host.skewMs,
-      diesAt: dies ? 1 + Math.floor(world.random() * 60) : Infinity,
+      rank: world.random(),
+      diesAt: dies ? 1 + Math.floor(world.random() * (deed === 'prune' ? 120 : 25)) : Infinity,
       lastTakesEffect: world.random() < 0.5,
     };
     host.actor = actor;
@@ -193,7 +270,7 @@ export class History {
 
   #open(mirror: Mirror): Promise<Repository> {
     const clock: Clock = { now: () => this.world.nowMs, monotonic: () => this.world.nowMs, sleep: async () => {} };
-    return openRepository(mirror, { kind: 'restore', identities: [this.#case.restore] }, { clock });
+    return openRepository(mirror, { kind: 'restore', identities: [this.of.restore] }, { clock });
   }
 
   async #run(host: Host, repository: Repository, kind: 'write' | 'sweep', seams: { clock: Clock; random: Random }) {
@@ -215,11 +292,10 @@ export class History {
       needs.add(id);
       return id;
     };
-    // Few contents there are, so that runs share them, and leave them, and come back to them.
-    const count = 1 + Math.floor(world.random() * 4);
-    const ids = Array.from({ length: count }, () =>
-      add(Buffer.alloc(300, `content ${Math.floor(world.random() * 8)} `), 'data'),
-    );
+    const contents =
+      this.#only ??
+      Array.from({ length: 1 + Math.floor(world.random() * 2) }, () => Math.floor(world.random() * CONTENTS));
+    const ids = contents.map((one) => add(Buffer.alloc(300, `content ${one} `), 'data'));
     await writer.ready();
     const line = `${JSON.stringify({ path: 'file', type: 'file', size: 300, chunks: ids })}\n`;
     const cutAt = 1 + Math.floor(world.random() * (line.length - 1));
@@ -251,7 +327,7 @@ export class History {
 
   async #forget(host: Host, repository: Repository, seams: { clock: Clock; random: Random }): Promise<void> {
     const listed = [...(await repository.listSnapshots())].map(([key, { id }]) => ({ key, id }));
-    if (listed.length < 2) return;
+    if (listed.length < (this.#only ? 1 : 2)) return;
     const { key, id } = this.world.pick(listed);
     const object = await repository.mirror.get(key);
     const said = { time: timestamp(seams.clock.now()), host: host.name, packs: [] };
@@ -287,7 +363,7 @@ export class History {
       repository,
       {
         ...{ run, signer, host: host.name, presumeOver: [] },
-        graceMs: all || world.random() < 0.5 ? (all ? -100 * 365 * DAY_MS : 0) : 7 * DAY_MS,
+        graceMs: all || world.random() < 0.8 ? (all ? -100 * 365 * DAY_MS : 0) : 7 * DAY_MS,
         settleMs: this.#flaws.settleMs ?? SETTLE_MS,
         waitMs: world.random() < 0.5 ? 0 : 600_000,
         repackBytes: world.random() < 0.7 ? 2 ** 30 : 0,
@@ -382,5 +458,14 @@ export class History {
 }
 
 const newActor = (name: string): Actor => ({
-  ...{ name, skewMs: 0, diesAt: Infinity, lastTakesEffect: false, operations: 0, pausedUntilMs: 0, isOver: false },
+  ...{
+    name,
+    skewMs: 0,
+    diesAt: Infinity,
+    lastTakesEffect: false,
+    operations: 0,
+    rank: 1,
+    pausedUntilMs: 0,
+    isOver: false,
+  },
 });

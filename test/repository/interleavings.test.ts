@@ -24,9 +24,9 @@ vi.mock('node:zlib', async (original) => {
   return { ...zlib, zstdCompress: atOnce(zlib.zstdCompressSync), zstdDecompress: atOnce(zlib.zstdDecompressSync) };
 });
 
-const HISTORIES = Number(process.env['HOLDFAST_HISTORIES'] ?? 40);
+const HISTORIES = Number(process.env['HOLDFAST_HISTORIES'] ?? 30);
 const FIRST = Number(process.env['HOLDFAST_SEED'] ?? 1);
-const DEEDS = 14;
+const DEEDS = 30;
 
 let repository: Case;
 beforeAll(async () => {
@@ -37,7 +37,7 @@ beforeAll(async () => {
 async function problemOf(seed: number, flaws?: Flaws): Promise<{ problem?: string; deletedPacks: number }> {
   const history = new History(seed, repository, flaws);
   try {
-    await history.run(DEEDS);
+    await history.run(DEEDS, { isEnded: flaws === undefined });
     return { deletedPacks: history.deletedPacks };
   } catch (error) {
     const what = error instanceof Error ? (error.stack ?? error.message) : String(error);
@@ -84,7 +84,7 @@ describe('a test of the test: it finds', () => {
   ])('%s', { timeout: 3_600_000 }, async (_, flaws) => {
     for (let seed = FIRST; seed < FIRST + Math.max(HISTORIES, 60); seed++) {
       const { problem } = await problemOf(seed, flaws);
-      if (!problem?.match(/has lost chunk|is lost/)) continue;
+      if (!problem?.includes('has lost chunk')) continue;
       return;
     }
     expect.fail('no history showed it');

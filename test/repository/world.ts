@@ -11,6 +11,8 @@ import { HoldfastError } from '../../src/errors.ts';
 export const LAG_MS = 50_000;
 /** What one operation takes at most. */
 const OPERATION_MS = 2_000;
+/** How often, between two operations, somebody's rank changes. */
+const RANK_CHANGE = 0.03;
 
 /** A small generator (mulberry32): the same numbers from the same seed. */
 export function generator(seed: number): () => number {
@@ -78,6 +80,8 @@ export interface Actor {
   /** Of the operation that it dies at: whether it takes effect. */
   lastTakesEffect: boolean;
   operations: number;
+  /** Of those who could go on, the one of the highest rank does. */
+  rank: number;
   /** It gets no turn before. */
   pausedUntilMs: number;
   isOver: boolean;
@@ -200,21 +204,27 @@ export class World {
   async step(): Promise<boolean> {
     await settle();
     if (this.#pending.length === 0) return false;
-    const ready = this.#pending.filter(
-      ({ actor, wakeMs = 0 }) => wakeMs <= this.nowMs && actor.pausedUntilMs <= this.nowMs,
-    );
-    if (ready.length === 0) {
-      // Time goes on to where somebody can.
-      const times = this.#pending.map(({ actor, wakeMs = 0 }) => Math.max(wakeMs, actor.pausedUntilMs));
-      this.nowMs = Math.max(this.nowMs, Math.min(...times));
-      return true;
-    }
-    const next = this.pick(ready);
+    // By rank, not by chance: so one gets far while another stands still in the middle of what it does, for as long as it takes.
+    if (this.random() < RANK_CHANGE) this.pick([...this.#pending]).actor.rank = this.random();
+    const timeOf = ({ actor, wakeMs = 0 }: Pending) => Math.max(wakeMs, actor.pausedUntilMs);
+    const able = this.#pending.filter(({ actor }) => actor.pausedUntilMs <= this.nowMs);
+    const among = able.length > 0 ? able : this.#pending;
+    const rank = Math.max(...among.map(({ actor }) => actor.rank));
+    const own = among.filter(({ actor }) => actor.rank === rank);
+    // Who sleeps is woken, though others could do something: that is how they come to stand still.
+    const wakesMs = Math.min(...own.map(timeOf));
+    this.nowMs = Math.max(this.nowMs, wakesMs);
+    const next = this.pick(own.filter((one) => timeOf(one) <= this.nowMs));
     this.#pending = this.#pending.filter((one) => one !== next);
     this.nowMs += Math.floor(this.random() * OPERATION_MS);
     next.go();
     await settle();
     return true;
+  }
+
+  isAsleep(actor: Actor): boolean {
+    const own = this.#pending.filter((one) => one.actor === actor);
+    return own.length > 0 && own.every(({ wakeMs = 0 }) => wakeMs > this.nowMs);
   }
 
   /** Until all are done or dead. */
