@@ -27,7 +27,9 @@ export type RecoverySecret = (
 /** What zbarimg prints of other codes (a product's bar code on the desk), and its summary: lines that end a code and are none. */
 const SCANNER_NOISE =
   /^[ \t]*((EAN-\d+|UPC-[AE]|ISBN-1[03]|CODE-\d+|Codabar|DataBar(-Exp)?|I2\/5|PDF417|SQ-Code|COMPOSITE):|scanned \d+ barcode symbols? from).*$/gim;
-const SECRET_CODE = /^\s*(QR-Code:)?\s*# holdfast\/\d+ (words|share|age-key) /im;
+/** White space within a line, and never twice in a row: else a text of line feeds takes for ever. */
+const SECRET_CODE =
+  /^[^\S\r\n\u2028\u2029]*(?:QR-Code:[^\S\r\n\u2028\u2029]*)?# holdfast\/\d+ (words|share|age-key) /im;
 const AGE_KEY = /^\s*AGE-SECRET-KEY-/i;
 const AGE_FILE = /^\s*(age-encryption\.org\/|-----BEGIN AGE ENCRYPTED FILE)/;
 /** Midway between the words of a phrase and those of a share: more are a share, be it with a word too few or too many. */

@@ -360,7 +360,7 @@ export function parseSignedRecord<T>(
   const signed = signaturesSchema.safeParse(value);
   if (!signed.success) throw damaged(`${what} carries no signatures`);
   const { signatures, ...rest } = signed.data;
-  if (!Buffer.from(`${JSON.stringify({ ...rest, signatures })}\n`).equals(bytes)) {
+  if (!isSpelledAs({ ...rest, signatures }, bytes)) {
     throw damaged(`${what} is not in the form it was signed in`);
   }
   const message = pae(type, Buffer.from(JSON.stringify(rest)));
@@ -377,6 +377,16 @@ export function parseSignedRecord<T>(
 
 export const REPOSITORY_TYPE = 'application/vnd.holdfast.repository.v1+json';
 export const KEYS_TYPE = 'application/vnd.holdfast.keys.v1+json';
+
+/** False too for what is nested so deep that it can be read, but not written: nobody has signed such a record. */
+function isSpelledAs(record: object, bytes: Uint8Array): boolean {
+  try {
+    return Buffer.from(`${JSON.stringify(record)}\n`).equals(bytes);
+  } catch (error) {
+    if (error instanceof RangeError) return false;
+    throw error;
+  }
+}
 
 /** RFC 3339 with milliseconds, UTC. */
 export function timestamp(timeMs: number): string {

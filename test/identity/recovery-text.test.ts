@@ -367,3 +367,11 @@ describe('no error tells a secret', () => {
     expect(wordsFromElsewhere(said)).toEqual([]);
   });
 });
+
+describe('words in a long text', () => {
+  it.each(['\r\n', '\n', ' ', '\t\n'])('are read at once, however much of %j is in them', async (blank) => {
+    const blanks = blank.repeat(20_000 / blank.length);
+    expect(parseRecoveryText([`${blanks}${words.join(' ')}${blanks}`])).toMatchObject({ kind: 'root' });
+    await failure(() => parseRecoveryText([`${blanks}x`]), 'bad_words');
+  });
+});

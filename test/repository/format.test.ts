@@ -254,6 +254,12 @@ describe('a signed record', () => {
     }
   };
 
+  test('nested deeper than can be written again is damaged', async () => {
+    const member = `"unknown":${'['.repeat(100_000)}${']'.repeat(100_000)},"signatures":`;
+    const deep = Buffer.from(Buffer.from(signed).toString('utf8').replace('"signatures":', member));
+    await failure(() => parse(deep), 'damaged');
+  });
+
   test('comes back with its signers', () => {
     const { record, signedBy } = parse(signed);
     expect(record).toEqual(repositoryRecord);

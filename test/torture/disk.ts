@@ -120,17 +120,16 @@ const failing =
     return [await agent.holdfast(args(agent, dice), { env, mayNotLoad: true })];
   };
 
-/** fsyncs of the program that fail, as the seed has it. */
-const unsynced =
-  (share: number, args: (agent: Agent, dice: Dice) => string[]): Harm =>
+/** Calls of the program that fail, as the seed has it. */
+const refused =
+  (calls: string, code: string, share: number, args: (agent: Agent, dice: Dice) => string[]): Harm =>
   async ({ agent, dice }) => {
-    const loader = new URL('./failing-sync.ts', import.meta.url).href;
-    const env = { NODE_OPTIONS: `--import=${loader}`, TORTURE_SYNC: `${dice.fraction()} ${share}` };
+    const loader = new URL('./failing-calls.ts', import.meta.url).href;
+    const env = { NODE_OPTIONS: `--import=${loader}`, TORTURE_CALLS: `${dice.fraction()} ${share} ${code} ${calls}` };
     return [await agent.holdfast(args(agent, dice), { env })];
   };
 
 const EIO = 5;
-const ENOSPC = 28;
 const backupArgs = () => ['backup'];
 const restoreArgs = (agent: Agent, dice: Dice) => [
   'restore',
@@ -152,16 +151,16 @@ const HARMS: Record<string, Harm> = {
   'a backend may not be entered': closed('nas'),
   'the home folder may not be entered': closed('home'),
   'the target may not be entered': closed('target'),
-  'fsync fails, backup': unsynced(1, backupArgs),
-  'fsync fails now and then, backup': unsynced(0.2, backupArgs),
-  'fsync fails, restore': unsynced(1, restoreArgs),
-  'writes fail now and then, backup': failing('posix/io/rw/pwrite', EIO, 0.2, backupArgs),
-  'writes find no room now and then, backup': failing('posix/io/rw/pwrite', ENOSPC, 0.1, backupArgs),
+  'fsync fails, backup': refused('sync', 'EIO', 1, backupArgs),
+  'fsync fails now and then, backup': refused('sync', 'EIO', 0.2, backupArgs),
+  'fsync fails, restore': refused('sync', 'EIO', 1, restoreArgs),
+  'writes fail now and then, backup': refused('write,writeFile', 'EIO', 0.3, backupArgs),
+  'writes find no room now and then, backup': refused('write,writeFile', 'ENOSPC', 0.3, backupArgs),
   'writes fail now and then, restore': failing('posix/io/rw/pwrite', EIO, 0.05, restoreArgs),
   'reads fail now and then, backup': failing('posix/io/rw/pread', EIO, 0.1, backupArgs),
   'reads fail now and then, restore': failing('posix/io/rw/pread', EIO, 0.1, restoreArgs),
   'reads fail now and then, verify': failing('posix/io/rw/pread', EIO, 0.05, () => ['verify', '--level', 'objects']),
-  'renames fail now and then, backup': failing('posix/io/dir/rename', EIO, 0.3, backupArgs),
+  'renames and links fail now and then, backup': refused('rename,link', 'EIO', 0.3, backupArgs),
   'files do not open now and then, backup': failing('posix/io/oc/open', EIO, 0.02, backupArgs),
 };
 const KEPT = 8;

@@ -23,6 +23,7 @@ import { formatRecoveryKey, parseRecoveryKey, recoveryKeyOfGeneration } from '..
 import { parseRecoveryText, readShare } from '../../src/identity/recovery-text.ts';
 import { parseWordsText } from '../../src/identity/root.ts';
 import { verifySsh } from '../../src/identity/ssh-signature.ts';
+import { SECRET_FILE_MAX_BYTES } from '../../src/identity/secret-file.ts';
 import { parseWriterKey } from '../../src/identity/writer-key.ts';
 import { readKnownSnapshots, readLocalState, ManifestCache } from '../../src/operations/local-state.ts';
 import { readRuns } from '../../src/operations/runs.ts';
@@ -109,7 +110,8 @@ export async function makeInputs(folder: string): Promise<ParserInput[]> {
   ): ParserInput => ({
     name,
     samples: samples.map((sample) => Buffer.from(sample)),
-    parse: (input) => parse(input.toString('utf8')),
+    // Longer ones are refused before, by whoever reads files.
+    parse: (input) => parse(input.toString('utf8', 0, more.isJson ? input.length : SECRET_FILE_MAX_BYTES)),
     ...more,
   });
   const file = (

@@ -53,7 +53,15 @@ export async function runProgram(args: readonly string[], how: How, tally: Tally
     }, DEADLINE_MS),
   ];
   if (how.killAfterMs !== undefined) timers.push(setTimeout(() => child.kill('SIGKILL'), how.killAfterMs));
-  if (how.meanwhile) timers.push(setTimeout(how.meanwhile.act, how.meanwhile.afterMs));
+  let failedAct: unknown;
+  const act = (): void => {
+    try {
+      how.meanwhile?.act();
+    } catch (error) {
+      failedAct = error; // thrown in a timer, it would end everything
+    }
+  };
+  if (how.meanwhile) timers.push(setTimeout(act, how.meanwhile.afterMs));
   const { code, signal } = await new Promise<{ code: number | null; signal: string | null }>((resolve, reject) => {
     child.once('error', reject);
     child.once('close', (exitCode, exitSignal) => resolve({ code: exitCode, signal: exitSignal }));
@@ -61,6 +69,7 @@ export async function runProgram(args: readonly string[], how: How, tally: Tally
   for (const timer of timers) clearTimeout(timer);
   const ran: Ran = { args, code, json: parsed(stdout), stderr, ms: performance.now() - startedMs };
   tally.add('operations');
+  if (failedAct !== undefined) throw failedAct;
   if (isHung) tally.blame('hung', `${args.join(' ')} did not end within ${DEADLINE_MS / 1000} s`);
   else if (code === null && signal === 'SIGKILL' && how.killAfterMs !== undefined) tally.add('kills');
   else if (code === null) tally.blame('wrong', `${args.join(' ')} was ended by ${signal}: ${stderr.slice(-500)}`);

@@ -50,8 +50,8 @@ export const rot: Kind = {
       const candidates = keys.filter((key) => parseKey(key)?.kind === kind);
       const chosen = now.shuffled(candidates).slice(0, 1 + now.below(3));
       const read = (key: string) => readFileSync(join(agent.placeOf(name), key));
-      for (const key of chosen) {
-        const bytes = HARMS[how]?.(read(key), read(now.pick(candidates)), now);
+      const harmed = chosen.map((key) => [key, HARMS[how]?.(read(key), read(now.pick(candidates)), now)] as const);
+      for (const [key, bytes] of harmed) {
         rmSync(join(agent.placeOf(name), key), { force: true });
         if (bytes) writeFileSync(join(agent.placeOf(name), key), bytes);
         tally.add('faults');
