@@ -1,6 +1,7 @@
 /** Trees with all that a file system can hold besides plain files, brought back and compared by tools that are not ours. */
 import { execFileSync } from 'node:child_process';
 import {
+  existsSync,
   appendFileSync,
   closeSync,
   copyFileSync,
@@ -20,6 +21,7 @@ import {
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { MARKER } from '../../src/operations/continuity.ts';
 import { diff } from '../../src/operations/diff.ts';
 import { seededRandom } from '../crypto/support.ts';
 import { inventory } from '../state/trees.ts';
@@ -271,7 +273,7 @@ describe.skipIf(lacksTools)('what a file system knows besides', () => {
 });
 
 test.runIf(isRoot && !lacksTools)(
-  'a root that is immutable is recovered whole, but for the note to the agent',
+  'a root that is immutable is recovered whole, with the note to the agent, and immutable again',
   async () => {
     await using agent = await makeAgent({ backends: ['a'], fill: (state) => writeFileSync(join(state, 'file'), 'x') });
     run('chattr', '+i', agent.state);
@@ -280,8 +282,8 @@ test.runIf(isRoot && !lacksTools)(
     mkdirSync(home);
     try {
       const recovered = await agent.recover(home);
-      expect(recovered.markerFile).toBeNull();
-      expect(recovered.warnings).toMatchObject([{ code: 'marker_not_written', incomplete: true }]);
+      expect(recovered).toMatchObject({ markerFile: join(home, 'state', MARKER), warnings: [] });
+      expect(existsSync(join(home, 'state', MARKER))).toBe(true);
       expect(flagsIn(join(home, 'state'))).toEqual(['. i']);
       expect(readFileSync(join(home, 'state/file'), 'utf8')).toBe('x');
     } finally {
