@@ -366,7 +366,7 @@ export class History {
         graceMs: all || world.random() < 0.8 ? (all ? -100 * 365 * DAY_MS : 0) : 7 * DAY_MS,
         settleMs: this.#flaws.settleMs ?? SETTLE_MS,
         waitMs: world.random() < 0.5 ? 0 : 600_000,
-        repackBytes: world.random() < 0.7 ? 2 ** 30 : 0,
+        repackBytes: !all && world.random() < 0.7 ? 2 ** 30 : 0, // at the end: what it condemns would go a prune later
       },
       { ...seams, progress: noProgress },
     );
