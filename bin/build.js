@@ -1,5 +1,5 @@
 // Makes what the package ships from src/: dist/ (the library, module by module), dist/program/ (the command line in few files),
-// holdfast.schema.json, oclif.manifest.json. Run as `npm run build`.
+// holdfast.schema.json, holdfast-drill.schema.json, oclif.manifest.json. Run as `npm run build`.
 import { spawnSync } from 'node:child_process';
 import { cpSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -24,6 +24,8 @@ for (const place of ['dist/drill', 'dist/program'])
 
 const { configJsonSchema } = await import('../dist/cli/config-schema.js');
 writeJson('holdfast.schema.json', configJsonSchema());
+const { drillJsonSchema } = await import('../dist/cli/drill/result-schema.js');
+writeJson('holdfast-drill.schema.json', drillJsonSchema());
 
 // The manifest lets the published program show help and find commands without loading every one of them.
 const { loadCommands, COMMANDS } = await import('../dist/program/commands.js');

@@ -12,7 +12,7 @@ import type { LogSettings } from './run-log.ts';
 export interface OperatingConfig {
   hooks?: HookSettings;
   schedule?: ScheduleSettings;
-  notify?: NotifySettings & { pingVerify?: string | undefined };
+  notify?: NotifySettings & { pingVerify?: string | undefined; pingDrill?: string | undefined };
   metrics?: { textfile: string };
   log?: LogSettings;
 }
@@ -22,7 +22,7 @@ const JITTER = '15m';
 
 /** @throws `config_invalid` */
 export async function operatingConfig(
-  { state, schedule, notify, metrics, log }: z.output<typeof configSchema>,
+  { state, schedule, notify, metrics, log, drill }: z.output<typeof configSchema>,
   resolvePath: (path: string) => string,
   file: string,
 ): Promise<OperatingConfig> {
@@ -31,6 +31,10 @@ export async function operatingConfig(
   const timeoutMs = at(file, 'state.hookTimeout', () =>
     parseDuration(state?.hookTimeout ?? HOOK_TIMEOUT, 'config_invalid'),
   );
+  if (schedule?.drill !== undefined && !drill)
+    throw new HoldfastError('config_invalid', `${file}: \`schedule.drill\` needs a section \`drill\``, {
+      hint: 'Say there how often there is to be a drill, for example `drill: { every: 30d }`.',
+    });
   const isFile = log !== undefined && log.to.endsWith('.jsonl');
   return {
     ...(hasHooks && { hooks: { before, after, onError, timeoutMs } }),

@@ -28,6 +28,9 @@ export const operatingSections = {
       backup: time.optional().describe('hourly (the default), daily, "03:00", "Mon..Fri *-*-* 03:00", cron, or off.'),
       verify: time.optional().describe('The same; default daily.'),
       forget: time.optional().describe('The same; default "03:30" where there is a section retention, else off.'),
+      drill: time
+        .optional()
+        .describe('When it is looked whether a drill is due (`drill.every`); off unless it is said here.'),
       jitter: duration.optional().describe('Each run begins so much later at most; default 15m.'),
     })
     .describe('What `holdfast schedule install` sets up.'),
@@ -48,6 +51,7 @@ export const operatingSections = {
     .strictObject({
       ping: address.optional().describe('A check in the manner of healthchecks.io: is told how backups go.'),
       pingVerify: address.optional().describe('A second one, for `verify`.'),
+      pingDrill: address.optional().describe('A third one, for `drill run`.'),
       pingFailure: z
         .enum(['fail', 'exit-code'])
         .optional()

@@ -29,7 +29,7 @@ export abstract class ReportedCommand<T extends typeof Command, R extends Report
   }
 
   override async run(): Promise<void> {
-    if ((this.flags as { 'if-due'?: boolean })['if-due'] && !(await this.#isDue())) {
+    if ((this.flags as { 'if-due'?: boolean })['if-due'] && !(await this.isDue())) {
       await writeStdout(this.flags.json ? toJson({ skipped: 'not due' }) : 'not due\n');
       process.exitCode = 0;
       return;
@@ -67,7 +67,8 @@ export abstract class ReportedCommand<T extends typeof Command, R extends Report
     return result;
   }
 
-  async #isDue(): Promise<boolean> {
+  /** For `--if-due`. */
+  protected async isDue(): Promise<boolean> {
     const { isDue } = await import('./schedule-context.ts');
     return isDue(await this.loadConfig(), this.kind, this.clock.now(), process.env);
   }

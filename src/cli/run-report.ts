@@ -23,8 +23,12 @@ export interface Reported {
   snapshot?: { id: string };
   files?: { total: number };
   bytes?: number | Readonly<Record<string, number>>;
-  backends?: readonly { name: string; state: string }[];
+  backends?: readonly { name: string; state?: string }[];
   damaged?: readonly unknown[];
+  /** Of a drill. */
+  objectives?: Readonly<Record<'rto' | 'rpo', { seconds: number | null }>>;
+  scenarios?: readonly { ok: boolean }[];
+  notRun?: readonly unknown[];
 }
 
 /** Where the last runs of a config are remembered: by its path, for what fails may be the reading of a key. */
@@ -58,7 +62,9 @@ export class RunReport {
     this.#agent = config.agent?.handle ?? '';
     this.#log = new RunLog(config.log, { run: kind, agent: this.#agent, pid: process.pid }, seams.clock, env);
     const notify = config.notify ?? { pingFailure: 'fail' };
-    const pings = { backup: notify.ping, verify: notify.pingVerify, sync: undefined, forget: undefined };
+    const pings: Partial<Record<RunKind, string | undefined>> = {
+      ...{ backup: notify.ping, verify: notify.pingVerify, drill: notify.pingDrill },
+    };
     this.#notifier = new Notifier({ ...notify, ping: pings[kind] }, seams);
     this.#startedMs = seams.clock.now();
     this.#started = seams.clock.monotonic();
@@ -102,8 +108,10 @@ export class RunReport {
     const snapshot = result.snapshot?.id ?? null;
     const told = error ? { code: error.code, message: error.message } : null;
     const level = outcome === 'done' ? 'info' : outcome === 'incomplete' ? 'warning' : 'error';
-    const { files, bytes, backends, damaged } = result;
-    const figures = { files: files?.total, bytes, backends: backends?.map(named), damaged: damaged?.length };
+    const { files, bytes, damaged } = result;
+    const backends = statesOf(result);
+    const { recoverySeconds, scenarios } = drilled(result);
+    const figures = { files: files?.total, bytes, backends, damaged: damaged?.length, recoverySeconds, scenarios };
     const late = isBusy ? [] : this.#remember(result, exitCode, seconds, error !== undefined);
     const message = {
       agent: this.#agent,
@@ -127,7 +135,8 @@ export class RunReport {
   #remember(result: Reported, exitCode: number, seconds: number, isFailure: boolean): Warning[] {
     const { kind, config, env, seams } = this.#context;
     const endedMs = seams.clock.now();
-    const { files, bytes, backends, damaged } = result;
+    const { files, bytes, damaged } = result;
+    const backends = statesOf(result);
     const run: RunRecord = {
       ...{ startedMs: this.#startedMs, endedMs, seconds, exitCode },
       ...(exitCode === EXIT.done && { successMs: endedMs }),
@@ -136,6 +145,7 @@ export class RunReport {
       ...(backends && { committed: Object.fromEntries(backends.map(({ name, state }) => [name, isGood(state)])) }),
       ...(isFailure && kind === 'backup' && { committed: notCommitted(config) }),
       ...(damaged && { damaged: damaged.length }),
+      ...drilled(result),
     };
     try {
       const runs = recordRun(runsPath(env, config.path), kind, run);
@@ -155,7 +165,22 @@ export class RunReport {
 }
 
 const isGood = (state: string): boolean => state === 'committed' || state === 'level' || state === 'done';
-const named = ({ name, state }: { name: string; state: string }) => ({ name, state });
+
+/** What a run has written to each; of one that writes nothing none. */
+function statesOf({ backends }: Reported): { name: string; state: string }[] | undefined {
+  const states = backends?.flatMap(({ name, state }) => (state === undefined ? [] : [{ name, state }]));
+  return states?.length === 0 ? undefined : states;
+}
+
+function drilled({ objectives, scenarios, notRun }: Reported) {
+  const { rto, rpo } = objectives ?? {};
+  const failed = scenarios?.filter(({ ok }) => !ok).length ?? 0;
+  return {
+    ...(typeof rto?.seconds === 'number' && { recoverySeconds: rto.seconds }),
+    ...(typeof rpo?.seconds === 'number' && { dataLossSeconds: rpo.seconds }),
+    ...(scenarios && notRun && { scenarios: { passed: scenarios.length - failed, failed, not_run: notRun.length } }),
+  };
+}
 
 /** Who can write the config has its commands run. @throws `insecure_permissions` */
 function checkOwner(path: string): void {

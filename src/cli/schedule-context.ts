@@ -44,14 +44,17 @@ export interface SchedulerFlagValues {
 export async function schedulePlan(loaded: Config, env: Environment, script: string): Promise<Plan> {
   const config = requireSections(loaded, 'agent', 'backends');
   const { hooks } = config;
-  const kept = ['XDG_CONFIG_HOME', 'XDG_STATE_HOME', 'XDG_CACHE_HOME', 'XDG_DATA_HOME'] as const;
+  const times = timesOf(config);
+  // Where the restore key of a drill lies, which is no secret.
+  const forDrill = (times.drill ?? OFF) === OFF ? [] : (['HOLDFAST_RESTORE_IDENTITY_FILE'] as const);
+  const kept = ['XDG_CONFIG_HOME', 'XDG_STATE_HOME', 'XDG_CACHE_HOME', 'XDG_DATA_HOME', ...forDrill] as const;
   const folders = kept.flatMap((name) => (env[name] ? [[name, env[name]] as const] : []));
   return planSchedule({
     agent: config.agent.handle,
     config: config.path,
     settings: {
       ...(config.schedule ?? (await scheduleSettings({}, config.path))),
-      times: timesOf(config),
+      times,
     },
     host: {
       program: [process.execPath, realpathSync(script)],

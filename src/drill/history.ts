@@ -18,55 +18,122 @@ const NAME = /^\d{8}T\d{6}Z-[0-9a-f]{64}\.json$/;
 
 const seconds = z.number().min(0);
 const text = z.string().max(1_000_000);
-const snapshot = z.object({ id: text, seq: z.number().int().min(0), time: z.iso.datetime() });
+const snapshot = z.object({
+  id: text.describe('Hexadecimal.'),
+  seq: z.number().int().min(0).describe('Its number, from 0.'),
+  time: z.iso.datetime().describe('When it was made.'),
+});
 const objective = z.object({
   seconds: z.number().nullable().describe('The worst that was measured; null: nothing was.'),
   mostSeconds: seconds.nullable().describe('null: no objective is set.'),
-  ok: z.boolean().nullable(),
+  ok: z.boolean().nullable().describe('Whether it was met; null without a measure or an objective.'),
 });
 const warnings = z.array(
-  z.object({ code: text, message: text, path: text.optional(), incomplete: z.boolean().optional() }),
+  z.object({
+    code: text.describe('Stable.'),
+    message: text.describe('For people.'),
+    path: text.optional().describe('The file that it is about, for display.'),
+    incomplete: z.boolean().optional().describe('Something that was asked for is missing.'),
+  }),
 );
+const name = text.describe('Of the check; docs/drill.md has the list.');
 const scenario = z.object({
-  name: text,
-  title: text,
-  ok: z.boolean(),
-  checks: z.array(
-    z.object({
-      name: text,
-      ok: z.boolean(),
-      detail: text.describe('One line for people.'),
-      evidence: z.record(text, z.union([text, z.number(), z.boolean(), z.null(), z.array(text)])),
-    }),
-  ),
-  skipped: z.array(z.object({ name: text, why: text })),
-  steps: z.array(z.object({ name: z.enum(STEPS), detail: text, seconds })),
-  recoverySeconds: seconds.nullable().describe('From the secret to the state on the disk.'),
+  name: text.describe('With the name of the backend where there is one of it for each: lost-backend:nas.'),
+  title: text.describe('One line for people.'),
+  ok: z.boolean().describe('It went through to its end, and no check failed.'),
+  checks: z
+    .array(
+      z.object({
+        name,
+        ok: z.boolean().describe('Whether it is proved.'),
+        detail: text.describe('One line for people: what was found, or what is wrong.'),
+        evidence: z
+          .record(text, z.union([text, z.number(), z.boolean(), z.null(), z.array(text)]))
+          .describe('Numbers, hashes and paths that were seen.'),
+      }),
+    )
+    .describe('All that were made, in their order.'),
+  skipped: z
+    .array(z.object({ name, why: text.describe('What there was not to look at.') }))
+    .describe('Checks that had nothing to look at.'),
+  steps: z
+    .array(
+      z.object({
+        name: z.enum(STEPS).describe('What was done.'),
+        detail: text.describe('One line of what happened.'),
+        seconds: seconds.describe('How long it took.'),
+      }),
+    )
+    .describe('One after the other.'),
+  recoverySeconds: seconds
+    .nullable()
+    .describe('From the secret to the state on the disk; null when nothing was recovered.'),
   dataLoss: z
-    .object({ bytes: z.number().min(0).nullable(), files: z.number().int().min(0).nullable(), seconds: z.number() })
+    .object({
+      bytes: z.number().min(0).nullable().describe('About; null where there was no live state to look at.'),
+      files: z.number().int().min(0).nullable().describe('The same.'),
+      seconds: z.number().describe('The age of the snapshot.'),
+    })
     .nullable()
     .describe('What a disaster at the time of the drill would have lost.'),
-  identity: z.object({ continuous: z.boolean(), publicKey: text.nullable().describe('Hexadecimal.') }),
-  snapshot: snapshot.nullable(),
+  identity: z
+    .object({
+      continuous: z.boolean().describe('Proved to be the key from before.'),
+      publicKey: text.nullable().describe('Hexadecimal; null when nothing was recovered.'),
+    })
+    .describe('Whether the same agent came back.'),
+  snapshot: snapshot.nullable().describe('The one that was restored.'),
   secret: text.nullable().describe('What the recovery used: words, identity, vault or shares.'),
-  warnings,
-  error: z.object({ code: text, message: text, hint: text.nullable() }).optional(),
+  warnings: warnings.describe('What the recovery said.'),
+  error: z
+    .object({
+      code: text.describe('Stable.'),
+      message: text.describe('What happened to which thing.'),
+      hint: text.nullable().describe('What to do next.'),
+    })
+    .optional()
+    .describe('Why it could not be gone through to its end.'),
 });
-/** The schema of `drill run --json`, and of what the history keeps. */
-export const drillResultSchema = z
-  .object({
-    ok: z.boolean().describe('Every scenario ran, and passed.'),
-    scenarios: z.array(scenario),
-    notRun: z.array(z.object({ name: text, title: text, why: text })).describe('What has not been proved.'),
-    backends: z.array(z.object({ name: text, ok: z.boolean(), error: text.optional() })),
-    repository: text.nullable(),
-    agent: z.object({ handle: text, publicKey: text, fingerprint: text }).nullable(),
-    objectives: z.object({ rto: objective, rpo: objective }),
-    started: z.iso.datetime(),
-    seconds,
-    warnings,
-  })
-  .describe('What `holdfast drill run --json` prints.');
+/** The schema of what the history keeps, and most of what `drill run --json` prints. */
+export const drillResultSchema = z.object({
+  ok: z.boolean().describe('Every scenario ran, and passed.'),
+  scenarios: z.array(scenario).describe('Those that ran.'),
+  notRun: z
+    .array(
+      z.object({
+        name: text.describe('As of those that ran.'),
+        title: text.describe('One line for people.'),
+        why: text.describe('What is missing for it.'),
+      }),
+    )
+    .describe('What has not been proved.'),
+  backends: z
+    .array(
+      z.object({
+        name: text.describe('As in the config.'),
+        ok: z.boolean().describe('It could be read to the end.'),
+        error: text.optional().describe('Why not.'),
+      }),
+    )
+    .describe('How each fared: one that cannot be reached is not asked again.'),
+  repository: text
+    .nullable()
+    .describe('Its id, hexadecimal; null when nothing was recovered and this host knows none.'),
+  agent: z
+    .object({
+      handle: text.describe('Its name.'),
+      publicKey: text.describe('ed25519, hexadecimal.'),
+      fingerprint: text.describe('As `identity show` has it.'),
+    })
+    .nullable()
+    .describe('Who came back; null when nobody did.'),
+  objectives: z
+    .object({ rto: objective.describe('The recovery time.'), rpo: objective.describe('The age of what came back.') })
+    .describe('The worst over all scenarios, against what the config asks for.'),
+  started: z.iso.datetime().describe('When the drill began.'),
+  seconds: seconds.describe('How long it took in all.'),
+  warnings: warnings.describe('What was said of the drill as a whole.'),
+});
 
 /** A drill of the history. */
 export interface KeptDrill {

@@ -18,7 +18,7 @@ export interface Skipped {
   why: string;
 }
 
-export const STEPS = ['prepare', 'simulate', 'recover', 'check', 'measure', 'clean up'] as const;
+export const STEPS = ['prepare', 'simulate', 'recover', 'check', 'measure', 'shadow', 'clean up'] as const;
 export type StepName = (typeof STEPS)[number];
 
 export interface StepResult {

@@ -15,10 +15,11 @@ import { checkChain, checkNewest } from './checks/chain.ts';
 import { checkCommands } from './checks/commands.ts';
 import { checkHandoff } from './checks/handoff.ts';
 import { checkIdentity } from './checks/identity.ts';
+import { checkShadow } from './checks/shadow.ts';
 import { inspectState, stateChecks } from './checks/state.ts';
 import { driftSince, freshness, type Drift } from './measure.ts';
 import type { Check, DrillResult, Objective, ScenarioResult, StepName } from './result.ts';
-import { hasCheck, selectCases, type Case } from './scenario.ts';
+import { hasCheck, selectCases, startsShadow, type Case } from './scenario.ts';
 import { CHECKS, type CheckName, type SecretKind } from './scenario-schema.ts';
 import { checkOf, isSkipped, nameOf, skip, type DrillOptions, type Outcome, type Scene } from './scene.ts';
 import { NotRunnable, openPast, profileOf, recoverOn, simulate, type Simulated, type Stage } from './simulate.ts';
@@ -32,7 +33,9 @@ export async function drill(options: DrillOptions, seams: Seams): Promise<DrillR
   const started = seams.clock.monotonic();
   const startedMs = seams.clock.now();
   const names = options.backends.map(({ name }) => name);
-  const cases = selectCases(options.scenarios, options.names, names);
+  const cases = selectCases(options.scenarios, options.names, names).filter(
+    ({ scenario }) => options.shadow || options.names.length > 0 || !startsShadow(scenario),
+  );
   await removeLeftovers(options.folder, startedMs);
   await using sources = await Sources.open(options.backends, seams, options.silenceMs);
   await using sqlite = new Sqlite(undefined, seams.signal);
@@ -109,6 +112,10 @@ class Run {
   /** @throws NotRunnable */
   async case(one: Case): Promise<ScenarioResult> {
     const [kind, secret] = this.#secretFor(one);
+    if (startsShadow(one.scenario) && !this.#options.shadow)
+      throw new NotRunnable(
+        'nothing says how the agent is started (`drill.shadow` in the config, or `--shadow -- CMD`)',
+      );
     const result: ScenarioResult = {
       name: one.name,
       title: one.scenario.title,
@@ -249,6 +256,10 @@ class Run {
       if (what === 'backup') result.checks.push(await checkNextBackup(scene));
       else if (what === 'clone') result.checks.push(await checkClones(scene));
       else if (what === 'steal') result.checks.push(await checkStolenKey(scene));
+      else if (what === 'shadow') {
+        const stopped = () => 'the agent was started, and stopped';
+        this.#take(await step('shadow', () => checkShadow(scene), stopped), result);
+      }
     }
   }
 

@@ -45,6 +45,7 @@ const after = z.discriminatedUnion('step', [
   z.strictObject({ step: z.literal('backup') }),
   z.strictObject({ step: z.literal('clone') }),
   z.strictObject({ step: z.literal('steal') }),
+  z.strictObject({ step: z.literal('shadow') }),
 ]);
 
 export const scenarioSchema = z.strictObject({

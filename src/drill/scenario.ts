@@ -22,6 +22,7 @@ export const BUILT_IN_SCENARIOS = [
   'rotated-key',
   'crash-in-backup',
   'clone-beside-original',
+  'shadow',
 ] as const;
 
 /** A scenario as it runs once: one that is for each backend runs for each. */
@@ -121,6 +122,10 @@ export function selectCases(
   }
   return names.length === 0 ? all : all.filter((one) => names.some((name) => isIt(name)(one)));
 }
+
+/** Whether it starts the agent: it is run where something says how, and not otherwise. */
+export const startsShadow = ({ after }: Pick<Scenario, 'after'>): boolean =>
+  after.some(({ step }) => step === 'shadow');
 
 /** Whether the scenario has the check. */
 export function hasCheck({ checks }: Pick<Scenario, 'checks'>, name: CheckName): boolean {

@@ -9,6 +9,7 @@ import type { StateOptions } from '../operations/save-tree.ts';
 import type { Seams } from '../operations/seams.ts';
 import type { Profile } from '../state/profile.ts';
 import type { Sqlite } from '../state/sqlite.ts';
+import type { ShadowSettings } from './checks/shadow.ts';
 import type { Past } from './past.ts';
 import type { Check, Evidence, Skipped } from './result.ts';
 import type { Case, Scenario } from './scenario.ts';
@@ -49,6 +50,10 @@ export interface DrillOptions {
   commandTimeoutMs: number;
   /** What commands are given besides the HOME of the world: PATH and what the terminal speaks. */
   env: Readonly<Record<string, string>>;
+  /** How the agent is started for the scenario `shadow`. */
+  shadow?: ShadowSettings | undefined;
+  /** Has the work done should this process end at once, until the returned function is called. */
+  atExit?: ((work: () => void) => () => void) | undefined;
   /** Default: what the profile says. */
   handoff?: Handoff | undefined;
   /** Patterns of files that need not parse. */

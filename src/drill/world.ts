@@ -17,6 +17,7 @@ import type { BackendAddress } from '../operations/backends.ts';
 import type { LocalFolders } from '../operations/local-state.ts';
 import { takeLock } from '../operations/lock.ts';
 import type { Seams } from '../operations/seams.ts';
+import { killNow } from './processes.ts';
 import { clearFlags } from '../state/attributes.ts';
 
 /** The real backends, opened once for all scenarios, to be read only. */
@@ -257,6 +258,7 @@ export async function removeLeftovers(folder: string, nowMs: number): Promise<vo
       const { mtimeMs, uid } = await stat(path);
       if (nowMs - mtimeMs < STALE_AFTER_MS || uid !== process.getuid?.()) continue;
       takeLock(path, 'drill')[Symbol.dispose](); // held by one that runs
+      killNow(undefined, path);
       removeTree(path);
     } catch (error) {
       if (!isHoldfastError(error) && systemErrorCode(error) === undefined) throw error;

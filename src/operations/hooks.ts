@@ -222,9 +222,12 @@ export async function endGroup(pid: number | undefined, clock: Clock): Promise<v
 }
 
 /** False when the group has no member any more. */
-export function signalGroup(leader: number, signal: NodeJS.Signals | 0): boolean {
+export const signalGroup = (leader: number, signal: NodeJS.Signals | 0): boolean => signalProcess(-leader, signal);
+
+/** @param id of a process; negative: of the leader of a group. @returns false when there is none */
+export function signalProcess(id: number, signal: NodeJS.Signals | 0): boolean {
   try {
-    return process.kill(-leader, signal);
+    return process.kill(id, signal);
   } catch {
     return false;
   }

@@ -12,7 +12,7 @@ interface Metric {
  * The names are part of what users rely on; see docs/schedule.md.
  */
 export function renderMetrics(agent: string, runs: Runs): string {
-  const kinds = (['backup', 'verify', 'sync', 'forget'] as const).flatMap((kind) => {
+  const kinds = (['backup', 'verify', 'sync', 'forget', 'drill'] as const).flatMap((kind) => {
     const run = runs[kind];
     return run === undefined ? [] : metricsOf(kind, run);
   });
@@ -54,6 +54,13 @@ function metricsOf(kind: RunKind, run: RunRecord): Metric[] {
     each('bytes', `Bytes of the last ${kind} that had a result.`, 'kind', run.bytes),
     each('backend_committed', `1 when the backend holds what the last ${kind} wrote.`, 'backend', run.committed),
     one('damaged_objects', `Damaged objects that the last ${kind} found.`, run.damaged),
+    one('recovery_seconds', `The longest recovery of the last ${kind} that recovered something.`, run.recoverySeconds),
+    one(
+      'data_loss_seconds',
+      `The age of what came back in the last ${kind} that recovered something.`,
+      run.dataLossSeconds,
+    ),
+    each('scenarios', `Scenarios of the last ${kind} by what became of them.`, 'outcome', run.scenarios),
   ];
 }
 

@@ -3,7 +3,7 @@ import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { dirname } from 'node:path';
 
 /** Commands whose runs are remembered. */
-export type RunKind = 'backup' | 'verify' | 'sync' | 'forget';
+export type RunKind = 'backup' | 'verify' | 'sync' | 'forget' | 'drill';
 
 export interface RunRecord {
   /** Milliseconds since the Unix epoch. */
@@ -17,6 +17,11 @@ export interface RunRecord {
   files?: number;
   bytes?: Readonly<Record<string, number>>;
   damaged?: number;
+  /** Of the last drill that recovered something: the longest recovery, and the age of what came back. */
+  recoverySeconds?: number;
+  dataLossSeconds?: number;
+  /** Of a drill: how many there are of each outcome. */
+  scenarios?: Readonly<Record<'passed' | 'failed' | 'not_run', number>>;
   /** By backend: does it hold the snapshot of the last run? */
   committed?: Readonly<Record<string, boolean>>;
 }

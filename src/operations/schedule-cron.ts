@@ -52,7 +52,7 @@ function blockText(plan: Plan): string {
     ...plan.jobs.flatMap((job) => [
       `${job.when.cron} ${commandLine(plan, job, [])}`,
       // What was missed while the machine was off.
-      `@reboot ${commandLine(plan, job, ['--if-due'])}`,
+      `@reboot ${commandLine(plan, job, job.argv.includes('--if-due') ? [] : ['--if-due'])}`,
     ]),
     end(plan),
     '',

@@ -5,10 +5,12 @@ import { nextRuns, parseWhen, type When } from './schedule-time.ts';
 
 /** Commands that can be scheduled, and when they are where the config does not say. A row is all that another one needs. */
 export const JOBS = [
-  { name: 'backup', usually: 'hourly' },
-  { name: 'verify', usually: 'daily' },
+  { name: 'backup', args: ['backup'], usually: 'hourly' },
+  { name: 'verify', args: ['verify'], usually: 'daily' },
   // Only where something says what is to be kept.
-  { name: 'forget', usually: 'off' },
+  { name: 'forget', args: ['forget'], usually: 'off' },
+  // Needs a secret that restores, which few hosts should have. How often there is one, `drill.every` says.
+  { name: 'drill', args: ['drill', 'run', '--if-due'], usually: 'off' },
 ] as const;
 export type JobName = (typeof JOBS)[number]['name'];
 
@@ -73,7 +75,7 @@ export function planSchedule({ agent, config, settings, host, hooksMs }: PlanOpt
     });
   }
   const jitterSeconds = Math.floor(settings.jitterMs / 1000);
-  const jobs = JOBS.flatMap(({ name, usually }): Job[] => {
+  const jobs = JOBS.flatMap(({ name, args, usually }): Job[] => {
     const text = settings.times[name] ?? usually;
     if (text === OFF) return [];
     const seed = sha256Hex(Buffer.from(JSON.stringify([host.hostname, config, name])));
@@ -81,7 +83,7 @@ export function planSchedule({ agent, config, settings, host, hooksMs }: PlanOpt
       {
         name,
         when: parseWhen(text),
-        argv: [...host.program, name, '--config', config, '--quiet'],
+        argv: [...host.program, ...args, '--config', config, '--quiet'],
         delaySeconds: jitterSeconds === 0 ? 0 : parseInt(seed.slice(0, 8), 16) % jitterSeconds,
       },
     ];

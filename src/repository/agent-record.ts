@@ -1,5 +1,5 @@
 /**
- * Records about the repository itself that the agent's key signs and that are sealed to all who write or restore: runs and condemned records. Unlike a
+ * Records about the repository itself that the agent's key signs and that are sealed to all who write or restore: runs, condemned records and drills. Unlike a
  * snapshot's, their signature counts whichever of the agent's keys it is by, whenever: they say what must be left alone, and to heed one more
  * costs time only, while one that is passed over because of a clock or a rotation could cost a pack.
  */

@@ -41,7 +41,7 @@ export interface CutOutOptions {
 }
 
 /** Kinds of objects that may go when nobody can read them. What keys depend on stays, whatever it is. */
-const REMOVABLE = ['index', 'snapshot', 'annotation', 'verified'];
+const REMOVABLE = ['index', 'snapshot', 'annotation', 'verified', 'drill'];
 const PATHS_TOLD = 1000;
 /** The key under which snapshots are told that somebody remembers and no backend shows. */
 export const ROLLED_BACK = 'snapshots/';

@@ -244,8 +244,23 @@ export const verifiedSchema = z.object({
 });
 export type VerifiedRecord = z.infer<typeof verifiedSchema>;
 
+/** The payload of a drill's envelope: what the drill told. */
+export const drillSchema = z.object({
+  ...header,
+  repository: hex(16),
+  agent: z.object({ handle: z.string(), publicKey: hex(32) }),
+  /** When it was begun. */
+  time,
+  host: z.string(),
+  /** As `drill run` tells it: nothing here looks into it. */
+  result: z.record(z.string(), z.unknown()),
+});
+export type DrillRecord = z.infer<typeof drillSchema>;
+
 export const ANNOTATION_PAYLOAD_TYPE = 'application/vnd.holdfast.annotation.v1+json';
 export const VERIFIED_PAYLOAD_TYPE = 'application/vnd.holdfast.verified.v1+json';
+
+export const DRILL_RECORD_TYPE = 'application/vnd.holdfast.drill-record.v1+json';
 
 export const SNAPSHOT_PAYLOAD_TYPE = 'application/vnd.holdfast.snapshot.v1+json';
 

@@ -80,6 +80,7 @@ const MEANINGS: Readonly<Record<NonNullable<ReturnType<typeof parseKey>>['kind']
   run: 'says that somebody relies on what is there: it can keep deletions waiting, and no contents depend on it',
   condemned: 'what is to go, with forgotten snapshots that could be put back: the others need nothing of it',
   verified: 'what an earlier verification found: no contents depend on it',
+  drill: 'what a drill told: no contents depend on it',
 };
 
 export function meaningOf(key: string, pack: PackKind | undefined, { keys }: Pick<Repository, 'keys'>): string {

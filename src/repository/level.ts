@@ -9,6 +9,7 @@ import { drain } from '../drain.ts';
 import { PACKS_IN_FLIGHT } from '../limits.ts';
 import { openRecord } from './agent-record.ts';
 import { CONDEMNED_FORM, readCondemned, type Condemned } from './condemned.ts';
+import { DRILL_FORM } from './drills.ts';
 import { checkContentName, packKey, parseKey, REPOSITORY_KEY, type ObjectName, type PackId } from './object-name.ts';
 import { addListed, LOOKS_MAX, mayBeReplaced, type ListedSnapshots, type Repository } from './open.ts';
 import type { PackIndex } from './pack-index.ts';
@@ -281,7 +282,7 @@ async function fill(
     else member.result.skipped.push(key);
   }
   // What is said of a snapshot needs the keys and nothing else.
-  for (const key of ofKind('annotation', 'verified')) await copyIfGood(repository, member, key, signal);
+  for (const key of ofKind('annotation', 'verified', 'drill')) await copyIfGood(repository, member, key, signal);
   // Without its keys it cannot be opened, and is none.
   for (const key of ofKind('repository'))
     if (hasKeys) await store(member, key, await readGood(repository, key, signal), signal);
@@ -348,6 +349,9 @@ export async function checkStored(repository: Repository, key: string, bytes: Ui
       break;
     case 'condemned':
       await openRecord(repository, CONDEMNED_FORM, key, bytes);
+      break;
+    case 'drill':
+      await openRecord(repository, DRILL_FORM, key, bytes);
       break;
     case 'verified':
       await repository.checkVerified(name.id, key, bytes);

@@ -15,6 +15,8 @@ export type RunId = string & { readonly [brand]: 'RunId' };
 export type CondemnedId = string & { readonly [brand]: 'CondemnedId' };
 /** SHA-256 of the record of a verification (the payload of its envelope), 64 hex digits. */
 export type VerifiedId = string & { readonly [brand]: 'VerifiedId' };
+/** SHA-256 of the record of a drill (the payload of its envelope), 64 hex digits. */
+export type DrillId = string & { readonly [brand]: 'DrillId' };
 
 export const REPOSITORY_KEY = 'holdfast.json';
 export const packKey = (id: PackId): string => `packs/${id.slice(0, 2)}/${id}.tar.zst.age`;
@@ -37,6 +39,8 @@ export const runKey = (timeMs: number, id: RunId): string => `runs/${stampOf(tim
 
 export const condemnedKey = (timeMs: number, id: CondemnedId): string => `condemned/${stampOf(timeMs)}-${id}.age`;
 
+export const drillKey = (timeMs: number, id: DrillId): string => `drills/${stampOf(timeMs)}-${id}.age`;
+
 /** `20260131T235959Z`: sorts by time. */
 export function stampOf(timeMs: number): string {
   return new Date(timeMs).toISOString().replace(/[-:]/g, '').replace(/\.\d+/, '');
@@ -58,12 +62,13 @@ export type ObjectName =
   | { kind: 'annotation'; id: AnnotationId }
   | { kind: 'run'; id: RunId }
   | { kind: 'condemned'; id: CondemnedId }
-  | { kind: 'verified'; id: VerifiedId };
+  | { kind: 'verified'; id: VerifiedId }
+  | { kind: 'drill'; id: DrillId };
 
 export function parseKey(key: string): ObjectName | undefined {
   if (key === REPOSITORY_KEY) return { kind: 'repository' };
   const match =
-    /^(keys|identity|packs|index|snapshots|annotations|runs|condemned|verified|vault)\/(?:([0-9a-f]{2})\/)?(?:(\d{8}|\d{8}T\d{6}Z|[0-9a-f]{64})-)?([0-9a-f]{64})(\.json|\.tar\.zst\.age|\.age)$/.exec(
+    /^(keys|identity|packs|index|snapshots|annotations|runs|condemned|verified|drills|vault)\/(?:([0-9a-f]{2})\/)?(?:(\d{8}|\d{8}T\d{6}Z|[0-9a-f]{64})-)?([0-9a-f]{64})(\.json|\.tar\.zst\.age|\.age)$/.exec(
       key,
     );
   if (!match) return undefined;
@@ -103,6 +108,8 @@ export function parseKey(key: string): ObjectName | undefined {
       return suffix === '.age' && !shard && prefix?.length === 16
         ? { kind: 'verified', id: id as VerifiedId }
         : undefined;
+    case 'drills':
+      return suffix === '.age' && !shard && prefix?.length === 16 ? { kind: 'drill', id: id as DrillId } : undefined;
     default:
       return undefined;
   }

@@ -51,6 +51,7 @@ export { scrub, type PackTally, type ScrubLevel, type ScrubOptions, type ScrubRe
 export type { Damage, Loss, LostOf } from './impact.ts';
 export { cutOut, ROLLED_BACK, type CutOut } from './cut-out.ts';
 export type { Budget } from './allowance.ts';
+export { readStoredDrills, storeDrill, type StoredDrill } from './drills.ts';
 export { readVerified, storeVerified, type Verified } from './verified.ts';
 export { goneIn, knownLosses, type KnownLoss } from './known-loss.ts';
 export { packPrefixes, prefixOf, unpackPrefixes } from './prefixes.ts';

@@ -32,9 +32,9 @@ describe('drill run', () => {
       'name: broken\ntitle: something is broken\nafter: [{ step: tamper, run: "rm MEMORY.md" }]\n',
     );
     await home.holdfast('drill', 'run', 'lost-host', ...WORDS); // what Node compiles is kept from now on
-    // But for the folder in which worlds come and go.
-    const now = () =>
-      [home.folder, disks].map((root) => census(root).filter((line) => !line.startsWith(`${home.at('tmp')} `)));
+    // But for the folder in which worlds come and go, the history of drills, and what is remembered of the last runs.
+    const apart = new RegExp(`^${home.at('tmp')} |/holdfast/[0-9a-f]{32}/drills[/ ]|/holdfast/runs[/ ]`);
+    const now = () => [home.folder, disks].map((root) => census(root).filter((line) => !apart.test(line)));
     const before = now();
 
     const good = await home.json<DrillResult>(0, 'drill', 'run', 'lost-host', 'lost-backend:usb', ...WORDS);
@@ -114,6 +114,11 @@ describe('the section drill of a config', () => {
     [{ rto: 'soon' }, 'drill.rto'],
     [{ every: '5x' }, 'drill.every'],
     [{ scenario: 'x' }, 'unknown key'],
+    [{ shadow: { command: 'x', ready: { http: 'http://example.org/' } } }, 'drill.shadow.ready.http'],
+    [{ shadow: { command: 'x', ready: { file: '../up' } } }, 'drill.shadow.ready.file'],
+    [{ shadow: { command: 'x', ready: { file: 'up', command: 'true' } } }, 'name one'],
+    [{ shadow: { command: 'x', within: '1' } }, 'drill.shadow.within'],
+    [{ shadow: {} }, 'drill.shadow.command'],
   ])('that is wrong is told: %j', async (section, what) => {
     expect((await failure(() => load(section), 'config_invalid')).message).toContain(what);
   });

@@ -39,6 +39,7 @@ test.each([
   [{ notify: { ping: 'https://user:swordfish@example.org/' } }, 'notify.ping'],
   [{ notify: { webhook: 'ftp://swordfish' } }, 'notify.webhook'],
   [{ schedule: { backup: 'often' } }, 'schedule.backup'],
+  [{ schedule: { drill: 'daily' } }, 'schedule.drill'],
   [{ schedule: { jitter: '5 minutes' } }, 'schedule.jitter'],
   [{ metrics: { textfile: 'x.txt' } }, 'metrics.textfile'],
   [{ log: { to: 'syslog' } }, 'log.to'],

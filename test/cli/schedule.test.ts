@@ -78,3 +78,27 @@ test('snapshots are thinned out every night where the config says what is kept, 
 test('flags that exclude each other are a wrong usage', async () => {
   await home.refused(2, 'schedule', 'install', '--cron', '--systemd');
 });
+
+test('a drill is planned where the config says so, with where its restore key lies', async () => {
+  writeFileSync(
+    home.at('drills.yaml'),
+    'agent: {handle: ada}\nbackends: {nas: {url: file:///nas}}\ndrill: {every: 30d}\nschedule: {drill: "04:00"}\n',
+  );
+  const keeper = agentHome(home.folder, {
+    env: { PATH: `${home.folder}/bin:/usr/bin:/bin`, HOLDFAST_RESTORE_IDENTITY_FILE: '/keys/drill.key' },
+  });
+  const config = ['--config', 'drills.yaml'];
+  const { jobs } = await keeper.json<{ jobs: { name: string; command: string[] }[] }>(0, 'schedule', 'show', ...config);
+  expect(jobs.map(({ name }) => name)).toEqual(['backup', 'verify', 'drill']);
+  const command = ['drill', 'run', '--if-due', '--config', home.at('drills.yaml'), '--quiet'];
+  expect(jobs.at(-1)?.command.slice(2)).toEqual(command);
+  await keeper.json(0, 'schedule', 'install', '--cron', ...config);
+  const lines = readFileSync(home.at('tab'), 'utf8')
+    .split('\n')
+    .filter((line) => line.includes(' drill run '));
+  expect(lines).toHaveLength(2);
+  for (const line of lines) {
+    expect(line).toContain('HOLDFAST_RESTORE_IDENTITY_FILE=/keys/drill.key');
+    expect(line.match(/--if-due/g)).toHaveLength(1);
+  }
+});

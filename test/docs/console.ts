@@ -35,6 +35,8 @@ function normalise(text: string, home: string): string {
     .replace(/It is .* old/g, 'It is AGE old')
     .replace(/\d+(\.\d+)? s\b/g, 'SECONDS')
     .replace(/(read|stored|new|copied,|objects,) \d[\d.,]* [KM]?i?B/g, '$1 SIZE')
+    .replace(/\(disk \d+\)/g, '(disk N)')
+    .replace(/come from \S+ alone/g, 'come from HOST alone')
     .replace(/ +/g, ' ');
 }
 

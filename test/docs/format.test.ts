@@ -8,6 +8,7 @@ import { chunkIdFunction, gearTable } from '../../src/crypto/chunk-id.ts';
 import { pae, parseEnvelope, signedBy, signEnvelope } from '../../src/crypto/dsse.ts';
 import { hex, hkdf, sha256, sha256Hex, unhex } from '../../src/crypto/hash.ts';
 import { rowCheck, wordsOf } from '../../src/crypto/words.ts';
+import { drillResultSchema } from '../../src/drill/history.ts';
 import type { Entry } from '../../src/entry.ts';
 import { fingerprint } from '../../src/identity/agent-key.ts';
 import { formatCode } from '../../src/identity/paper-code.ts';
@@ -41,6 +42,8 @@ import {
   condemnedSchema,
   runSchema,
   VERIFIED_PAYLOAD_TYPE,
+  DRILL_RECORD_TYPE,
+  drillSchema,
   verifiedSchema,
   snapshotSchema,
 } from '../../src/repository/format.ts';
@@ -55,6 +58,7 @@ import {
   condemnedKey,
   runKey,
   verifiedKey,
+  drillKey,
   snapshotKey,
   wrappedIdentityKey,
   type PackId,
@@ -62,6 +66,7 @@ import {
   type CondemnedId,
   type RunId,
   type VerifiedId,
+  type DrillId,
   type SnapshotId,
 } from '../../src/repository/object-name.ts';
 import { CONTEST_MS, firstEntry, nextEntry, type KeyLog } from '../../src/repository/key-log.ts';
@@ -242,6 +247,13 @@ describe('the vectors of docs/format.md', () => {
     expect(page).toContain(VERIFIED_PAYLOAD_TYPE);
   });
 
+  it('records: what a drill told', () => {
+    const drill = parseRecord(Buffer.from(block('drill')), drillSchema, 'drill');
+    expect(JSON.stringify(drill)).toBe(block('drill'));
+    expect(drillResultSchema.parse(drill.result)).toEqual(drill.result);
+    expect(page).toContain(DRILL_RECORD_TYPE);
+  });
+
   it('names of objects', () => {
     const names = vector<Record<string, string>>('names');
     const standIn = sha256Hex(Buffer.from('the secrets object as stored'));
@@ -268,6 +280,7 @@ describe('the vectors of docs/format.md', () => {
         Date.parse('2026-02-01T10:00:00.000Z'),
         sha256Hex(Buffer.from(block('verified'))) as VerifiedId,
       ),
+      drill: drillKey(Date.parse('2026-02-01T11:00:00.000Z'), sha256Hex(Buffer.from(block('drill'))) as DrillId),
     });
     for (const [kind, name] of Object.entries(names)) expect(parseKey(name)?.kind).toBe(kind);
   });

@@ -25,3 +25,11 @@ describe('the page on restoring', () => {
     await expectSteps(steps, home);
   }, 60_000);
 });
+
+describe('the page on the doctor', () => {
+  it('prints what it says, command by command', async () => {
+    const steps = await stepsOf('docs/doctor.md');
+    expect(steps.length).toBeGreaterThan(5);
+    await expectSteps(steps, home);
+  }, 60_000);
+});

@@ -27,12 +27,20 @@ it('the config of the example is taken, and shows every section', () => {
 
 it('the table of metrics names those of a backup, and the alerts use what is there', () => {
   const run = { startedMs: 0, endedMs: 1, seconds: 1, exitCode: 0, successMs: 1, files: 1, bytes: { read: 1 } };
-  const text = renderMetrics('ada', { backup: { ...run, committed: { nas: true } }, verify: { ...run, damaged: 0 } });
+  const scenarios = { passed: 1, failed: 0, not_run: 0 };
+  const drill = { ...run, bytes: {}, recoverySeconds: 1, dataLossSeconds: 1, scenarios };
+  const text = renderMetrics('ada', {
+    backup: { ...run, committed: { nas: true } },
+    verify: { ...run, damaged: 0 },
+    drill,
+  });
   const names = [...text.matchAll(/^# TYPE (\S+)/gm)].map((match) => match[1] ?? '');
   const told = [...page.matchAll(/^\| `(holdfast_\w+)`/gm)].map((match) => match[1] ?? '');
-  expect(told).toEqual(names.filter((name) => name.includes('_backup_') || name.endsWith('damaged_objects')));
+  expect(told).toEqual(
+    names.filter((name) => /_backup_|damaged_objects$|_drill_(?:recovery|data_loss|scenarios)/.test(name)),
+  );
   const used = [...block('promql').matchAll(/holdfast_\w+/g)].map(([name]) => name);
-  expect(used).toHaveLength(3);
+  expect(used).toHaveLength(4);
   expect(names).toEqual(expect.arrayContaining(used));
 });
 

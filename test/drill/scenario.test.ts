@@ -23,7 +23,7 @@ describe('scenarios that come with holdfast', () => {
 
   test('for each backend there is one of those that are for each', () => {
     const names = (asked: string[]) => selectCases(BUILT_IN, asked, ['nas', 'cloud']).map(({ name }) => name);
-    expect(names([])).toHaveLength(12);
+    expect(names([])).toHaveLength(13);
     expect(names(['lost-backend'])).toEqual(['lost-backend:nas', 'lost-backend:cloud']);
     expect(names(['lost-all-but:cloud', 'lost-host'])).toEqual(['lost-host', 'lost-all-but:cloud']);
   });

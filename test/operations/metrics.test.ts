@@ -54,6 +54,7 @@ describe('metrics', () => {
         committed: { nas: true, usb: false },
       }),
       verify: run({ damaged: 2 }),
+      drill: run({ recoverySeconds: 12.5, dataLossSeconds: 3600, scenarios: { passed: 2, failed: 1, not_run: 0 } }),
     });
     expect(Object.fromEntries(parse(text))).toEqual({
       'holdfast_last_backup_timestamp_seconds{agent="ada"}': 1002.5,
@@ -68,6 +69,14 @@ describe('metrics', () => {
       'holdfast_last_verify_duration_seconds{agent="ada"}': 2.5,
       'holdfast_last_verify_exit_code{agent="ada"}': 0,
       'holdfast_last_verify_damaged_objects{agent="ada"}': 2,
+      'holdfast_last_drill_timestamp_seconds{agent="ada"}': 1002.5,
+      'holdfast_last_drill_duration_seconds{agent="ada"}': 2.5,
+      'holdfast_last_drill_exit_code{agent="ada"}': 0,
+      'holdfast_last_drill_recovery_seconds{agent="ada"}': 12.5,
+      'holdfast_last_drill_data_loss_seconds{agent="ada"}': 3600,
+      'holdfast_last_drill_scenarios{agent="ada",outcome="passed"}': 2,
+      'holdfast_last_drill_scenarios{agent="ada",outcome="failed"}': 1,
+      'holdfast_last_drill_scenarios{agent="ada",outcome="not_run"}': 0,
     });
   });
 

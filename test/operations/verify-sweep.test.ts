@@ -7,7 +7,7 @@ import { HoldfastError } from '../../src/errors.ts';
 import { annotateSnapshot } from '../../src/operations/annotate.ts';
 import { addRecipient } from '../../src/operations/recipients.ts';
 import { EXIT_CODE_OF } from '../../src/cli/exit-codes.ts';
-import { condemn, parseKey, putVault, type ScrubLevel } from '../../src/repository/repository.ts';
+import { condemn, parseKey, putVault, storeDrill, type ScrubLevel } from '../../src/repository/repository.ts';
 import { seededRandom } from '../crypto/support.ts';
 import { contentsOf, makeAgent, newCase, packKeysOf, storeOf } from './support.ts';
 import { verifyAs } from './verify-support.ts';
@@ -36,6 +36,8 @@ for (const note of ['one', 'another']) {
   await putVault(repository.mirror, random.bytes(300), undefined);
   for (const time of ['2026-01-01T00:00:00.000Z', '2026-01-02T00:00:00.000Z'])
     await condemn(repository, { time, host: 'h', packs: [], snapshots: [] }, signer, { random });
+  const told = { time: '2026-01-03T00:00:00.000Z', host: 'h', result: { note } };
+  await storeDrill(repository, told, signer, { random });
 }
 const repository = await agent.open();
 const pristine = await contentsOf(agent);
@@ -93,6 +95,7 @@ const KINDS: Record<string, Kind> = {
   snapshot: { ...pair(newestFirst), snapshots: [one] },
   annotation: { ...pair(ofKind('annotation')), snapshots: [one] },
   'record of verification': pair(ofKind('verified')),
+  'record of a drill': pair(ofKind('drill')),
   'run record': pair(ofKind('run')),
   'condemned record': pair(ofKind('condemned')),
 };

@@ -2,14 +2,14 @@
 import { homedir, hostname, tmpdir } from 'node:os';
 import { hex } from '../../crypto/hash.ts';
 import type { Warning } from '../../entry.ts';
-import { isSurvivable } from '../../errors.ts';
+import { HoldfastError, isSurvivable } from '../../errors.ts';
 import type { RestoreSecret } from '../../operations/access.ts';
 import { builtInScenarios, loadScenarios, type Scenario } from '../../drill/scenario.ts';
 import type { DrillOptions, OnRecord } from '../../drill/scene.ts';
 import type { SecretKind } from '../../drill/scenario-schema.ts';
 import { renderConfig, type Config } from '../config.ts';
 import { localFolders, localRoots, ownPlaces, readSigner, readWriterKeyIfAny, restoreSecret } from '../context.ts';
-import { drillSettings } from './config.ts';
+import { drillSettings, USUAL_SHADOW } from './config.ts';
 import type { PassphraseFlagValues } from '../secrets.ts';
 import { ownProfile, stateOptions } from '../state-options.ts';
 
@@ -18,6 +18,28 @@ export async function allScenarios(config: Config | undefined, more: readonly st
   const all = await builtInScenarios();
   for (const path of [...(config?.drill?.scenarios ?? []), ...more]) all.push(...(await loadScenarios(path)));
   return all;
+}
+
+/** Names of scenarios, and the command after `--`. @throws `usage` */
+export function askedOf(
+  { argv, operands, shadow }: { argv: readonly string[]; operands: readonly string[]; shadow: boolean },
+  config: Pick<Config, 'drill'>,
+): { names: string[]; shadowArgv?: string[] } {
+  const at = argv.indexOf('--');
+  const command = at < 0 ? [] : argv.slice(at + 1);
+  const names = operands.slice(0, operands.length - command.length);
+  if (!shadow) {
+    if (at < 0) return { names };
+    throw new HoldfastError('usage', 'a command after -- is for --shadow', {
+      hint: 'holdfast drill run --shadow [FLAGS] -- CMD ARGS…',
+    });
+  }
+  if (command.length === 0 && !config.drill?.shadow) {
+    throw new HoldfastError('usage', 'nothing says how the agent is started', {
+      hint: 'Give the command after --, or put it into the config: `drill: { shadow: { command: … } }`.',
+    });
+  }
+  return { names: [...new Set([...names, 'shadow'])], ...(command.length > 0 && { shadowArgv: command }) };
 }
 
 export interface DrillSecretFlags extends PassphraseFlagValues {
@@ -77,7 +99,9 @@ const OF_ANY_MACHINE = /^(?:PATH|LANG|LC_\w+|TERM|TZ|USER|LOGNAME|SHELL)$/;
 
 export async function drillOptions(
   config: Config & Required<Pick<Config, 'backends'>>,
-  asked: Pick<DrillOptions, 'names' | 'secrets' | 'scenarios' | 'tool'>,
+  asked: Pick<DrillOptions, 'names' | 'secrets' | 'scenarios' | 'tool'> & {
+    shadowArgv?: readonly string[] | undefined;
+  },
 ): Promise<{ options: DrillOptions; warnings: Warning[] }> {
   const { record, warnings } = await recordOf(config);
   const { drill: settings = drillSettings({}, (path) => path, config.path) } = config;
@@ -86,7 +110,7 @@ export async function drillOptions(
   );
   const profile = config.state?.profile;
   const options: DrillOptions = {
-    ...asked,
+    ...{ names: asked.names, secrets: asked.secrets, scenarios: asked.scenarios, tool: asked.tool },
     backends: config.backends,
     record,
     state: config.state && (await stateOptions(config.state, [...ownPlaces(config), ...localRoots(process.env)])),
@@ -96,6 +120,7 @@ export async function drillOptions(
     commandTimeoutMs: settings.commandTimeoutMs,
     env: Object.fromEntries(env),
     handoff: settings.handoff,
+    shadow: asked.shadowArgv ? { ...USUAL_SHADOW, ...settings.shadow, argv: asked.shadowArgv } : settings.shadow,
     ignore: settings.ignore,
     objectives: { rtoMs: settings.rtoMs, rpoMs: settings.rpoMs },
     renderConfig: ({ files, state }, handle, backends) =>
@@ -103,6 +128,10 @@ export async function drillOptions(
         ...{ handle, identity: files.identity, writerKey: files.writerKey, root: state, backends, require: 1 },
         ...(profile !== undefined && { profile }),
       }),
+    atExit: (work) => {
+      process.once('exit', work);
+      return () => process.off('exit', work);
+    },
     folder: tmpdir(),
     hostname: hostname(),
   };

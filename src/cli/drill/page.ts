@@ -16,9 +16,9 @@ export interface Earlier {
 
 const STYLE = `
 :root { color-scheme: light dark; --line: #d4d4d8; --soft: #f4f4f5; --ink: #18181b; --dim: #52525b; --back: #fff; --good: #166534; --bad: #b91c1c; --bad-back: #fee2e2;
-  --a: #a5b4fc; --b: #fca5a5; --c: #2563eb; --d: #86efac; --e: #fcd34d; --f: #d4d4d8; }
+  --a: #a5b4fc; --b: #fca5a5; --c: #2563eb; --d: #86efac; --e: #fcd34d; --f: #d4d4d8; --g: #c4b5fd; }
 @media (prefers-color-scheme: dark) { :root { --line: #3f3f46; --soft: #27272a; --ink: #f4f4f5; --dim: #a1a1aa; --back: #18181b; --good: #86efac; --bad: #fca5a5; --bad-back: #3b1818;
-  --a: #4f46e5; --b: #b91c1c; --c: #60a5fa; --d: #15803d; --e: #b45309; --f: #52525b; } }
+  --a: #4f46e5; --b: #b91c1c; --c: #60a5fa; --d: #15803d; --e: #b45309; --f: #52525b; --g: #7c3aed; } }
 * { box-sizing: border-box; } body { margin: 0 auto; max-width: 1040px; padding: 16px; font: 16px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--back); }
 h1 { font-size: 1.5rem; line-height: 1.3; } h2 { font-size: 1.1rem; margin: 28px 0 6px; } h3 { font-size: 1rem; margin: 0; overflow-wrap: anywhere; } .dim { color: var(--dim); }
 .good { color: var(--good); font-weight: 600; } .bad { color: var(--bad); font-weight: 600; }
@@ -27,7 +27,7 @@ table { border-collapse: collapse; width: 100%; } th { text-align: left; color: 
 .number { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums; }
 .scenario { border: 1px solid var(--line); border-radius: 8px; padding: 10px 14px; margin: 12px 0; } .scenario.failed { border-color: var(--bad); }
 .wide { overflow-x: auto; } svg { display: block; width: 100%; height: 22px; margin: 8px 0 2px; } svg.trend { height: 64px; }
-.prepare { fill: var(--a); } .simulate { fill: var(--b); } .recover { fill: var(--c); } .check { fill: var(--d); } .measure { fill: var(--e); } .clean { fill: var(--f); }
+.prepare { fill: var(--a); } .simulate { fill: var(--b); } .recover { fill: var(--c); } .check { fill: var(--d); } .measure { fill: var(--e); } .shadow { fill: var(--g); } .clean { fill: var(--f); }
 .passed { fill: var(--good); } .failed-bar { fill: var(--bad); }
 ul.legend { list-style: none; display: flex; flex-wrap: wrap; gap: 2px 14px; padding: 0; margin: 0; font-size: .8125rem; color: var(--dim); } .legend svg { display: inline-block; width: 10px; height: 10px; margin: 0 4px 0 0; }
 tr.bad-row td { background: var(--bad-back); }

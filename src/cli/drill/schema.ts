@@ -35,6 +35,53 @@ export const drillSection = z
       .describe(
         'Patterns of files of the state of which one must answer each question; default what the profile says.',
       ),
+    shadow: z
+      .strictObject({
+        command: z
+          .string()
+          .min(1)
+          .max(4096)
+          .describe('For /bin/sh, in the restored state: starts the agent, and runs as long as it does.'),
+        ready: z
+          .strictObject({
+            command: z.string().min(1).max(4096).optional().describe('For /bin/sh: ends with 0 when it is ready.'),
+            http: z
+              .string()
+              .max(4096)
+              .regex(
+                /^http:\/\/(?:127\.0\.0\.1|localhost|\[::1\])(?::\d{1,5})?(?:\/\S*)?$/,
+                'must be an address of this host, http://127.0.0.1:PORT/…',
+              )
+              .optional()
+              .describe('An address of this host that answers 2xx when it is ready.'),
+            file: z
+              .string()
+              .max(4096)
+              .regex(/^(?!\/)(?!(?:.*\/)?\.\.(?:\/|$))./, 'must be a path below the root of the state')
+              .optional()
+              .describe('A file below the root of the state that it writes when it is ready.'),
+          })
+          .refine((ready) => Object.keys(ready).length === 1, 'name one: command, http or file')
+          .optional()
+          .describe('What says that it is ready.'),
+        within: duration.optional().describe('How long it may take to be ready; default 60s.'),
+        checks: z
+          .array(z.string().min(1).max(4096))
+          .max(HOOKS_MAX)
+          .optional()
+          .describe('Commands for /bin/sh that ask it something; each must end with exit code 0.'),
+        stop: duration.optional().describe('How long it has to end after SIGTERM; default 10s.'),
+        queues: z
+          .array(path)
+          .max(1000)
+          .optional()
+          .describe('Files and folders that the agent takes work from: they must stay as they are.'),
+        mayChange: patterns
+          .optional()
+          .describe('Patterns of what the agent in production changes in its state by itself.'),
+      })
+      .optional()
+      .describe('How the recovered agent is started beside the one that runs.'),
     scenarios: z
       .union([path, z.array(path).max(1000)])
       .optional()

@@ -46,7 +46,12 @@ export async function runIn(
   return { ...end, output: output.text() };
 }
 
-async function secretsIn({ past, snapshot, host }: Scene): Promise<Set<string>> {
+/** What stands in the secret files of the restored state. */
+export async function secretsIn({
+  past,
+  snapshot,
+  host,
+}: Pick<Scene, 'past' | 'snapshot' | 'host'>): Promise<Set<string>> {
   const secrets = new Set<string>();
   for await (const entry of past.entries(snapshot)) {
     if (entry.type !== 'file' || !entry.isApart) continue;
@@ -57,7 +62,7 @@ async function secretsIn({ past, snapshot, host }: Scene): Promise<Set<string>> 
 }
 
 /** The end of it, on one line, without what stands in secret files. */
-function redacted(output: string, secrets: ReadonlySet<string>): string {
+export function redacted(output: string, secrets: ReadonlySet<string>): string {
   const safe = output.replace(SECRET, (found) => {
     const isSecret = secrets.has(found) || [...secrets].some((secret) => found.includes(secret));
     return isSecret ? '[secret]' : found;

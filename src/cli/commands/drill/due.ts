@@ -1,9 +1,7 @@
-import { drillDue } from '../../../drill/history.ts';
-import { WITHIN } from '../../../drill/doctor.ts';
 import { formatDuration } from '../../../units.ts';
 import { HoldfastCommand } from '../../base-command.ts';
 import { requireSections } from '../../config.ts';
-import { readKeptDrills } from '../../drill/kept.ts';
+import { drillDueOf } from '../../drill/kept.ts';
 import { EXIT } from '../../exit-codes.ts';
 import { lines } from '../../render.ts';
 
@@ -24,8 +22,7 @@ export default class DrillDue extends HoldfastCommand<typeof DrillDue, DueResult
 
   protected override async work(): Promise<DueResult> {
     const config = requireSections(await this.loadConfig(), 'agent');
-    const everyMs = config.drill?.everyMs ?? WITHIN.drillMs;
-    const { due, last, dueMs } = drillDue(await readKeptDrills(config), everyMs, this.clock.now());
+    const { due, last, dueMs, everyMs } = await drillDueOf(config, this.clock.now());
     return {
       due,
       last: last?.result.started ?? null,

@@ -1,7 +1,9 @@
+import * as Flags from '@oclif/core/flags';
 import { longestRecovery, type KeptDrill } from '../../../drill/history.ts';
+import { mergeDrills, readDrillsOn } from '../../../drill/stored.ts';
 import { HoldfastCommand } from '../../base-command.ts';
 import { requireSections } from '../../config.ts';
-import { readKeptDrills } from '../../drill/kept.ts';
+import { readKeptDrills, storeOptions } from '../../drill/kept.ts';
 import { secondsText } from '../../drill/wording.ts';
 import { lines, table, warningLines } from '../../render.ts';
 
@@ -28,14 +30,21 @@ interface HistoryResult {
 
 export default class DrillHistory extends HoldfastCommand<typeof DrillHistory, HistoryResult> {
   static override summary = 'The drills so far on this host, each signed by the agent, oldest first.';
+  static override flags = {
+    'from-backends': Flags.boolean({ summary: 'With those that were put on the backends (`drill run --store`).' }),
+  };
 
   protected override async work(): Promise<HistoryResult> {
     const config = requireSections(await this.loadConfig(), 'agent');
-    const { drills, problems } = await readKeptDrills(config);
-    return {
-      drills: drills.map(row),
-      warnings: problems.map(({ file, message }) => ({ code: 'drill_unreadable', message: `${file}: ${message}` })),
-    };
+    const kept = await readKeptDrills(config);
+    const none = { drills: [], problems: [], warnings: [] };
+    const on = this.flags['from-backends']
+      ? await readDrillsOn(await storeOptions(requireSections(config, 'agent', 'backends')), this.seams)
+      : none;
+    const unreadable = [...kept.problems, ...on.problems].map(({ file, message }) => {
+      return { code: 'drill_unreadable', message: `${file}: ${message}` };
+    });
+    return { drills: mergeDrills(kept.drills, on.drills).map(row), warnings: [...unreadable, ...on.warnings] };
   }
 
   protected override text({ drills, warnings }: HistoryResult): string {
