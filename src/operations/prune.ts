@@ -1,13 +1,14 @@
 /** `prune`: deletes what no snapshot needs, in two steps with a grace between. */
 import type { Warning } from '../entry.ts';
 import { HoldfastError } from '../errors.ts';
-import { collect, type Collected, type Unfinished } from '../repository/repository.ts';
+import { collect, type Collected, type Snapshot, type Unfinished } from '../repository/repository.ts';
 import { agentKeyOf, openForRestore, type ExpectedRepository, type RestoreSecret } from './access.ts';
 import { failedBackendWarnings, mishapWarnings, openMirror, type BackendAddress } from './backends.ts';
 import { beginHostRun } from './begin-run.ts';
 import { checkLogIsComplete } from './continuity.ts';
 import { type LocalFolders } from './local-state.ts';
 import { takeLock } from './lock.ts';
+import { checkAllShown, type Witnesses } from './rollback.ts';
 import { secondsSince, type Seams } from './seams.ts';
 
 export interface PruneOptions {
@@ -71,10 +72,13 @@ export async function prune(options: PruneOptions, seams: Seams): Promise<PruneR
   }
   const signer = await agentKeyOf(repository, secret, seams.signal);
   const run = dryRun ? undefined : await beginHostRun(repository, { folders, signer, host, kind: 'sweep' }, seams);
+  const witnesses: Witnesses = { keys: new Set(), newest: null };
+  const check = (snapshots: readonly Snapshot[]) =>
+    checkAllShown(repository, snapshots, witnesses, { folders, done: 'nothing was deleted', signal: seams.signal });
   const { graceMs, settleMs, waitMs, repackBytes } = options;
   const collected = await collect(
     repository,
-    { run, signer, host, presumeOver, ...{ graceMs, settleMs, waitMs, repackBytes } },
+    { run, signer, host, presumeOver, check, ...{ graceMs, settleMs, waitMs, repackBytes } },
     seams,
   );
   const { condemned, repacked, due, deleted, waiting, kept, levelled } = collected;

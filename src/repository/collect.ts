@@ -14,7 +14,7 @@ import type { Repository } from './open.ts';
 import { chooseToRepack, repack, type Repacked } from './repack.ts';
 import { endRun, type BegunRun } from './runs.ts';
 import { removeRuns, sweep, type Swept } from './sweep.ts';
-import { Survey, type Unfinished } from './survey.ts';
+import { Survey, type CheckSnapshots, type Unfinished } from './survey.ts';
 
 export interface CollectOptions {
   /** The caller's, of kind `sweep`, on every live backend. Undefined: a dry run, and nothing is changed. */
@@ -31,6 +31,8 @@ export interface CollectOptions {
   repackBytes: number;
   /** Runs that a person knows to be over: the beginning of their ids, or the host they ran on. */
   presumeOver: readonly string[];
+  /** Is asked of the snapshots that each look finds: what those need that storage lost or hides would look needless. */
+  check: CheckSnapshots;
 }
 
 export interface Collected {
@@ -95,7 +97,7 @@ async function collectAs(
   const { clock, signal, progress } = seams;
   progress({ type: 'phase', name: 'looking at the backends' });
   const levelled = run ? await level(repository, { run, packsOnly: true, signal }) : { results: [], problems: [] };
-  const survey = new Survey(repository, signal);
+  const survey = new Survey(repository, options.check, signal);
   const lookAgain = () => survey.look({ clock, ms: options.settleMs });
   progress({ type: 'phase', name: 'marking what snapshots need' });
   await lookAgain();

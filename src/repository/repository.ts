@@ -40,7 +40,7 @@ export { collect, isPresumedOver, type Collected, type CollectOptions } from './
 export type { Unfinished } from './survey.ts';
 export { condemn, putBack, readCondemned, type Condemned } from './condemned.ts';
 export type { AnnotationId, CondemnedId, PackId, RunId, SnapshotId } from './object-name.ts';
-export { checkChain, type Snapshot } from './snapshot.ts';
+export { chainGaps, checkChain, type Snapshot } from './snapshot.ts';
 export { ChunkStream, type ChunkerParameters } from './chunker.ts';
 export { chunksInLine, entryLine, fileLineHead, formatTime, glanceAtLine, parseEntryLine } from './manifest.ts';
 export type { PackIndex } from './pack-index.ts';

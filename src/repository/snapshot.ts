@@ -188,3 +188,23 @@ export function checkChain(
   }
   return problems;
 }
+
+/**
+ * Those whose parent is missing without being forgotten or given up: storage lost snapshots, or hides them. Two of one number are none.
+ * @param snapshots in the order of their numbers
+ * @param gone as `checkChain` has it
+ */
+export function chainGaps(
+  snapshots: readonly Snapshot[],
+  forgotten: NumberRanges,
+  gone: ReadonlySet<string>,
+): Snapshot[] {
+  const numbers = new Map<string, number>(snapshots.map(({ id, record }) => [id, record.seq]));
+  let [before, current] = [-1, -1]; // the highest number below the current one
+  return snapshots.filter(({ record: { seq, parent } }) => {
+    if (seq !== current) [before, current] = [current, seq];
+    if (seq === 0 || parent === null) return (seq === 0) !== (parent === null);
+    if (gone.has(parent) || numbers.get(parent) === seq - 1) return false;
+    return !hasNumbers(forgotten, Math.min(before + 1, seq - 1), seq - 1);
+  });
+}

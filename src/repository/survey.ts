@@ -36,6 +36,9 @@ export interface PackUse {
   bytes: number;
 }
 
+/** Looks whether these are all that there should be. @throws `damaged` when not */
+export type CheckSnapshots = (snapshots: readonly Snapshot[]) => Promise<void>;
+
 /** How well a pack serves for what lies in several, the best first. */
 const RANK = { good: 0, condemned: 1, notWhole: 2, unindexed: 3 };
 
@@ -49,13 +52,15 @@ export class Survey {
   condemned: Condemned[] = [];
   readonly #repository: Repository;
   readonly #signal: AbortSignal | undefined;
+  readonly #check: CheckSnapshots;
   readonly #opened = new Map<string, Snapshot>();
   readonly #indexes = new Map<string, readonly PackId[]>();
   readonly #records = new Map<string, Condemned>();
   #snapshots: Snapshot[] = [];
 
-  constructor(repository: Repository, signal?: AbortSignal) {
+  constructor(repository: Repository, check: CheckSnapshots, signal?: AbortSignal) {
     this.#repository = repository;
+    this.#check = check;
     this.#signal = signal;
   }
 
@@ -77,6 +82,7 @@ export class Survey {
   async #look(): Promise<void> {
     // Snapshots first: what a snapshot needs is there before it is.
     this.#snapshots = await this.#readSnapshots();
+    await this.#check(this.#snapshots);
     for (let looks = 1; ; looks++) {
       const problems = await this.#lookAtObjects();
       if (problems.length === 0) break;

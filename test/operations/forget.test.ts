@@ -270,7 +270,8 @@ describe('a prune', () => {
   const prune = async (graceMs: number) => {
     const repository = await agent.open();
     const run = await beginRun(repository, { kind: 'sweep', host: 'keeper', after: [] }, signer, agent.seams());
-    const options = { run, signer, host: 'keeper', graceMs, settleMs: 0, waitMs: 0, repackBytes: 0, presumeOver: [] };
+    const times = { graceMs, settleMs: 0, waitMs: 0 };
+    const options = { run, signer, host: 'keeper', ...times, repackBytes: 0, presumeOver: [], check: async () => {} };
     return collect(repository, options, { ...agent.seams(), clock: atDay(7) });
   };
   const undo = (what: string) =>

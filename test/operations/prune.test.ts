@@ -3,9 +3,18 @@ import { join } from 'node:path';
 import { afterEach, describe, expect, test } from 'vitest';
 import { isHoldfastError } from '../../src/errors.ts';
 import { prune, type PruneOptions, type PruneResult } from '../../src/operations/prune.ts';
+import { repair } from '../../src/operations/repair.ts';
 import type { Seams } from '../../src/operations/seams.ts';
 import { verify } from '../../src/operations/verify.ts';
-import { beginRun, condemn, putBack, readCondemned, timestamp } from '../../src/repository/repository.ts';
+import { ForgottenMarks } from '../../src/operations/forgotten-marks.ts';
+import {
+  beginRun,
+  condemn,
+  putBack,
+  readAnnotations,
+  readCondemned,
+  timestamp,
+} from '../../src/repository/repository.ts';
 import { failure, seededRandom } from '../crypto/support.ts';
 import {
   aheadClock,
@@ -55,6 +64,9 @@ async function forget(...numbers: number[]): Promise<void> {
   );
   const said = { time: timestamp(aheadClock.now()), host: 'h', packs: [], snapshots: held };
   await condemn(repository, said, agent.signer, agent.seams());
+  const { annotations } = await readAnnotations(repository);
+  const marks = new ForgottenMarks(repository, annotations, { signer: agent.signer, host: 'h' }, agent.seams());
+  await marks.add(going, snapshots);
   for (const { key } of going) await repository.mirror.delete(key);
 }
 
@@ -310,6 +322,115 @@ describe('beside a prune', () => {
     expect((await failure(() => agent.backup(), 'damaged')).message).toContain(key);
     await failure(() => pruneWith({ graceMs: 0 }), 'damaged');
     expect(await keysOf('a', 'packs')).toEqual(packs);
+  });
+});
+
+describe('where snapshots are missing that nobody forgot', () => {
+  /** Every snapshot of these numbers, on these backends. @returns a way back */
+  async function lose(numbers: readonly number[], names = ['a', 'b']): Promise<() => Promise<void>> {
+    const { snapshots } = await (await agent.open()).snapshots();
+    const taken: [string, string, Uint8Array][] = [];
+    for (const { key, record } of snapshots)
+      for (const name of names) {
+        if (!numbers.includes(record.seq)) continue;
+        const { inner } = storeOf(agent, name);
+        taken.push([name, key, await inner.get(key)]);
+        await inner.delete(key);
+      }
+    return async () => {
+      for (const [name, key, bytes] of taken) await storeOf(agent, name).inner.put(key, bytes);
+    };
+  }
+  const asAgent = (over: Partial<PruneOptions> = {}) => pruneWith({ foldersOf: () => agent.folders, ...over });
+  const refuses = (work: () => Promise<unknown>) => leavingBackends(agent, () => failure(work, 'damaged'));
+
+  test.each([
+    ['a middle one', [1]],
+    ['the first', [0]],
+    ['all but the newest', [0, 1]],
+    ['the newest', [2]],
+    ['all', [0, 1, 2]],
+  ])('%s: nothing is condemned or deleted, and verify agrees', async (_which, numbers) => {
+    await threeSnapshots();
+    const bringBack = await lose(numbers);
+    for (const how of [{ graceMs: 0, settleMs: 0 }, {}, { dryRun: true }]) {
+      const error = await refuses(() => asAgent(how));
+      expect(error.message).toContain('nothing was deleted');
+      expect(error.hint).toContain('repair --forget-damaged');
+    }
+    const access = { kind: 'writer', access: agent.access.writer } as const;
+    const options = { backends: agent.addresses, access, level: 'listing', folders: agent.folders } as const;
+    expect((await verify(options, agent.seams())).damaged.length).toBeGreaterThan(0);
+    await bringBack();
+    expect(await asAgent({ graceMs: 0 })).toMatchObject({ condemned: { packs: 0 }, complete: true });
+  });
+
+  test('a machine that only prunes goes by what a verification has seen, and by the chain', async () => {
+    await threeSnapshots();
+    const access = { kind: 'restore', secret: { kind: 'root', root: agent.root } } as const;
+    const options = { backends: agent.addresses, access, level: 'chunks', signer: agent.signer, host: 'h' } as const;
+    await verify({ ...options, folders: agent.folders }, agent.seams());
+    await lose([2]);
+    expect((await refuses(() => pruneWith({ graceMs: 0 }))).message).toContain('a verification of');
+    await lose([0, 1]);
+    await refuses(() => pruneWith({ graceMs: 0 }));
+  });
+
+  test('with not one snapshot there, and nothing known of any, nothing goes either', async () => {
+    await threeSnapshots();
+    await lose([0, 1, 2]);
+    expect((await refuses(() => pruneWith({ graceMs: 0 }))).message).toContain('not one snapshot');
+  });
+
+  test('one backend that shows them is enough; with that one away it is said', async () => {
+    await threeSnapshots();
+    await lose([1], ['a']);
+    expect(await pruneWith({ graceMs: 0 })).toMatchObject({ condemned: { packs: 0 }, deleted: { packs: 0 } });
+    await lose([1], ['a']); // the prune has brought it back there
+    storeOf(agent, 'b').plan({ effect: 'fail', times: Infinity });
+    const error = await refuses(() => pruneWith({ graceMs: 0 }));
+    expect(error.hint).toContain('(b)');
+  });
+
+  test('that go missing while it runs: the look before the deletion sees it', async () => {
+    await threeSnapshots();
+    await forget(0);
+    await pruneWith();
+    const packs = await keysOf('a', 'packs');
+    let sleeps = 0;
+    const clock = { ...clockAt(8), sleep: async () => void (++sleeps === 2 && (await lose([1]))) };
+    await failure(() => pruneWith({}, 8, { clock }), 'damaged');
+    expect(await keysOf('a', 'packs')).toEqual(packs);
+  });
+
+  test('once they are given up, it goes on; two of one number are no gap', async () => {
+    await threeSnapshots();
+    await lose([1]);
+    const secret = { kind: 'root', root: agent.root } as const;
+    const options = {
+      level: 'listing',
+      forgetDamaged: true,
+      dryRun: false,
+      host: 'h',
+      folders: agent.folders,
+    } as const;
+    await repair({ ...options, backends: agent.addresses, access: { kind: 'restore', secret } }, agent.seams());
+    expect((await asAgent({ graceMs: 0 })).complete).toBe(true);
+    const before = readFileSync(join(agent.folders.state, 'state.json'));
+    await agent.backup();
+    const { snapshots } = await (await agent.open()).snapshots();
+    const newest = snapshots.at(-1)?.key ?? '';
+    const back = await lose([3]);
+    writeFileSync(join(agent.folders.state, 'state.json'), before);
+    writeFileSync(join(agent.state, 'twin'), noise.bytes(1000));
+    await agent.backup();
+    await back();
+    await agent.backup();
+    expect((await agent.open().then((one) => one.snapshots())).snapshots.map(({ record }) => record.seq)).toEqual([
+      0, 2, 3, 3, 4,
+    ]);
+    expect((await asAgent({ graceMs: 0 })).complete).toBe(true);
+    for (const store of agent.stores.values()) expect(await store.inner.head(newest)).toBeDefined();
   });
 });
 

@@ -362,7 +362,7 @@ export class History {
     const { deleted, waiting } = await collect(
       repository,
       {
-        ...{ run, signer, host: host.name, presumeOver: [] },
+        ...{ run, signer, host: host.name, presumeOver: [], check: async () => {} },
         graceMs: all || world.random() < 0.8 ? (all ? -100 * 365 * DAY_MS : 0) : 7 * DAY_MS,
         settleMs: this.#flaws.settleMs ?? SETTLE_MS,
         waitMs: world.random() < 0.5 ? 0 : 600_000,
