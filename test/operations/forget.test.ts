@@ -328,6 +328,23 @@ describe('a backend that is away', () => {
     expect(await keysOn('a', 'condemned/')).toHaveLength(1);
   });
 
+  test('during the forget is no reason to say that it is too late for an undo: a sync comes first', async () => {
+    storeOf(agent, 'b').plan({ effect: 'fail', on: 'any', key: /^snapshots/, times: 1 });
+    const { records } = await run();
+    const options = { backends, access, signer, folders, host: 'h', undo: records[0] ?? '', settleMs: 0 };
+    const undo = () => undoForget(options, agent.seams({ clock: atDay(6) }));
+    const error = await failure(undo, 'not_found');
+    expect([error.message, error.hint]).toEqual([
+      expect.stringContaining('is not on backend b, only on others'),
+      expect.stringContaining('holdfast sync'),
+    ]);
+    await agent.sync();
+    expect((await list()).there).toEqual([0, 1, 2, 3, 4, 5]);
+    expect(seqs((await undo()).restored)).toEqual([0, 1, 2, 3]);
+    expect(await agent.verify('chunks')).toMatchObject({ damaged: [], complete: true });
+    await expectLevel(agent);
+  });
+
   test('has the condemned record before anything is deleted there, also when another run wrote it', async () => {
     storeOf(agent, 'b').plan({ effect: 'fail', on: 'any', key: /^snapshots/, times: 1 });
     await run();
