@@ -41,6 +41,12 @@ import {
 import { secondsSince, type Seams } from './seams.ts';
 import { heldBySuspicion } from './suspicion.ts';
 
+/**
+ * So long the condemned record of a run that was cut off serves the next one. The grace begins with the record: in an older one it may be over any moment,
+ * and with it the time in which what is forgotten now can be put back.
+ */
+const USED_AGAIN_MS = 3_600_000;
+
 export interface ForgetOptions {
   backends: readonly BackendAddress[];
   access: Access;
@@ -196,7 +202,7 @@ function verdicts(
 }
 
 /**
- * Puts the objects of the snapshots into condemned records on every live backend, unless a run that did not come to its end has done so.
+ * Puts the objects of the snapshots into condemned records on every live backend, unless a run that did not come to its end has just done so.
  * @returns the ids of the records that hold them
  */
 async function condemnAll(
@@ -206,8 +212,10 @@ async function condemnAll(
   seams: Seams,
 ): Promise<Set<CondemnedId>> {
   const { signal } = seams;
+  const timeMs = Math.max(seams.clock.now(), repository.state.entry.inForceFromMs);
   const { condemned } = await readCondemned(repository, undefined, signal);
-  const holders = new Map(condemned.flatMap((one) => one.record.snapshots.map(({ key }) => [key, one] as const)));
+  const recent = condemned.filter(({ record }) => Math.abs(timeMs - Date.parse(record.time)) < USED_AGAIN_MS);
+  const holders = new Map(recent.flatMap((one) => one.record.snapshots.map(({ key }) => [key, one] as const)));
   const used = new Set<CondemnedId>();
   const useAgain = async ({ id, key }: Condemned) => {
     if (used.has(id)) return;
@@ -216,7 +224,7 @@ async function condemnAll(
     await repository.mirror.put(key, object, { ifAbsent: true, signal });
     used.add(id);
   };
-  const time = timestamp(Math.max(seams.clock.now(), repository.state.entry.inForceFromMs));
+  const time = timestamp(timeMs);
   let snapshots: CondemnedRecord['snapshots'] = [];
   let bytes = 0;
   const flush = async () => {

@@ -13,7 +13,7 @@ export type Period = (typeof PERIODS)[number];
 export interface KeepRules extends Partial<Readonly<Record<Period, number | undefined>>> {
   /** The newest so many. */
   last?: number | undefined;
-  /** All that are at most so much older than the newest, in milliseconds. */
+  /** All that are at most so much older than the newest, in milliseconds; see `agesOf`. */
   withinMs?: number | undefined;
   /** All with any of these tags. */
   tags?: readonly string[] | undefined;
@@ -74,9 +74,9 @@ export function judgeRetention(
   const newestFirst = snapshots.filter(({ timeMs }) => timeMs <= options.nowMs).toReversed();
   for (const one of newestFirst.slice(0, rules.last ?? 0)) because(one, 'last');
   const { withinMs = 0, tags = [] } = rules;
-  const sinceMs = (newestFirst[0]?.timeMs ?? 0) - withinMs;
-  for (const one of newestFirst) {
-    if (withinMs > 0 && one.timeMs >= sinceMs) because(one, 'within');
+  const ages = agesOf(newestFirst, snapshots.at(-1));
+  for (const [i, one] of newestFirst.entries()) {
+    if (withinMs > 0 && (ages[i] ?? 0) <= withinMs) because(one, 'within');
     for (const tag of tags) if (one.tags.includes(tag)) because(one, `tag ${tag}`);
   }
   const local = localTime(options.timeZone);
@@ -94,6 +94,21 @@ export function judgeRetention(
     }
   }
   return reasons;
+}
+
+/**
+ * How much older than the newest each is, in milliseconds, for `within`. A clock that jumped must age nothing: so the time between two that follow each
+ * other counts as a day at most; before the newest of all, `last`, a longer one does not count at all, for no other has confirmed its date yet.
+ */
+function agesOf(newestFirst: readonly Retainable[], last: Retainable | undefined): number[] {
+  const newestMs = newestFirst[0]?.timeMs ?? 0;
+  let sumMs = 0;
+  return newestFirst.map(({ timeMs }, i) => {
+    const newer = newestFirst[i - 1];
+    const pauseMs = newer ? Math.max(newer.timeMs - timeMs, 0) : 0;
+    if (pauseMs <= DAY_MS || newer !== last) sumMs += Math.min(pauseMs, DAY_MS);
+    return Math.min(sumMs, newestMs - timeMs);
+  });
 }
 
 /** Why a snapshot stays whatever the rules say. */

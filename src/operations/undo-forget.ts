@@ -128,7 +128,7 @@ async function chosen(
   for (const record of withSnapshots) {
     if (record.id.startsWith(undo)) matches.set(record.id, { record, objects: record.record.snapshots });
     for (const one of record.record.snapshots) {
-      // One that was forgotten, came back and was forgotten again is in two records; the newer one lasts longer.
+      // One that was forgotten, came back and was forgotten again is in two records, unless all that was within the hour; the newer one lasts longer.
       const id = idIn(one.key);
       if (id.startsWith(undo) && !matches.has(id)) matches.set(id, { record, objects: [one] });
     }

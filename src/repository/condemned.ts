@@ -62,7 +62,7 @@ export async function readCondemned(
  * nobody is deleting already, and that the record, without which nothing holds what they need, is still there.
  * @param run of kind `write`, begun by the caller
  * @param settleMs how long listings may lag, and that twice
- * @throws `busy` while somebody deletes; `not_found` when the record is gone
+ * @throws `busy` while somebody deletes; `not_found` when the record is not on every live backend
  */
 export async function putBack(
   repository: Repository,
@@ -81,12 +81,22 @@ export async function putBack(
       retryable: true,
     });
   }
-  for (const { name, backend } of mirror.live()) {
-    if (await backend.head(key, { signal })) continue;
-    throw new HoldfastError('not_found', `${key} is not on backend ${name} any more: its grace was over`, {
-      hint: 'Nothing was put back: what the snapshots need may be gone.',
-    });
-  }
+  const lacking: string[] = [];
+  for (const { name, backend } of mirror.live()) if (!(await backend.head(key, { signal }))) lacking.push(name);
+  if (lacking.length > 0) throw notEverywhere(key, lacking, lacking.length < mirror.live().length);
   for (const snapshot of record.snapshots)
     await mirror.put(snapshot.key, Buffer.from(snapshot.object, 'base64'), { ifAbsent: true, signal });
+}
+
+/** @param isElsewhere that a backend has the record still: one that lacks it may have been away when the snapshots were forgotten */
+function notEverywhere(key: string, lacking: readonly string[], isElsewhere: boolean): HoldfastError {
+  const where = `backend${lacking.length > 1 ? 's' : ''} ${lacking.join(', ')}`;
+  if (isElsewhere) {
+    return new HoldfastError('not_found', `${key} is not on ${where}, only on others`, {
+      hint: 'Nothing was put back. Run `holdfast sync` first, which copies it, and brings back what a backend that was away still has; then repeat it if the snapshot is not there.',
+    });
+  }
+  return new HoldfastError('not_found', `${key} is on no backend any more: its grace was over`, {
+    hint: 'Nothing was put back: what the snapshots need may be gone.',
+  });
 }

@@ -268,7 +268,10 @@ function unreadable(problems: readonly RepositoryProblem[]): HoldfastError {
     'damaged',
     `${first?.key}${more} cannot be read, and may need anything: ${first?.error.message}`,
     {
-      hint: 'Nothing was deleted. `holdfast verify` shows the damage, and with --repair heals it from another backend.',
+      hint:
+        first?.error.code === 'forged'
+          ? 'Nothing was deleted. Somebody else has written it, perhaps with a stolen key: `holdfast verify` lists such objects; if none is yours, `holdfast repair --forget-damaged` removes them.'
+          : 'Nothing was deleted. `holdfast verify` shows the damage, and with --repair heals it from another backend.',
       cause: first?.error,
     },
   );

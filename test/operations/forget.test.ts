@@ -123,6 +123,12 @@ describe('forget', () => {
   });
 });
 
+test('a clock that jumped ahead by a year, and one snapshot of it, take none of the good ones by `within`', async () => {
+  const jumped = { clock: atDay(400) };
+  await agent.backup({}, jumped);
+  expect((await run({ rules: { withinMs: 30 * DAY_MS } }, jumped)).forgotten).toEqual([]);
+});
+
 describe('a snapshot that is named', () => {
   test('goes alone, whatever the rules say', async () => {
     const result = await run({ snapshots: [ids[1]?.slice(0, 8) ?? '', 'latest~2'], rules: { last: 100 } });
@@ -267,18 +273,28 @@ describe('undo', () => {
 });
 
 describe('a prune', () => {
-  const prune = async (graceMs: number) => {
+  const prune = async (graceMs: number, clock = atDay(7)) => {
     const repository = await agent.open();
     const run = await beginRun(repository, { kind: 'sweep', host: 'keeper', after: [] }, signer, agent.seams());
     const times = { graceMs, settleMs: 0, waitMs: 0 };
     const options = { run, signer, host: 'keeper', ...times, repackBytes: 0, presumeOver: [], check: async () => {} };
-    return collect(repository, options, { ...agent.seams(), clock: atDay(7) });
+    return collect(repository, options, { ...agent.seams(), clock });
   };
-  const undo = (what: string) =>
-    undoForget(
-      { backends, access, signer, folders, host: 'h', undo: what, settleMs: 0 },
-      agent.seams({ clock: atDay(8) }),
-    );
+  const undo = (what: string, clock = atDay(8)) =>
+    undoForget({ backends, access, signer, folders, host: 'h', undo: what, settleMs: 0 }, agent.seams({ clock }));
+
+  test('leaves the whole grace to a snapshot that came back and was forgotten again', async () => {
+    const [first = '', second = ''] = ids;
+    const { records } = await run({ snapshots: [first, second] });
+    await undo(first, atDay(12));
+    const again = await run({ snapshots: [first] }, { clock: atDay(12.9) });
+    expect(again.records).toHaveLength(1);
+    expect(again.records).not.toEqual(records);
+    for (let times = 0; times < 3; times++) await prune(7 * DAY_MS, atDay(13.1));
+    await failure(() => undo(second, atDay(13.1)), 'not_found');
+    expect(seqs((await undo(first, atDay(13.1))).restored)).toEqual([0]);
+    expect(await agent.verify('chunks')).toMatchObject({ damaged: [], complete: true });
+  });
 
   test('within the grace takes nothing that could be put back', async () => {
     const { records } = await run();
@@ -311,6 +327,23 @@ describe('a backend that is away', () => {
     expect(await list()).toEqual({ there: [4, 5], warnings: [] });
     await expectLevel(agent);
     expect(await keysOn('a', 'condemned/')).toHaveLength(1);
+  });
+
+  test('during the forget is no reason to say that it is too late for an undo: a sync comes first', async () => {
+    storeOf(agent, 'b').plan({ effect: 'fail', on: 'any', key: /^snapshots/, times: 1 });
+    const { records } = await run();
+    const options = { backends, access, signer, folders, host: 'h', undo: records[0] ?? '', settleMs: 0 };
+    const undo = () => undoForget(options, agent.seams({ clock: atDay(6) }));
+    const error = await failure(undo, 'not_found');
+    expect([error.message, error.hint]).toEqual([
+      expect.stringContaining('is not on backend b, only on others'),
+      expect.stringContaining('holdfast sync'),
+    ]);
+    await agent.sync();
+    expect((await list()).there).toEqual([0, 1, 2, 3, 4, 5]);
+    expect(seqs((await undo()).restored)).toEqual([0, 1, 2, 3]);
+    expect(await agent.verify('chunks')).toMatchObject({ damaged: [], complete: true });
+    await expectLevel(agent);
   });
 
   test('has the condemned record before anything is deleted there, also when another run wrote it', async () => {

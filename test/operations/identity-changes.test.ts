@@ -10,7 +10,9 @@ import { agentKey } from '../../src/identity/root.ts';
 import { parseWriterKey } from '../../src/identity/writer-key.ts';
 import { emergency, type EmergencyOptions } from '../../src/operations/emergency.ts';
 import { identityLog, objectToRecovery, setRelays } from '../../src/operations/identity-log.ts';
+import { prune } from '../../src/operations/prune.ts';
 import { addRecipient, listRecipients, removeRecipient } from '../../src/operations/recipients.ts';
+import { repair } from '../../src/operations/repair.ts';
 import { rotateIdentity, type RotateOptions } from '../../src/operations/rotate.ts';
 import { CONTEST_MS } from '../../src/repository/key-log.ts';
 import { failure, seededRandom } from '../crypto/support.ts';
@@ -323,6 +325,18 @@ describe('an honest mishap', () => {
 });
 
 describe('a thief', () => {
+  const pruneAsOwner = (agent: TestAgent) =>
+    prune(
+      {
+        backends: agent.addresses,
+        secret: { kind: 'root', root: agent.root },
+        foldersOf: () => ({ state: join(agent.folder, 'keeper'), cache: join(agent.folder, 'keeper') }),
+        host: 'keeper',
+        ...{ graceMs: 0, settleMs: 0, waitMs: 0, repackBytes: 0, presumeOver: [], dryRun: false },
+      },
+      agent.seams(),
+    );
+
   /** Puts an entry as somebody with a recovery key would who does as he likes: dated when he likes. */
   async function forceRecovery(agent: TestAgent, clock: Clock) {
     const identityFile = join(agent.folder, `thief-${clock.now()}.key`);
@@ -386,6 +400,17 @@ describe('a thief', () => {
     expect(problems.map(({ error }) => error.code)).toEqual(['forged']);
     rmSync(join(agent.state, 'theirs'));
     await agent.backup(onDisk(agent));
+    // What he wrote may not be taken for what is needed, nor be deleted unasked: a prune says how the owner gets rid of it.
+    const error = await failure(() => pruneAsOwner(agent), 'damaged');
+    expect([error.message, error.hint]).toEqual([
+      expect.stringContaining('snapshots/'),
+      expect.stringContaining('holdfast repair --forget-damaged'),
+    ]);
+    const access = { kind: 'restore', secret: { kind: 'root', root: agent.root } } as const;
+    const how = { access, level: 'objects', forgetDamaged: true, dryRun: false, host: 'h' } as const;
+    const { forgotten } = await repair({ backends: agent.addresses, ...how }, agent.seams());
+    expect(forgotten?.removed).toEqual([error.message.split(' ')[0]]);
+    expect(await pruneAsOwner(agent)).toMatchObject({ complete: true });
   });
 });
 

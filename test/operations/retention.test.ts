@@ -148,6 +148,38 @@ test('where a clock was set back, what came later is newer', () => {
   ]);
 });
 
+describe('within, beside a clock that is wrong,', () => {
+  const good = [10, 11, 12, 13, 14].map((day, seq) => row(seq, `2026-02-${day}T12:00Z`));
+  const seqs = (rows: readonly Retainable[], withinMs: number, nowMs = NOW + 500 * DAY_MS) =>
+    kept(rows, { withinMs }, { nowMs }).map(([seq]) => seq);
+
+  test('keeps all good ones when it jumped ahead, after one snapshot and after several', () => {
+    const ahead = (count: number) =>
+      Array.from({ length: count }, (_, i) => row(5 + i, NOW + 400 * DAY_MS + i * HOUR_MS));
+    expect(seqs([...good, ...ahead(1)], 30 * DAY_MS)).toEqual([0, 1, 2, 3, 4, 5]);
+    expect(seqs([...good, ...ahead(3)], 30 * DAY_MS)).toEqual([0, 1, 2, 3, 4, 5, 6, 7]);
+    // The newest good one with those before it, also where the window is shorter than a day.
+    const hourly = [1, 2, 3, 4].map((hour, seq) => row(seq, `2026-02-10T0${hour}:00Z`));
+    expect(seqs([...hourly, { ...ahead(1)[0], seq: 4 } as Retainable], 2 * HOUR_MS)).toEqual([1, 2, 3, 4]);
+  });
+
+  test('keeps those that it misdated, and all good ones, when it was set back or is right again', () => {
+    const back = row(5, NOW - 400 * DAY_MS);
+    const right = row(6, '2026-02-15T12:00Z');
+    expect(seqs([...good, back], 30 * DAY_MS, NOW - 399 * DAY_MS)).toEqual([0, 1, 2, 3, 4, 5]);
+    expect(seqs([...good, back], 30 * DAY_MS)).toEqual([0, 1, 2, 3, 4, 5]);
+    expect(seqs([...good, back, right], 30 * DAY_MS)).toEqual([0, 1, 2, 3, 4, 5, 6]);
+  });
+
+  test('still lets go what is older, day for day', () => {
+    expect(seqs(good, 2 * DAY_MS, NOW)).toEqual([2, 3, 4]);
+    expect(seqs([...good, row(5, '2026-02-15T12:00Z')], 2 * DAY_MS, NOW)).toEqual([3, 4, 5]);
+    // A snapshot of the wrong clock delays that by a day.
+    const ahead = [row(5, '2027-02-15T12:00Z'), row(6, '2027-02-15T13:00Z')];
+    expect(seqs([...good, ...ahead], 2 * DAY_MS)).toEqual([4, 5, 6]);
+  });
+});
+
 test('hours and days are those of the time zone', () => {
   const rows = days('2026-01-31T22:30', '2026-01-31T23:30', '2026-02-01T22:30'); // in Berlin: 23:30, 00:30, 23:30
   expect(kept(rows, { daily: 9 }).map(([seq]) => seq)).toEqual([0, 1, 2]);
