@@ -37,6 +37,8 @@ export interface PruneResult {
   due: { packs: number; bytes: number };
   /** `bytes` are those of all backends together; `locked`: its backend keeps them, out of sight, until their Object Lock is over. */
   deleted: { packs: number; indexes: number; bytes: number; byBackend: (DeletedOn & { name: string })[] };
+  /** Records of verifications, and annotations of what was forgotten, that said nothing any more. */
+  tidied: Collected['tidied'];
   /** Whose unfinished backup the deletion waits for. */
   waiting: Pick<Unfinished, 'run' | 'host' | 'since' | 'kind'>[];
   kept: Collected['kept'];
@@ -81,7 +83,7 @@ export async function prune(options: PruneOptions, seams: Seams): Promise<PruneR
     { run, signer, host, presumeOver, check, ...{ graceMs, settleMs, waitMs, repackBytes } },
     seams,
   );
-  const { condemned, repacked, due, deleted, waiting, kept, levelled } = collected;
+  const { condemned, repacked, due, deleted, tidied, waiting, kept, levelled } = collected;
   const isLocked = new Map(mirror.live().map(({ name, backend }) => [name, backend.lock !== undefined]));
   const byBackend = Object.entries(deleted.backends).map(([name, gone]) => {
     return { name, ...gone, locked: isLocked.get(name) ?? false };
@@ -102,6 +104,7 @@ export async function prune(options: PruneOptions, seams: Seams): Promise<PruneR
   return {
     ...{ condemned, repacked, due },
     deleted: { packs: deleted.packs, indexes: deleted.indexes, bytes: deleted.bytes, byBackend },
+    tidied,
     waiting: waiting.map(({ run: id, host: of, since, kind }) => ({ run: id, host: of, since, kind })),
     ...{ kept, dryRun, warnings },
     seconds: secondsSince(seams.clock, started),

@@ -15,6 +15,8 @@ import { chooseToRepack, repack, type Repacked } from './repack.ts';
 import { endRun, type BegunRun } from './runs.ts';
 import { removeRuns, sweep, type Swept } from './sweep.ts';
 import { Survey, type CheckSnapshots, type Unfinished } from './survey.ts';
+import { Survey, type Unfinished } from './survey.ts';
+import { removeAnnotationsOfGone, removeOldVerifications, type Tidied } from './tidy.ts';
 
 export interface CollectOptions {
   /** The caller's, of kind `sweep`, on every live backend. Undefined: a dry run, and nothing is changed. */
@@ -42,6 +44,8 @@ export interface Collected {
   /** Whose grace is over: what the sweep was about, or would be in a dry run. */
   due: { packs: number; bytes: number };
   deleted: Swept;
+  /** What says nothing any more, and was taken away. */
+  tidied: Tidied;
   /** Whose unfinished runs a deletion waits for. */
   waiting: Unfinished[];
   /** What stays, on each backend: what snapshots need of it, and what is condemned and not deleted yet. */
@@ -134,6 +138,7 @@ async function collectAs(
   const due = survey.condemned.filter(({ record }) => Date.parse(record.time) + options.graceMs <= clock.now());
   const dueBytes = sizesOf(survey, new Set(due.flatMap(({ record }) => record.packs)));
   let deleted = NOTHING_SWEPT;
+  const tidied: Tidied = { verifications: 0, annotations: 0 };
   let waiting: Unfinished[] = [];
   if (run && due.length > 0) {
     progress({ type: 'phase', name: 'waiting until listings have settled' });
@@ -142,17 +147,22 @@ async function collectAs(
       progress({ type: 'phase', name: 'deleting' });
       await lookAgain();
       doing.isDeleting = true;
-      deleted = await sweep(repository, survey, { ...options, run, due: stillThere(due, survey) }, seams);
+      const swept = stillThere(due, survey);
+      deleted = await sweep(repository, survey, { ...options, run, due: swept }, seams);
       await lookAgain();
+      tidied.annotations = await removeAnnotationsOfGone(repository, survey, swept, signal);
     }
   } else if (due.length > 0) waiting = others;
-  if (run)
+  if (run) {
+    tidied.verifications = await removeOldVerifications(repository, survey, { nowMs: clock.now(), signal });
     await removeRuns(repository, survey, { run, presumedOver: (one) => isPresumedOver(one, options.presumeOver) });
+  }
   return {
     condemned,
     repacked: { ...repacked, packs: repacked.packs.length },
     due: { packs: dueBytes.length, bytes: sum(dueBytes) },
     deleted,
+    tidied,
     waiting,
     kept: keptOf(survey),
     levelled: { results: levelled.results, problems: levelled.problems },

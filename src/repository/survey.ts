@@ -8,7 +8,7 @@ import { readAnnotations } from './annotation.ts';
 import { readCondemned, type Condemned } from './condemned.ts';
 import { goneIn, knownLosses } from './known-loss.ts';
 import { Marks } from './mark.ts';
-import { packKey, parseKey, type PackId, type RunId } from './object-name.ts';
+import { packKey, parseKey, type PackId, type RunId, type SnapshotId } from './object-name.ts';
 import { LOOKS_MAX, mayBeReplaced, type Repository, type RepositoryProblem } from './open.ts';
 import { PackIndex, type ChunkLocation, type PackInfo } from './pack-index.ts';
 import { readRuns, runsNotOver, type Run } from './runs.ts';
@@ -50,6 +50,8 @@ export class Survey {
   /** For each index that a live backend lists, by its key, the packs it names. */
   packsOf = new Map<string, readonly PackId[]>();
   condemned: Condemned[] = [];
+  /** Ids of the snapshots that any look has shown on a backend. */
+  readonly seen = new Set<SnapshotId>();
   readonly #repository: Repository;
   readonly #signal: AbortSignal | undefined;
   readonly #check: CheckSnapshots;
@@ -189,6 +191,7 @@ export class Survey {
     const listed = await this.#repository.listSnapshots(this.#signal);
     const snapshots: Snapshot[] = [];
     for (const [key, { id }] of listed) {
+      this.seen.add(id);
       let snapshot = this.#opened.get(key);
       try {
         snapshot ??= await this.#repository.readSnapshot(id, key, this.#signal);

@@ -61,7 +61,8 @@ export default class Prune extends HoldfastCommand<typeof Prune, PruneResult> {
     return complete ? EXIT.done : EXIT.incomplete;
   }
 
-  protected override text({ condemned, repacked, due, deleted, kept, dryRun, warnings, seconds }: PruneResult): string {
+  protected override text(result: PruneResult): string {
+    const { condemned, repacked, due, deleted, tidied, kept, dryRun, warnings, seconds } = result;
     const packs = (one: { packs: number; bytes: number }) => `${count(one.packs, 'pack')}, ${formatSize(one.bytes)}`;
     const would = dryRun ? 'would be ' : '';
     return (
@@ -76,6 +77,10 @@ export default class Prune extends HoldfastCommand<typeof Prune, PruneResult> {
           ({ name, locked, ...gone }) =>
             `deleted on ${name}: ${packs(gone)}${locked ? ' (kept by the bucket until their lock is over)' : ''}`,
         ),
+        ...(tidied.verifications > 0 ? [`removed: ${count(tidied.verifications, 'old record')} of verifications`] : []),
+        ...(tidied.annotations > 0
+          ? [`removed: ${count(tidied.annotations, 'annotation')} of forgotten snapshots`]
+          : []),
         `kept: ${packs(kept)}, of which snapshots need ${formatSize(kept.neededBytes)} before compression, and ${packs({ packs: kept.condemnedPacks, bytes: kept.condemnedBytes })} wait for their grace`,
         `done in ${seconds} s`,
       )
