@@ -15,7 +15,6 @@ import { chooseToRepack, repack, type Repacked } from './repack.ts';
 import { endRun, type BegunRun } from './runs.ts';
 import { removeRuns, sweep, type Swept } from './sweep.ts';
 import { Survey, type CheckSnapshots, type Unfinished } from './survey.ts';
-import { Survey, type Unfinished } from './survey.ts';
 import { removeAnnotationsOfGone, removeOldVerifications, type Tidied } from './tidy.ts';
 
 export interface CollectOptions {
