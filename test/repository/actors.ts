@@ -7,7 +7,6 @@ import { hex } from '../../src/crypto/hash.ts';
 import { ageRecipientOf, newAgeIdentity } from '../../src/crypto/age.ts';
 import { publicKeyOf } from '../../src/crypto/ed25519.ts';
 import type { ChunkId } from '../../src/entry.ts';
-import { noProgress } from '../../src/progress.ts';
 import { collect } from '../../src/repository/collect.ts';
 import { condemn, putBack, readCondemned } from '../../src/repository/condemned.ts';
 import { createRepository } from '../../src/repository/create.ts';
@@ -89,15 +88,22 @@ async function emptyRepository(): Promise<Case> {
 
 interface Host {
   name: string;
+  /** It prunes; the others write. */
+  isKeeper: boolean;
   skewMs: number;
   runs: RunId[];
   /** One run at a time. */
   actor: Actor | undefined;
+  /** What its prune is at. */
+  phase?: string;
 }
+
+const isBusy = ({ actor }: Host): boolean => actor !== undefined && !actor.isOver;
 
 export interface Flaws {
   writer?: Flaw;
   pruner?: Flaw;
+  undoer?: Flaw;
   settleMs?: number;
 }
 
@@ -111,6 +117,8 @@ export class History {
   /** Snapshots that were forgotten, and put back. */
   readonly putBack = new Set<SnapshotId>();
   deletedPacks = 0;
+  /** Of them by prunes beside others, before all came to rest. */
+  deletedBeside = 0;
   readonly of: Case;
   readonly #flaws: Flaws;
   readonly #entropy: Random;
@@ -126,9 +134,10 @@ export class History {
     this.#entropy = seededRandom(`history ${seed}`);
     this.world = new World(seed, [new Store('a', of.base), new Store('b', of.base)]);
     const years = () => Math.floor((this.world.random() - 0.5) * 6 * 365) * DAY_MS;
-    this.#hosts = ['one', 'two', 'keeper'].map((name) => ({
+    this.#hosts = ['one', 'two', 'keeper', 'other keeper'].map((name) => ({
       name,
-      skewMs: this.world.random() < 0.5 ? 0 : years(),
+      isKeeper: name.endsWith('keeper'),
+      skewMs: this.world.random() < 0.6 ? 0 : years(),
       runs: name === 'one' ? [...(of.before?.runs ?? [])] : [],
       actor: undefined,
     }));
@@ -166,14 +175,15 @@ export class History {
     const judging = world.mirror({ ...newActor('judge'), skewMs: 0 });
     this.#judge = await this.#open(judging);
     for (let i = 0; i < deeds; i++) {
+      if (world.random() < (i === 0 ? 0.6 : 0.06)) await this.#pruneInEarnest();
       await this.#begin();
-      const isPruning = this.#hosts.some(({ name, actor }) => name === 'keeper' && actor && !actor.isOver);
-      const turns = Math.floor(isPruning ? world.random() * 40 : world.random() ** 2 * 30);
+      const isPruning = this.#hosts.some((one) => one.isKeeper && isBusy(one));
+      const turns = Math.floor(isPruning ? world.random() * 30 : world.random() ** 2 * 30);
       for (let turn = 0; turn < turns && (await world.step()); turn++) {
         this.#throwDefect();
-        if (world.random() < 0.25) await this.#beginInSleep();
+        for (const keeper of this.#hosts.filter((one) => one.isKeeper && isBusy(one))) await this.#disturb(keeper);
       }
-      if (world.random() < 0.1) world.nowMs += Math.floor(world.random() * 10 * DAY_MS);
+      if (world.random() < 0.2) world.nowMs += Math.floor(world.random() * 10 * DAY_MS);
     }
     await world.drain();
     this.#throwDefect();
@@ -186,43 +196,104 @@ export class History {
 
   async #begin(): Promise<void> {
     const { world } = this;
-    const isBusy = ({ actor }: Host) => actor !== undefined && !actor.isOver;
     const busy = this.#hosts.filter(isBusy);
     if (busy.length > 0 && (busy.length === this.#hosts.length || world.random() < 0.35)) {
       // Mostly for as long as a prune may take; but no length is safer than another.
-      const writers = busy.filter(({ name }) => name !== 'keeper');
+      const writers = busy.filter(({ isKeeper }) => !isKeeper);
       const actor = world.pick(writers.length > 0 && world.random() < 0.8 ? writers : busy).actor as Actor;
       const exponent = world.random() < 0.7 ? 2 + world.random() * 2 : world.random() * 6.4;
       actor.pausedUntilMs = world.nowMs + Math.floor(1000 * 10 ** exponent);
       return world.note(actor, `is paused for ${Math.round((actor.pausedUntilMs - world.nowMs) / 1000)}s`);
     }
     const idle = this.#hosts.filter((one) => !isBusy(one));
+    // Nothing is deleted before one that died has begun anew.
+    const dead = idle.find(({ actor }) => actor?.hasDied);
     const keeper = idle.find(({ name }) => name === 'keeper');
-    const host = keeper && busy.length > 0 && world.random() < 0.5 ? keeper : world.pick(idle);
+    const usual = idle.filter(({ name }) => name !== 'other keeper' || world.random() < 0.15);
+    const host = dead && world.random() < 0.6 ? dead : keeper && world.random() < 0.3 ? keeper : world.pick(usual);
+    if (!host) return;
     const chance = world.random();
     // Beside a prune mostly backups: that is where the harm would be.
-    const isPruning = busy.some(({ name }) => name === 'keeper');
+    const isPruning = busy.some(({ isKeeper }) => isKeeper);
     const forget = isPruning ? 0.1 : 0.3;
-    const deed =
-      host.name === 'keeper' ? 'prune' : chance < forget ? 'forget' : chance < forget + 0.1 ? 'undo' : 'backup';
+    const deed = host.isKeeper ? 'prune' : chance < forget ? 'forget' : chance < forget + 0.1 ? 'undo' : 'backup';
     const down = world.random() < 0.08 ? [world.pick(['a', 'b'])] : [];
     await this.#start(host, deed, { down, mayDie: true });
   }
 
-  /** While a pruner waits, a backup begins, and stands still somewhere for longer than the pruner does: the hardest case, and a rare one by chance. */
-  async #beginInSleep(): Promise<void> {
+  /** What is hardest for a prune, and rare by chance: others who begin, and stand still, in the worst moments of it. */
+  async #disturb(keeper: Host): Promise<void> {
     const { world } = this;
-    const keeper = this.#hosts.find(({ name }) => name === 'keeper')?.actor;
-    const host = this.#hosts.find(({ actor }) => !actor || actor.isOver);
-    if (!keeper || keeper.isOver || !world.isAsleep(keeper) || !host || host.name === 'keeper') return;
-    await this.#start(host, 'backup', { down: [], mayDie: false });
+    const actor = keeper.actor as Actor;
+    const host = this.#hosts.find((one) => !one.isKeeper && !isBusy(one));
+    if (!host) return;
+    if (keeper.phase === 'deleting' && world.random() < 0.12) {
+      delete keeper.phase;
+      // It has looked for runs, and stands still; somebody who comes now must see that it is there.
+      actor.pausedUntilMs = world.nowMs + Math.floor((2 + world.random() * 4) * SETTLE_MS);
+      world.note(actor, 'stands still');
+      await this.#start(host, 'undo', { down: [], mayDie: false });
+      await this.#goOn(host, 60);
+    } else if (world.isAsleep(actor) && world.random() < 0.35) {
+      await this.#start(host, 'backup', { down: [], mayDie: false });
+      await this.#goOn(host, Math.floor(world.random() * 20));
+      this.#standStill(host, SETTLE_MS + world.random() * 20 * SETTLE_MS);
+    }
+  }
+
+  /**
+   * Prunes that get far: what one condemns another deletes, after the grace. Either a backup, begun before them, stands still somewhere all that time; or
+   * nobody is left whom they must wait for, so that they delete, whoever comes then.
+   */
+  async #pruneInEarnest(): Promise<void> {
+    const { world } = this;
+    const [keeper] = this.#hosts.filter((one) => one.isKeeper) as [Host];
+    const writers = this.#hosts.filter((one) => !one.isKeeper);
+    const isBeside = world.random() < 0.5;
+    for (const host of this.#hosts) {
+      if (!host.isKeeper && !isBusy(host) && host.actor?.hasDied)
+        await this.#start(host, 'backup', { down: [], mayDie: false });
+      if (host.actor && isBusy(host)) host.actor.pausedUntilMs = 0;
+      if (isBusy(host)) await this.#goOn(host, 100);
+    }
+    if (isBusy(keeper)) return;
+    const host = world.pick(writers);
+    if (!isBusy(host)) {
+      await this.#start(host, 'forget', { down: [], mayDie: false });
+      await this.#goOn(host, 40);
+    }
+    if (isBeside && !isBusy(host)) {
+      await this.#start(host, 'backup', { down: [], mayDie: false });
+      await this.#goOn(host, Math.floor(world.random() * 25));
+      this.#standStill(host, 30 * DAY_MS);
+    }
+    for (let prunes = 0; prunes < 2 && !isBusy(keeper); prunes++) {
+      this.#graceMs = prunes === 0 ? 7 * DAY_MS : 0;
+      await this.#start(keeper, 'prune', { down: [], mayDie: false });
+      await this.#goOn(keeper, 150);
+      this.#graceMs = undefined;
+      world.nowMs += 8 * DAY_MS;
+    }
+  }
+
+  /** Of the prunes that come to it now; undefined: by chance. */
+  #graceMs: number | undefined;
+
+  /** So many turns for one, and for others only where he cannot go on. */
+  async #goOn(host: Host, turns: number): Promise<void> {
     const actor = host.actor as Actor;
     actor.rank = 2;
-    const turns = Math.floor(world.random() * 20);
-    for (let turn = 0; turn < turns && (await world.step()); turn++) this.#throwDefect();
-    actor.rank = world.random();
-    actor.pausedUntilMs = world.nowMs + SETTLE_MS + Math.floor(world.random() * 20 * SETTLE_MS);
-    if (!actor.isOver) world.note(actor, 'stands still');
+    for (let turn = 0; turn < turns && !actor.isOver && (await this.world.step()); turn++) {
+      this.#throwDefect();
+      if (host.isKeeper) await this.#disturb(host);
+    }
+    actor.rank = this.world.random();
+  }
+
+  #standStill({ actor }: Host, ms: number): void {
+    if (!actor || actor.isOver) return;
+    actor.pausedUntilMs = this.world.nowMs + Math.floor(ms);
+    this.world.note(actor, 'stands still');
   }
 
   async #start(
@@ -240,11 +311,11 @@ export class History {
       lastTakesEffect: world.random() < 0.5,
     };
     host.actor = actor;
+    delete host.phase;
     world.note(actor, `begins${down.length > 0 ? ` without ${down[0]}` : ''}`);
-    const mirror = this.#flawed(
-      world.mirror(actor, down),
-      deed.startsWith('prune') ? this.#flaws.pruner : this.#flaws.writer,
-    );
+    const { pruner, writer, undoer = writer } = this.#flaws;
+    const flaw = deed.startsWith('prune') ? pruner : deed === 'undo' ? undoer : writer;
+    const mirror = this.#flawed(world.mirror(actor, down), flaw);
     const seams = { clock: world.clock(actor), random: this.#entropy };
     const repository = await this.#open(mirror);
     const work = {
@@ -363,14 +434,15 @@ export class History {
       repository,
       {
         ...{ run, signer, host: host.name, presumeOver: [], check: async () => {} },
-        graceMs: all || world.random() < 0.8 ? (all ? -100 * 365 * DAY_MS : 0) : 7 * DAY_MS,
+        graceMs: this.#graceMs ?? (all ? -100 * 365 * DAY_MS : world.random() < 0.8 ? 0 : 7 * DAY_MS),
         settleMs: this.#flaws.settleMs ?? SETTLE_MS,
         waitMs: world.random() < 0.5 ? 0 : 600_000,
         repackBytes: !all && world.random() < 0.7 ? 2 ** 30 : 0, // at the end: what it condemns would go a prune later
       },
-      { ...seams, progress: noProgress },
+      { ...seams, progress: (event) => void (event.type === 'phase' && (host.phase = event.name)) },
     );
     this.deletedPacks += deleted.packs;
+    if (!all) this.deletedBeside += deleted.packs;
     world.note(host.actor, `has deleted ${deleted.packs} packs; waits for ${waiting.length}`);
   }
 
@@ -423,10 +495,10 @@ export class History {
   /** All run once more, undisturbed: nothing that counts is lost, and nothing that is needless stays. */
   async #end(): Promise<void> {
     const { world } = this;
-    for (const name of ['one', 'two', 'keeper', 'keeper', 'keeper']) {
+    for (const name of ['one', 'two', 'other keeper', 'keeper', 'keeper', 'keeper']) {
       world.nowMs += 60 * DAY_MS;
       const host = this.#hosts.find((one) => one.name === name) as Host;
-      await this.#start(host, name === 'keeper' ? 'prune all' : 'backup', { down: [], mayDie: false });
+      await this.#start(host, host.isKeeper ? 'prune all' : 'backup', { down: [], mayDie: false });
       await world.drain();
       this.#throwDefect();
     }
@@ -467,5 +539,6 @@ const newActor = (name: string): Actor => ({
     rank: 1,
     pausedUntilMs: 0,
     isOver: false,
+    hasDied: false,
   },
 });

@@ -85,6 +85,7 @@ export interface Actor {
   /** It gets no turn before. */
   pausedUntilMs: number;
   isOver: boolean;
+  hasDied: boolean;
 }
 
 export class World {
@@ -253,6 +254,7 @@ export class World {
   #bury(actor: Actor, what: string, when: string): void {
     if (!actor.isOver) this.note(actor, `dies ${when} ${what.split(' ')[0]}`);
     actor.isOver = true;
+    actor.hasDied = true;
     this.#pending = this.#pending.filter((one) => one.actor !== actor);
   }
 }

@@ -1,4 +1,5 @@
 /** `npm run torture`: what must not harm a backup is done to one, again and again. See `--help` and docs/testing.md. */
+import '../repository/zlib-at-once.ts'; // before all that compresses
 import { spawnSync } from 'node:child_process';
 import { randomInt } from 'node:crypto';
 import { mkdirSync, mkdtempSync } from 'node:fs';
@@ -10,6 +11,7 @@ import { removeFolder } from '../state/trees.ts';
 import { clock } from './clock.ts';
 import { Dice } from './dice.ts';
 import { disk } from './disk.ts';
+import { histories } from './histories.ts';
 import { kill } from './kill.ts';
 import { COUNTED, MUST_BE_NONE, Tally, type Kind } from './kind.ts';
 import { unmountBelow } from './mounts.ts';
@@ -17,7 +19,7 @@ import { parsers } from './parsers.ts';
 import { rot } from './rot.ts';
 import { writers } from './writers.ts';
 
-const KINDS: Record<string, Kind> = { parsers, kill, disk, rot, writers, clock };
+const KINDS: Record<string, Kind> = { parsers, kill, disk, rot, writers, clock, histories };
 const NAMES = Object.keys(KINDS);
 /** A kind that has found so much is not gone on with. */
 const ENOUGH_FAILURES = 10;

@@ -25,7 +25,7 @@ it('nothing is lost, wrong or hung in the short form', { timeout: 300_000 }, asy
   expect(code, stderr).toBe(0);
   const { kinds, ok } = JSON.parse(stdout) as Printed;
   expect(ok).toBe(true);
-  expect(kinds.map(({ name }) => name)).toEqual(['parsers', 'kill', 'disk', 'rot', 'writers', 'clock']);
+  expect(kinds.map(({ name }) => name)).toEqual(['parsers', 'kill', 'disk', 'rot', 'writers', 'clock', 'histories']);
   for (const { name, rounds, counts, notRun } of kinds) {
     expect(counts, name).toMatchObject({ lost: 0, wrong: 0, hung: 0 });
     if (notRun !== undefined) continue;
