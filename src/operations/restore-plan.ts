@@ -43,6 +43,8 @@ export interface PlannedChunk extends WantedChunk {
   fileOffset: number;
   /** Places left to try; undefined before the first failed. */
   others?: readonly WantedChunk['location'][];
+  /** That these are such as indexes named only when they were loaded once more. */
+  isRenewed?: boolean;
 }
 
 export interface PlanOptions {

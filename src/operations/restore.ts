@@ -1,7 +1,7 @@
 /**
  * `restore`: a snapshot, or some paths of it, into a new or empty folder, or over what is there. Plan first, then fetch each pack once.
  */
-import type { Entry, FileEntry, Warning } from '../entry.ts';
+import type { ChunkId, Entry, FileEntry, Warning } from '../entry.ts';
 import { drain } from '../drain.ts';
 import type { HoldfastError } from '../errors.ts';
 import { PACKS_IN_FLIGHT } from '../limits.ts';
@@ -11,9 +11,11 @@ import {
   parseKey,
   type ChunkReader,
   type HealResult,
+  type PackIndex,
   type Repository,
   type Snapshot,
   type SnapshotId,
+  type WantedChunk,
 } from '../repository/repository.ts';
 import type { Change, Overwrite } from '../state/compare-tree.ts';
 import type { Profile } from '../state/profile.ts';
@@ -127,6 +129,7 @@ export async function restoreFrom(
   const { index, problems } = await loading;
   for (const { key, error } of problems) warnings.push({ code: 'index_lost', message: `${key}: ${error.message}` });
   const reader = repository.reader(index, options.from);
+  const source: Source = { reader, newPlaces: findNewPlaces(repository, index, signal) };
   const { overwrite, dryRun } = options;
   const plan = await makePlan(repository, snapshot, reader, { ...options, signal });
 
@@ -195,7 +198,7 @@ export async function restoreFrom(
   };
   if (isOver && overwrite && changes) {
     const done = await restoreOver(options.target, overwrite, changes, {
-      write: (target) => execute(plan, reader, target, seams),
+      write: (target) => execute(plan, source, target, seams),
       check: (done, at) => check(done, (databases) => checkDatabases(at, databases, signal)),
     });
     ({ result: lost, changes } = done);
@@ -204,7 +207,7 @@ export async function restoreFrom(
     await using target = await openTarget(options.target);
     // While the rest is restored; disposed of before the target, through which the databases are reached.
     await using checks = new DatabaseChecks((path) => target.at(path), signal);
-    lost = await execute(plan, reader, target, seams, (file) => checks.begin(file));
+    lost = await execute(plan, source, target, seams, (file) => checks.begin(file));
     await checks.settled(); // what they did to the files is on the disk, too, and before flags forbid it
     const finished = await target.finish(async (base, soFar) => {
       const done = changes && withoutLost(changes, soFar, shownPaths(lost));
@@ -272,13 +275,30 @@ function checkNamed({ mirror }: Repository, name: string | undefined): void {
 
 const NOTHING_HEALED: HealResult = { healed: [], failed: [] };
 
+interface Source {
+  reader: ChunkReader;
+  /** Where a chunk lies, too, as indexes have it that were not there when the restore began. */
+  newPlaces: (id: ChunkId) => Promise<readonly WantedChunk['location'][]>;
+}
+
+/** A prune that went on beside the restore may have rewritten packs. The indexes are loaded once more, when the first chunk is missing. */
+function findNewPlaces(repository: Repository, index: PackIndex, signal: AbortSignal | undefined): Source['newPlaces'] {
+  const before = index.packs.length;
+  let renewed: Promise<unknown> | undefined;
+  return async (id) => {
+    await (renewed ??= repository.renewIndex(index, signal));
+    const first = index.locate(id);
+    return [...(first ? [first] : []), ...index.elsewhere(id)].filter(({ pack }) => pack >= before);
+  };
+}
+
 /**
  * @param written told of each file that is complete at its place.
  * @returns the files whose data could not be had.
  */
 async function execute(
   plan: Plan,
-  reader: ChunkReader,
+  source: Source,
   target: TreeWriter,
   seams: Seams,
   written?: (file: FileEntry) => void,
@@ -286,12 +306,12 @@ async function execute(
   for (const folder of plan.folders) target.addFolder(folder);
   for (const symlink of plan.symlinks) target.addSymlink(symlink);
   for (const special of plan.specials) target.addSpecial(special);
-  await writeFiles(plan, reader, target, seams, written);
+  await writeFiles(plan, source, target, seams, written);
 
   const apart = emptyPlan(plan.wanted);
   for (const { entry, to } of plan.links)
-    if (!to.lost && !target.addHardlink(entry, to.entry.path)) planFile(apart, entry, reader);
-  if (apart.files.length > 0) await writeFiles(apart, reader, target, seams, written);
+    if (!to.lost && !target.addHardlink(entry, to.entry.path)) planFile(apart, entry, source.reader);
+  if (apart.files.length > 0) await writeFiles(apart, source, target, seams, written);
   return [...lostFiles(plan), ...lostFiles(apart)];
 }
 
@@ -301,7 +321,7 @@ const OPENER_FROM_BYTES = 48 * 1024 * 1024;
 /** Contents, and with them the files; those that cannot be had are `lost` then. */
 async function writeFiles(
   plan: Plan,
-  reader: ChunkReader,
+  { reader, newPlaces }: Source,
   target: TreeWriter,
   seams: Seams,
   isWritten?: (file: FileEntry) => void,
@@ -321,8 +341,11 @@ async function writeFiles(
   await drain(queue, PACKS_IN_FLIGHT, async ([pack, chunks]) => {
     // What no backend can give from this pack may lie in another one too; else it is told at the end, and the rest comes back.
     for (const chunk of await reader.fromPack(pack, chunks, write, seams.signal, opener)) {
-      const [place, ...others] = chunk.others ?? reader.elsewhere(chunk.id);
-      if (place) queue.push([place.pack, [{ ...chunk, location: place, others }]]);
+      let { isRenewed = false } = chunk;
+      let places = chunk.others ?? reader.elsewhere(chunk.id);
+      if (places.length === 0 && !isRenewed) [places, isRenewed] = [await newPlaces(chunk.id), true];
+      const [place, ...others] = places;
+      if (place) queue.push([place.pack, [{ ...chunk, location: place, others, isRenewed }]]);
       else chunk.file.lost = true;
     }
   });

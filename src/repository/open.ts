@@ -278,15 +278,21 @@ export class Repository {
 
   /** Reads every index object into memory. An index that cannot be read from any backend is skipped and reported. */
   async loadIndex(signal?: AbortSignal): Promise<{ index: PackIndex; problems: RepositoryProblem[] }> {
-    const look = async () => {
-      const keys: string[] = [];
-      for await (const { key } of this.mirror.list('index/', { signal })) keys.push(key);
-      return this.readIndexes(keys, { signal });
-    };
+    const look = () => this.renewIndex(new PackIndex(), signal);
     let seen = await look();
     for (let looks = 1; looks < LOOKS_MAX && seen.problems.some(mayBeReplaced); looks++) seen = await look();
     const { index, problems } = seen;
     return { index, problems };
+  }
+
+  /** Adds what indexes name now: what lay in packs that a prune has rewritten since the index was loaded has another place there. */
+  async renewIndex(
+    into: PackIndex,
+    signal?: AbortSignal,
+  ): Promise<{ index: PackIndex; problems: RepositoryProblem[] }> {
+    const keys: string[] = [];
+    for await (const { key } of this.mirror.list('index/', { signal })) keys.push(key);
+    return this.readIndexes(keys, { into, signal });
   }
 
   /** Reads those of the keys that are of index objects, with `packsOnly` without the chunks, which are most of the memory; so also those of the packs in `without`. `packsOf`: for each index that could be read, by its key, the packs it names. */

@@ -4,6 +4,7 @@ import { afterEach, describe, expect, test } from 'vitest';
 import { isHoldfastError } from '../../src/errors.ts';
 import { prune, type PruneOptions, type PruneResult } from '../../src/operations/prune.ts';
 import { repair } from '../../src/operations/repair.ts';
+import { restore } from '../../src/operations/restore.ts';
 import type { Seams } from '../../src/operations/seams.ts';
 import { verify } from '../../src/operations/verify.ts';
 import { ForgottenMarks } from '../../src/operations/forgotten-marks.ts';
@@ -289,6 +290,31 @@ describe('beside a prune', () => {
     replaced();
     expect(await agent.backup()).toMatchObject({ complete: true, warnings: [], bytes: { added: 0 } });
     for (const store of agent.stores.values()) store.assertAllFired();
+  });
+
+  test('a restore that began before packs were rewritten and deleted finds what it needs where it is now', async () => {
+    await threeSnapshots();
+    await forget(0, 1);
+    const prunes = async () => {
+      const { repacked } = await pruneWith();
+      return { repacked, deleted: (await pruneWith({ graceMs: 0 }, 8)).deleted };
+    };
+    let pruned: ReturnType<typeof prunes> | undefined;
+    const seams = agent.seams({
+      progress: (event) => {
+        if (event.type !== 'phase' || event.name !== 'restoring') return;
+        pruned = prunes(); // the restore's first read of contents waits for them
+        storeOf(agent, 'a').plan({ effect: 'delay', on: 'get', key: /^packs/, until: pruned });
+      },
+    });
+    const target = join(agent.folder, 'late');
+    const secret = { kind: 'root', root: agent.root } as const;
+    const from = { backends: agent.addresses, secret, snapshot: 'latest', paths: ['small'], from: 'a' };
+    expect(await restore({ ...from, target }, seams)).toMatchObject({ lost: [], complete: true });
+    expect((await pruned)?.repacked.packs).toBeGreaterThan(0);
+    expect((await pruned)?.deleted.packs).toBeGreaterThan(0);
+    expect(Buffer.compare(readFileSync(join(target, 'small')), stateFiles().small)).toBe(0);
+    storeOf(agent, 'a').assertAllFired();
   });
 
   test('a backup stores again what is condemned', async () => {
