@@ -22,7 +22,7 @@ const START_MS = Date.parse('2026-01-31T23:59:59.123Z');
 const STEP_MS = 61_001;
 
 /** Moves on with each look at it. */
-function steppingClock(): Clock {
+export function steppingClock(): Clock {
   let now = START_MS - STEP_MS;
   return { ...systemClock, now: () => (now += STEP_MS) };
 }

@@ -7,7 +7,7 @@ import { chmodSync, readFileSync } from 'node:fs';
 export interface Listed {
   path?: string;
   pathBase64?: string;
-  type: 'file' | 'folder' | 'symlink';
+  type: 'file' | 'folder' | 'symlink' | 'fifo' | 'device';
   /** Octal, without leading zeros. */
   mode: string;
   /** Seconds since 1970 with nine decimals, as `find` prints it. */
@@ -20,7 +20,13 @@ export interface Listed {
   targetBase64?: string;
 }
 
-const TYPES: Readonly<Record<string, Listed['type']>> = { f: 'file', d: 'folder', l: 'symlink' };
+const TYPES: Readonly<Record<string, Listed['type']>> = {
+  f: 'file',
+  d: 'folder',
+  l: 'symlink',
+  p: 'fifo',
+  c: 'device',
+};
 
 /** Every entry below `root` and the root itself (path ''), sorted by the bytes of the paths. Makes unreadable files readable. */
 export function listTree(root: string): Listed[] {
