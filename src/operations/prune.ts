@@ -6,7 +6,7 @@ import { agentKeyOf, openForRestore, type ExpectedRepository, type RestoreSecret
 import { failedBackendWarnings, mishapWarnings, openMirror, type BackendAddress } from './backends.ts';
 import { beginHostRun } from './begin-run.ts';
 import { checkLogIsComplete } from './continuity.ts';
-import { type LocalFolders } from './local-state.ts';
+import { readLocalState, writeLocalState, type LocalFolders } from './local-state.ts';
 import { takeLock } from './lock.ts';
 import { secondsSince, type Seams } from './seams.ts';
 
@@ -72,12 +72,18 @@ export async function prune(options: PruneOptions, seams: Seams): Promise<PruneR
   const signer = await agentKeyOf(repository, secret, seams.signal);
   const run = dryRun ? undefined : await beginHostRun(repository, { folders, signer, host, kind: 'sweep' }, seams);
   const { graceMs, settleMs, waitMs, repackBytes } = options;
+  const firstSeen = (keys: readonly string[]) => {
+    const known = readLocalState(folders)?.condemned ?? {};
+    const seen = new Map(keys.map((key) => [key, known[key] ?? seams.clock.now()]));
+    if (!dryRun) writeLocalState(folders, { condemned: Object.fromEntries(seen) });
+    return seen;
+  };
   const collected = await collect(
     repository,
-    { run, signer, host, presumeOver, ...{ graceMs, settleMs, waitMs, repackBytes } },
+    { run, signer, host, presumeOver, firstSeen, ...{ graceMs, settleMs, waitMs, repackBytes } },
     seams,
   );
-  const { condemned, repacked, due, deleted, waiting, kept, levelled } = collected;
+  const { condemned, repacked, due, deleted, waiting, kept, ahead, levelled } = collected;
   const isLocked = new Map(mirror.live().map(({ name, backend }) => [name, backend.lock !== undefined]));
   const byBackend = Object.entries(deleted.backends).map(([name, gone]) => {
     return { name, ...gone, locked: isLocked.get(name) ?? false };
@@ -92,6 +98,10 @@ export async function prune(options: PruneOptions, seams: Seams): Promise<PruneR
       incomplete: true,
     })),
     ...waiting.map(waitingWarning),
+    ...ahead.map(({ key, time, host: by }) => ({
+      code: 'dated_ahead',
+      message: `${key}, of host ${by}, is dated to come (${time}): its grace counts from when this host first saw it; if no clock was wrong there, somebody else may have the agent's key`,
+    })),
     ...mishapWarnings(mirror),
     ...failedBackendWarnings(mirror, { incomplete: true }),
   ];
