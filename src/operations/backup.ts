@@ -1,12 +1,14 @@
 /** `backup`: one snapshot of the state to all backends. */
 import type { Warning } from '../entry.ts';
-import { HoldfastError } from '../errors.ts';
+import { HoldfastError, isHoldfastError } from '../errors.ts';
 import type { Mirror } from '../backend/mirror.ts';
 import { hex } from '../crypto/hash.ts';
 import type { SigningKey } from '../identity/agent-key.ts';
 import type { WriterKey } from '../identity/writer-key.ts';
 import {
+  checkRun,
   FORMAT_VERSION,
+  hasNewReader,
   level,
   openRepository,
   SPECIAL_FILES,
@@ -165,6 +167,15 @@ export async function backup(options: BackupOptions, seams: Seams): Promise<Back
       const isOtherDevice = device !== undefined && tree.device !== undefined && device !== tree.device;
       suspicious = judge(past, { files, bytes, statistics, isOtherDevice, scaffolds: tree.scaffolds }, thresholds);
     }
+    if (writer.totals.packs > 0 && (await hasNewReader(repository, seams))) {
+      warnings.push({
+        code: 'recipient_added',
+        message:
+          'a restore recipient was added while this ran, and cannot read what it stored: repeat `holdfast recipients add` with it',
+        incomplete: true,
+      });
+    }
+    await checkRun(repository, run, signal);
     mayBeThere = true;
     snapshot = await writer.commit(
       {
@@ -192,6 +203,11 @@ export async function backup(options: BackupOptions, seams: Seams): Promise<Back
       },
       options.signer,
     );
+    await checkRun(repository, run, signal).catch((error: unknown) => {
+      if (!isHoldfastError(error, 'not_enough_backends')) throw error;
+      const message = `snapshot ${snapshot.id.slice(0, 8)} was written, and may lack something: ${error.message}`;
+      throw new HoldfastError(error.code, message, { hint: error.hint ?? '', retryable: true, cause: error });
+    });
   } catch (error) {
     await writer.salvage();
     tree.discard();

@@ -8,7 +8,7 @@ import type { Seams } from './seams.ts';
 const RUNS_REMEMBERED = 32;
 
 export interface HostRun extends BegunRun {
-  /** Takes the record away, where that is allowed; after an orderly end without a snapshot. */
+  /** Takes the record away, where that is allowed and nothing may arrive late; after an orderly end without a snapshot. */
   end(): Promise<void>;
 }
 
@@ -31,5 +31,5 @@ export async function beginHostRun(
     signer,
     seams,
   );
-  return Object.assign(run, { end: () => endRun(repository, run) });
+  return { ...run, end: () => endRun(repository, run, seams.signal) };
 }

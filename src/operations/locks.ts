@@ -1,7 +1,7 @@
 /** Keeping locked objects locked: what is still referenced must not become deletable because it is old. */
 import { isSurvivable, type HoldfastError } from '../errors.ts';
 import { drain } from '../drain.ts';
-import { parseKey, readCondemned, type PackId, type Repository } from '../repository/repository.ts';
+import { parseKey, type Repository } from '../repository/repository.ts';
 import { DAY_MS } from '../units.ts';
 import { readLocalState, writeLocalState, type LocalFolders } from './local-state.ts';
 import type { Seams } from './seams.ts';
@@ -16,13 +16,13 @@ export interface ExtendedLocks {
 }
 
 /**
- * On backends with a lock, sets the time of every object anew, when half of it may be over since that was last done. Not of what is condemned: it is to go. What this host does not remember it does again.
+ * On backends with a lock, sets the time of every object anew, when half of it may be over since that was last done. Also
+ * of what is condemned: who has stolen the agent's key can condemn packs in use, and they would lose their lock in silence. What this host does not remember it does again.
  */
 export async function extendLocks(repository: Repository, folders: LocalFolders, seams: Seams): Promise<ExtendedLocks> {
   const extended = new Map<string, number>();
   const failed = new Map<string, HoldfastError>();
   const { clock, signal } = seams;
-  let condemned: Set<PackId> | undefined;
   for (const { name, backend } of repository.mirror.live()) {
     const { lock } = backend;
     const nowMs = clock.now();
@@ -33,13 +33,10 @@ export async function extendLocks(repository: Repository, folders: LocalFolders,
     if (!lock || (lastMs !== undefined && nowMs - lastMs < (lock.days * DAY_MS) / 2)) continue;
     try {
       const keys: string[] = [];
-      condemned ??= new Set(
-        (await readCondemned(repository, undefined, signal)).condemned.flatMap(({ record }) => record.packs),
-      );
       for await (const { key } of backend.list('', { signal })) {
         const named = parseKey(key);
         if (!named || named.kind === 'run' || named.kind === 'condemned') continue;
-        if (named.kind !== 'pack' || !condemned.has(named.id)) keys.push(key);
+        keys.push(key);
       }
       const count = keys.length;
       let refused: HoldfastError | undefined;

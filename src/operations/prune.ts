@@ -6,7 +6,7 @@ import { agentKeyOf, openForRestore, type ExpectedRepository, type RestoreSecret
 import { failedBackendWarnings, mishapWarnings, openMirror, type BackendAddress } from './backends.ts';
 import { beginHostRun } from './begin-run.ts';
 import { checkLogIsComplete } from './continuity.ts';
-import { type LocalFolders } from './local-state.ts';
+import { readLocalState, writeLocalState, type LocalFolders } from './local-state.ts';
 import { takeLock } from './lock.ts';
 import { checkAllShown, type Witnesses } from './rollback.ts';
 import { secondsSince, type Seams } from './seams.ts';
@@ -78,12 +78,18 @@ export async function prune(options: PruneOptions, seams: Seams): Promise<PruneR
   const check = (snapshots: readonly Snapshot[]) =>
     checkAllShown(repository, snapshots, witnesses, { folders, done: 'nothing was deleted', signal: seams.signal });
   const { graceMs, settleMs, waitMs, repackBytes } = options;
+  const firstSeen = (keys: readonly string[]) => {
+    const known = readLocalState(folders)?.condemned ?? {};
+    const seen = new Map(keys.map((key) => [key, known[key] ?? seams.clock.now()]));
+    if (!dryRun) writeLocalState(folders, { condemned: Object.fromEntries(seen) });
+    return seen;
+  };
   const collected = await collect(
     repository,
-    { run, signer, host, presumeOver, check, ...{ graceMs, settleMs, waitMs, repackBytes } },
+    { run, signer, host, presumeOver, check, firstSeen, ...{ graceMs, settleMs, waitMs, repackBytes } },
     seams,
   );
-  const { condemned, repacked, due, deleted, tidied, waiting, kept, levelled } = collected;
+  const { condemned, repacked, due, deleted, tidied, waiting, kept, ahead, levelled } = collected;
   const isLocked = new Map(mirror.live().map(({ name, backend }) => [name, backend.lock !== undefined]));
   const byBackend = Object.entries(deleted.backends).map(([name, gone]) => {
     return { name, ...gone, locked: isLocked.get(name) ?? false };
@@ -98,6 +104,10 @@ export async function prune(options: PruneOptions, seams: Seams): Promise<PruneR
       incomplete: true,
     })),
     ...waiting.map(waitingWarning),
+    ...ahead.map(({ key, time, host: by }) => ({
+      code: 'dated_ahead',
+      message: `${key}, of host ${by}, is dated to come (${time}): its grace counts from when this host first saw it; if no clock was wrong there, somebody else may have the agent's key`,
+    })),
     ...mishapWarnings(mirror),
     ...failedBackendWarnings(mirror, { incomplete: true }),
   ];

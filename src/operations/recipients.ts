@@ -69,19 +69,21 @@ export interface RecipientsOptions {
 
 /**
  * From the next backup on, packs are encrypted to the recipient too; for those stored before it is granted their file keys. It needs the words:
- * a host alone, or somebody who talks its agent into it, must not let others read.
- * @throws `usage` for one that is there already, `missing_key`, `contested`
+ * a host alone, or somebody who talks its agent into it, must not let others read. One that is there already is granted all packs again: some may have been stored
+ * by a run that had begun before it was added.
+ * @throws `usage` for the key of the words and for a writer, `missing_key`, `contested`
  */
 export async function addRecipient(options: RecipientsOptions, seams: Seams): Promise<RecipientsResult> {
   const { recipient } = options;
   checkAgeRecipient(recipient);
   return change(options, seams, async (repository) => {
     const { recipients, grants = [] } = repository.keys;
-    if ([...recipients.restore, ...recipients.writer].includes(recipient))
+    const isThere = recipients.restore.includes(recipient);
+    if (recipients.writer.includes(recipient) || recipient === recipients.restore[0])
       throw new HoldfastError('usage', 'this recipient is there already', {
         hint: '`holdfast recipients list` shows them.',
       });
-    if (recipients.restore.length >= RECIPIENTS_MAX)
+    if (!isThere && recipients.restore.length >= RECIPIENTS_MAX)
       throw new HoldfastError('usage', `at most ${RECIPIENTS_MAX} recipients can be added`, {
         hint: 'A new repository begins with none.',
       });
@@ -91,7 +93,7 @@ export async function addRecipient(options: RecipientsOptions, seams: Seams): Pr
         hint: 'A new repository begins with none.',
       });
     return {
-      restore: [...recipients.restore, recipient],
+      restore: isThere ? recipients.restore : [...recipients.restore, recipient],
       grants: [...grants, ...granted.ids],
       unread: granted.lost.length,
     };

@@ -71,8 +71,9 @@ export async function repair(options: RepairOptions, seams: Seams): Promise<Repa
   const { mirror, repository } = opened;
   const signer = cutsOut ? (options.signer ?? (await agentKeyOf(repository, access.secret, seams.signal))) : undefined;
   // What is stored again relies on what is there, and is in no index for a moment: no deletion may come in between.
-  await using _run = signer && (await begin(repository, { ...options, signer }, seams));
   const warnings: Warning[] = [];
+  const mayBeLate = () => warnings.some(({ code }) => code === 'not_healed');
+  await using _run = signer && (await begin(repository, { ...options, signer, mayBeLate }, seams));
   seams.progress({ type: 'phase', name: 'verifying' });
   const onProgress = (done: number, total: number) =>
     seams.progress({ type: 'progress', phase: 'verifying', done, total, unit: 'objects' });
@@ -124,12 +125,21 @@ export async function repair(options: RepairOptions, seams: Seams): Promise<Repa
 
 async function begin(
   repository: Repository,
-  { folders, signer, host }: Pick<RepairOptions, 'folders' | 'host'> & { signer: SigningKey },
+  {
+    folders,
+    signer,
+    host,
+    mayBeLate,
+  }: Pick<RepairOptions, 'folders' | 'host'> & { signer: SigningKey; mayBeLate: () => boolean },
   seams: Seams,
 ): Promise<AsyncDisposable> {
   const said = { kind: 'write', host } as const;
   const run = folders
     ? await beginHostRun(repository, { folders, signer, ...said }, seams)
     : await beginRun(repository, { ...said, after: [] }, signer, seams);
-  return { [Symbol.asyncDispose]: () => endRun(repository, run) };
+  return {
+    [Symbol.asyncDispose]: async () => {
+      if (!mayBeLate()) await endRun(repository, run, seams.signal);
+    },
+  };
 }

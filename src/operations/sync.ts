@@ -9,7 +9,7 @@ import {
   openRepository,
   parseKey,
   type Access,
-  type Healed,
+  type HealResult,
   type LevelResult,
   type Repository,
 } from '../repository/repository.ts';
@@ -93,8 +93,9 @@ export async function sync(options: SyncOptions, seams: Seams): Promise<SyncResu
   }
   const run = await beginHostRun(repository, { ...options, kind: 'write' }, seams);
   const levelling = await level(repository, { run, fresh, signal });
-  const healed = await healSkipped(repository, levelling.results, signal);
-  await run.end();
+  const { healed, failed } = await healSkipped(repository, levelling.results, signal);
+  // What a backend did not answer may arrive there yet.
+  if (!failed.some(({ mayArrive }) => mayArrive) && levelling.results.every(({ error }) => !error)) await run.end();
   const results = new Map(levelling.results.map((result) => [result.name, result]));
   const backends = options.backends.map(({ name }): Outcome => {
     const result = results.get(name);
@@ -132,7 +133,7 @@ async function healSkipped(
   repository: Repository,
   results: readonly LevelResult[],
   signal: AbortSignal | undefined,
-): Promise<Healed[]> {
+): Promise<HealResult> {
   const live = repository.mirror.live().map(({ name }) => name);
   const mishaps = results
     .filter(({ name }) => live.includes(name))
@@ -142,12 +143,12 @@ async function healSkipped(
         return { backend: name, key, error, problem: error.message, servedBy: live.find((one) => one !== name) };
       }),
     );
-  const { healed } = await heal(repository, mishaps, signal);
+  const { healed, failed } = await heal(repository, mishaps, signal);
   for (const result of results)
     result.skipped = result.skipped.filter(
       (key) => !healed.some(({ backend, key: one }) => backend === result.name && one === key),
     );
-  return healed;
+  return { healed, failed };
 }
 
 /** What is copied there now was never looked at there. */

@@ -6,6 +6,7 @@
 import type { Clock, Random } from '../clock.ts';
 import { CONDEMNED_PACKS_MAX } from '../limits.ts';
 import type { Progress } from '../progress.ts';
+import { DAY_MS } from '../units.ts';
 import { condemn, type Condemned } from './condemned.ts';
 import { timestamp, type Signer } from './format.ts';
 import { level, type Levelled } from './level.ts';
@@ -34,6 +35,11 @@ export interface CollectOptions {
   presumeOver: readonly string[];
   /** Is asked of the snapshots that each look finds: what those need that storage lost or hides would look needless. */
   check: CheckSnapshots;
+  /**
+   * When this host first saw each of the condemned records that are there now, by its key; it is told of all of them. A record dated to come is as old as
+   * that: its grace has an end. Default: only the records say.
+   */
+  firstSeen?: ((keys: readonly string[]) => ReadonlyMap<string, number>) | undefined;
 }
 
 export interface Collected {
@@ -49,6 +55,8 @@ export interface Collected {
   waiting: Unfinished[];
   /** What stays, on each backend: what snapshots need of it, and what is condemned and not deleted yet. */
   kept: { packs: number; bytes: number; neededBytes: number; condemnedPacks: number; condemnedBytes: number };
+  /** Condemned records whose time is to come: a clock was wrong, or somebody who has the agent's key made them. */
+  ahead: { key: string; time: string; host: string }[];
   /** What `level` met on the way. */
   levelled: Pick<Levelled, 'results' | 'problems'>;
 }
@@ -61,7 +69,10 @@ export interface CollectSeams {
 }
 
 const NOTHING_SWEPT: Swept = { packs: 0, indexes: 0, bytes: 0, backends: {} };
-const NOTHING_REPACKED: Repacked = { packs: [], readBytes: 0, storedBytes: 0 };
+const NOTHING_REPACKED: Repacked = { packs: [], spoiled: [], readBytes: 0, storedBytes: 0 };
+
+/** So far clocks may differ before it is told. */
+const AHEAD_MS = DAY_MS;
 
 /** How often it is looked whether a run is over, where listings do not lag. */
 const POLL_MS = 10_000;
@@ -81,7 +92,7 @@ export async function collect(
     return await collectAs(repository, options, seams, doing);
   } catch (error) {
     // Cut off in a deletion, it stays on record: what was sent may take effect yet. The next prune of this host says that it is over.
-    if (run && !doing.isDeleting) await endRun(repository, run);
+    if (run && !doing.isDeleting) await endRun(repository, run, seams.signal);
     throw error;
   }
 }
@@ -122,10 +133,10 @@ async function collectAs(
     await lookAgain();
   }
   const known = survey.condemnedPacks;
-  const uses = survey.use(run ? repacked.packs : []);
+  const uses = survey.use(run ? [...repacked.packs, ...repacked.spoiled] : []);
   const going = [...uses.values()].filter(({ liveBytes, info }) => liveBytes === 0 && !known.has(info.id));
   const victims = new Map<PackId, number>(going.map(({ info }) => [info.id, info.storedBytes]));
-  for (const id of repacked.packs) victims.set(id, uses.get(id)?.info.storedBytes ?? 0);
+  for (const id of [...repacked.packs, ...repacked.spoiled]) victims.set(id, uses.get(id)?.info.storedBytes ?? 0);
   // One that no index names may belong to a run that has not written its index yet.
   if (others.length === 0) for (const [id, size] of survey.orphans()) if (!known.has(id)) victims.set(id, size);
   const condemned = { packs: victims.size, bytes: sum(victims.values()) };
@@ -134,14 +145,19 @@ async function collectAs(
     if (victims.size > 0) await lookAgain();
   }
 
-  const due = survey.condemned.filter(({ record }) => Date.parse(record.time) + options.graceMs <= clock.now());
+  const seen = options.firstSeen?.(survey.condemned.map(({ key }) => key));
+  const sinceMs = ({ key, record }: Condemned) => Math.min(Date.parse(record.time), seen?.get(key) ?? Infinity);
+  const due = survey.condemned.filter((one) => sinceMs(one) + options.graceMs <= clock.now());
+  const ahead = survey.condemned
+    .filter(({ record }) => Date.parse(record.time) > clock.now() + AHEAD_MS)
+    .map(({ key, record: { time, host } }) => ({ key, time, host }));
   const dueBytes = sizesOf(survey, new Set(due.flatMap(({ record }) => record.packs)));
   let deleted = NOTHING_SWEPT;
   const tidied: Tidied = { verifications: 0, annotations: 0 };
   let waiting: Unfinished[] = [];
   if (run && due.length > 0) {
     progress({ type: 'phase', name: 'waiting until listings have settled' });
-    waiting = await settle(survey, run, options, seams);
+    waiting = await settle(repository, survey, run, options, seams);
     if (waiting.length === 0) {
       progress({ type: 'phase', name: 'deleting' });
       await lookAgain();
@@ -158,12 +174,13 @@ async function collectAs(
   }
   return {
     condemned,
-    repacked: { ...repacked, packs: repacked.packs.length },
+    repacked: { packs: repacked.packs.length, readBytes: repacked.readBytes, storedBytes: repacked.storedBytes },
     due: { packs: dueBytes.length, bytes: sum(dueBytes) },
     deleted,
     tidied,
     waiting,
     kept: keptOf(survey),
+    ahead,
     levelled: { results: levelled.results, problems: levelled.problems },
   };
 }
@@ -173,6 +190,7 @@ async function collectAs(
  * @returns those that are still not over; with none, whoever begins from now on sees what is condemned
  */
 async function settle(
+  repository: Repository,
   survey: Survey,
   run: BegunRun,
   { settleMs, waitMs, presumeOver }: CollectOptions,
@@ -182,9 +200,11 @@ async function settle(
   for (;;) {
     // What is condemned shows to all who begin from now on; …
     await clock.sleep(settleMs, signal);
-    const { unfinished } = await survey.unfinished(run.id);
+    const { unfinished, unsaid } = await survey.unfinished(run.id);
     const others = unfinished.filter((one) => !isPresumedOver(one, presumeOver));
     if (others.length === 0) {
+      // One that is on after all finds its record gone before it ends with a snapshot, or has ended in time to be looked at.
+      for (const { key } of unsaid) await repository.mirror.delete(key, { signal });
       // … and so does what those have left who began before.
       await clock.sleep(settleMs, signal);
       return [];

@@ -274,3 +274,12 @@ function checkAgent(agent: string | undefined, { keys, generations }: KeyState):
     },
   );
 }
+
+/** Whether somebody was added to those who restore since the repository was opened: packs that were stored since are not encrypted to him. */
+export async function hasNewReader(
+  { mirror, id, keys }: { mirror: Mirror; id: string; keys: KeyState['keys'] },
+  options: OpenOptions,
+): Promise<boolean> {
+  const { state } = await openIdentityLog(mirror, { repository: id }, options);
+  return state.keys.recipients.restore.some((one) => !keys.recipients.restore.includes(one));
+}

@@ -2,6 +2,7 @@
 import type { Clock, Random } from '../clock.ts';
 import { HoldfastError } from '../errors.ts';
 import type { PackId } from './object-name.ts';
+import { hasNewReader } from './keys.ts';
 import type { Repository } from './open.ts';
 import { PackIndex } from './pack-index.ts';
 import type { PackUse, Survey } from './survey.ts';
@@ -15,6 +16,8 @@ const SMALL_MANY = 16;
 
 export interface Repacked {
   packs: PackId[];
+  /** Those that were written, and are no good: somebody was added meanwhile who could not read them. Then no other may go for them. */
+  spoiled: PackId[];
   /** Bytes of the packs that were rewritten, and of those they went into. */
   readBytes: number;
   storedBytes: number;
@@ -56,8 +59,9 @@ export async function repack(
       return places.filter(({ pack }) => pack === number).map((location) => ({ id, location }));
     });
   const reader = repository.reader(survey.index);
+  const made = new PackIndex();
   // Of an index of its own: every chunk counts as new, also where it lies elsewhere.
-  const writer = repository.writer(new PackIndex(), seams);
+  const writer = repository.writer(made, seams);
   const packs: PackId[] = [];
   let readBytes = 0;
   try {
@@ -77,5 +81,8 @@ export async function repack(
   }
   if (writer.totals.packs === 0 && packs.length > 0)
     throw new HoldfastError('bug', 'packs with needed chunks gave none');
-  return { packs, readBytes, storedBytes: writer.totals.storedBytes };
+  // After the new packs are durable: who is added from now on is granted them.
+  if (await hasNewReader(repository, seams))
+    return { packs: [], spoiled: made.packs.map(({ id }) => id), readBytes, storedBytes: writer.totals.storedBytes };
+  return { packs, spoiled: [], readBytes, storedBytes: writer.totals.storedBytes };
 }

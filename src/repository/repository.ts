@@ -3,7 +3,7 @@
  */
 export { createRepository, type NewRepository } from './create.ts';
 export { openRepository, type ListedSnapshots, type Repository } from './open.ts';
-export { openIdentityLog, type Access, type OpenOptions, type PublicAccess } from './keys.ts';
+export { hasNewReader, openIdentityLog, type Access, type OpenOptions, type PublicAccess } from './keys.ts';
 export {
   describePending,
   planKeyChange,
@@ -35,7 +35,7 @@ export type {
 export { annotate, readAnnotations, whatIsSaid, type Annotation, type Said } from './annotation.ts';
 export { addNumbers, forgottenIn, hasNumbers, removeNumbers, type NumberRanges } from './forgotten.ts';
 export { selectSnapshot } from './select.ts';
-export { beginRun, endRun, readRuns, runsNotOver, type BegunRun, type Run } from './runs.ts';
+export { beginRun, checkRun, endRun, readRuns, runsNotOver, type BegunRun, type Run } from './runs.ts';
 export { collect, isPresumedOver, type Collected, type CollectOptions } from './collect.ts';
 export type { Unfinished } from './survey.ts';
 export { condemn, putBack, readCondemned, type Condemned } from './condemned.ts';

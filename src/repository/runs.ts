@@ -4,7 +4,7 @@
  */
 import type { Clock, Random } from '../clock.ts';
 import { hex } from '../crypto/hash.ts';
-import { isSurvivable } from '../errors.ts';
+import { HoldfastError, isSurvivable } from '../errors.ts';
 import { readRecords, sealRecord, type RecordForm, type Signed } from './agent-record.ts';
 import { RUN_PAYLOAD_TYPE, runSchema, timestamp, type RunRecord, type Signer, type SnapshotRecord } from './format.ts';
 import { parseKey, runKey, type RunId } from './object-name.ts';
@@ -15,6 +15,8 @@ export type Run = Signed<RunRecord, RunId>;
 /** A run that has begun, with its object: a backend that joins later gets it before anything on it is relied upon. */
 export interface BegunRun extends Run {
   bytes: Uint8Array;
+  /** Names of the backends that were out before it began: nothing was sent there. */
+  without: ReadonlySet<string>;
 }
 
 export const RUN_FORM: RecordForm<RunRecord, RunId> = {
@@ -52,14 +54,20 @@ export async function beginRun(
   const run = await sealRecord(repository, RUN_FORM, what, signer, random);
   said.remember?.(run.id);
   const { mirror } = repository;
+  const without = new Set(mirror.states().flatMap(({ name, state }) => (state === 'failed' ? [name] : [])));
   await mirror.hurry(mirror.put(run.key, run.bytes, { ifAbsent: true, signal }), 1);
-  return run;
+  return { ...run, without };
 }
 
-/** After an orderly end without a snapshot. Where it may not be taken away, the next run of this state folder says that it is over. */
-export async function endRun(repository: Repository, run: Run, signal?: AbortSignal): Promise<void> {
+/**
+ * After an orderly end without a snapshot. Where it may not be taken away, the next run of this state folder says that it is over. So it is left when
+ * what was sent may arrive yet: a backend has dropped out meanwhile, or all was cut off.
+ */
+export async function endRun(repository: Repository, run: BegunRun, signal?: AbortSignal): Promise<void> {
+  const { mirror } = repository;
+  if (signal?.aborted || mirror.states().some(({ name, state }) => state !== 'ok' && !run.without.has(name))) return;
   await Promise.all(
-    [...repository.mirror.live(), ...repository.mirror.behind()].map(async ({ backend }) => {
+    mirror.live().map(async ({ backend }) => {
       try {
         await backend.delete(run.key, { signal });
       } catch (error) {
@@ -67,6 +75,32 @@ export async function endRun(repository: Repository, run: Run, signal?: AbortSig
       }
     }),
   );
+}
+
+/**
+ * Takes out of the mirror the live backends on which the record of a run that is on is gone: somebody has said that it is over, and deletes what
+ * it relies on. Where it is still there, whoever says so from now on sees first what was stored until now.
+ * @throws `not_enough_backends` when that leaves none
+ */
+export async function checkRun(repository: Repository, { key }: Run, signal?: AbortSignal): Promise<void> {
+  const { mirror } = repository;
+  const problems = await Promise.all(
+    mirror.live().map(async ({ name, backend }) => {
+      try {
+        if (await backend.head(key, { signal })) return undefined;
+        throw new HoldfastError('not_enough_backends', `on backend ${name} somebody has declared this run to be over`, {
+          hint: 'Chunks that it relies on may be deleted there. Run it again; use --presume-over only for runs that have ended, and copy no state folder to a second machine.',
+          retryable: true,
+        });
+      } catch (error) {
+        if (!isSurvivable(error)) throw error;
+        mirror.fail(name, error);
+        return error;
+      }
+    }),
+  );
+  const [gone] = problems.flatMap((error) => (error?.code === 'not_enough_backends' ? error : []));
+  if (gone && mirror.live().length === 0) throw gone;
 }
 
 /** All that any live backend lists. A run record that is gone before it could be read is over, and no problem. */

@@ -96,10 +96,21 @@ export class Survey {
       await this.marks.add(snapshot, reader, this.#signal).catch(async (error: unknown) => {
         if (!isSurvivable(error)) throw error;
         // Nothing of it can be restored, and somebody has decided to go on without it.
-        if ((await this.#givenUp()).has(snapshot.id)) return;
+        if (this.#isListGone(snapshot) && (await this.#givenUp()).has(snapshot.id)) return;
         throw unreadable([{ key: `the manifest of ${snapshot.key}`, error }]);
       });
     }
+  }
+
+  /** Whether a part of its lists of files is nowhere. What is there, and could not be read this time, another time may be. */
+  #isListGone({ record: { manifest, secrets } }: Snapshot): boolean {
+    const { packs } = this.index;
+    const isListed = ({ pack }: ChunkLocation) =>
+      [...this.listings.values()].some((objects) => objects.has(packKey(packs[pack]?.id as PackId)));
+    return [...manifest.chunks, ...(secrets?.chunks ?? [])].some((id) => {
+      const number = this.index.numberOf(id);
+      return number < 0 || !this.index.chunkAt(number).places.some(isListed);
+    });
   }
 
   async #givenUp(): Promise<Set<string>> {
@@ -113,8 +124,8 @@ export class Survey {
     for (const snapshot of await this.#held(records)) await this.marks.add(snapshot, reader, this.#signal);
   }
 
-  /** The runs that are not over, but for `own`, as a new look at the backends shows them. */
-  async unfinished(own: RunId | undefined): Promise<{ runs: Run[]; unfinished: Unfinished[] }> {
+  /** The runs that are not over, but for `own`, as a new look at the backends shows them. `unsaid`: all but `own` of which no snapshot says that they are over. */
+  async unfinished(own: RunId | undefined): Promise<{ runs: Run[]; unfinished: Unfinished[]; unsaid: Run[] }> {
     const { runs, problems } = await readRuns(this.#repository, this.#signal);
     this.#snapshots = await this.#readSnapshots(); // after the runs: one that has ended since shows its snapshot
     const said = [...this.#snapshots, ...(await this.#held(this.condemned))];
@@ -127,7 +138,9 @@ export class Survey {
       const name = parseKey(key);
       return name?.kind === 'run' ? [{ run: name.id, key, host: null, since: null, kind: null }] : [];
     });
-    return { runs, unfinished: [...told, ...bad] };
+    const named = new Set(said.map(({ record }) => record.run));
+    const unsaid = runs.filter(({ id }) => id !== own && !named.has(id));
+    return { runs, unfinished: [...told, ...bad], unsaid };
   }
 
   get condemnedPacks(): Set<PackId> {
