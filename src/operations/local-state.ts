@@ -42,6 +42,8 @@ export interface LocalState {
   device?: string | undefined;
   /** The last runs that this host has begun, oldest first: the next one says that they are over. */
   runs?: readonly RunId[] | undefined;
+  /** The same of its prunes, which go on beside the others. */
+  sweeps?: readonly RunId[] | undefined;
 }
 
 export interface SeenEntry {
@@ -61,12 +63,13 @@ export function readLocalState(folders: LocalFolders): LocalState | undefined {
     const locked = 'locked' in value ? timesIn(value.locked) : undefined;
     const device = 'device' in value && typeof value.device === 'string' ? value.device : undefined;
     const runs = 'runs' in value ? runIds(value.runs) : undefined;
-    if (last === null) return { last, backends, keys, locked, device, runs };
+    const sweeps = 'sweeps' in value ? runIds(value.sweeps) : undefined;
+    if (last === null) return { last, backends, keys, locked, device, runs, sweeps };
     if (typeof last !== 'object' || !('id' in last) || !('seq' in last)) return undefined;
     const { id, seq } = last;
     if (typeof id !== 'string' || !/^[0-9a-f]{64}$/.test(id) || typeof seq !== 'number' || !Number.isSafeInteger(seq))
       return undefined;
-    return { last: { id: id as SnapshotId, seq }, backends, keys, locked, device, runs };
+    return { last: { id: id as SnapshotId, seq }, backends, keys, locked, device, runs, sweeps };
   } catch {
     return undefined; // then only what the backends say is known
   }

@@ -44,6 +44,8 @@ export interface Collected {
   deleted: Swept;
   /** Whose unfinished runs a deletion waits for. */
   waiting: Unfinished[];
+  /** Of `presumeOver`, what fits no unfinished run. */
+  presumedNothing: string[];
   /** What stays, on each backend: what snapshots need of it, and what is condemned and not deleted yet. */
   kept: { packs: number; bytes: number; neededBytes: number; condemnedPacks: number; condemnedBytes: number };
   /** What `level` met on the way. */
@@ -154,6 +156,7 @@ async function collectAs(
     due: { packs: dueBytes.length, bytes: sum(dueBytes) },
     deleted,
     waiting,
+    presumedNothing: options.presumeOver.filter((name) => !unfinished.some((one) => isPresumedOver(one, [name]))),
     kept: keptOf(survey),
     levelled: { results: levelled.results, problems: levelled.problems },
   };
@@ -167,7 +170,7 @@ async function settle(
   survey: Survey,
   run: BegunRun,
   { settleMs, waitMs, presumeOver }: CollectOptions,
-  { clock, signal }: CollectSeams,
+  { clock, progress, signal }: CollectSeams,
 ): Promise<Unfinished[]> {
   const untilMs = clock.monotonic() + waitMs;
   for (;;) {
@@ -181,6 +184,10 @@ async function settle(
       return [];
     }
     if (clock.monotonic() >= untilMs) return others;
+    progress({
+      type: 'phase',
+      name: `waiting for an unfinished run on ${others[0]?.host ?? 'a host that is not known'}`,
+    });
     if (settleMs < POLL_MS) await clock.sleep(Math.min(POLL_MS, untilMs - clock.monotonic()), signal);
   }
 }
