@@ -1,6 +1,6 @@
 /** `prune`: deletes what no snapshot needs, in two steps with a grace between. */
 import type { Warning } from '../entry.ts';
-import { HoldfastError } from '../errors.ts';
+import { HoldfastError, isHoldfastError } from '../errors.ts';
 import type { SigningKey } from '../identity/agent-key.ts';
 import { collect, type Collected, type Repository, type Snapshot, type Unfinished } from '../repository/repository.ts';
 import { agentKeyOf, openForRestore, type ExpectedRepository, type RestoreSecret } from './access.ts';
@@ -121,7 +121,15 @@ async function begin(
   seams: Seams,
 ): Promise<HostRun> {
   using _lock = takeLock(said.folders.state, 'run (a backup, sync, forget or repair)');
-  return await beginHostRun(repository, { ...said, kind: 'sweep' }, seams);
+  try {
+    return await beginHostRun(repository, { ...said, kind: 'sweep' }, seams);
+  } catch (cause) {
+    if (!isHoldfastError(cause, 'not_enough_backends')) throw cause;
+    throw new HoldfastError(cause.code, `nothing was deleted: ${cause.message}`, {
+      hint: 'Prune stores about a kilobyte before it may delete. On a full disk make a little room first, but not by deleting objects: docs/prune.md, "A full disk".',
+      cause,
+    });
+  }
 }
 
 function notLevel(name: string, count: number, first: string): Warning {

@@ -372,6 +372,12 @@ describe('on a host that makes backups too', () => {
     expect((await failure(() => asAgent(9), 'busy')).message).toContain('backup');
   });
 
+  test('where nothing can be stored, it says what to do on a full disk', async () => {
+    await threeSnapshots();
+    for (const store of agent.stores.values()) store.plan({ effect: 'fail', on: 'put', times: Infinity });
+    expect((await failure(() => pruneWith(), 'not_enough_backends')).hint).toContain('full disk');
+  });
+
   test('a name that fits no unfinished run is told', async () => {
     await threeSnapshots();
     const { warnings } = await pruneWith({ presumeOver: ['nobody'] });
