@@ -1,6 +1,6 @@
 /** The run records of this host. */
 import type { SigningKey } from '../identity/agent-key.ts';
-import { beginRun, endRun, type BegunRun, type Repository } from '../repository/repository.ts';
+import { beginRun, endRun, type BegunRun, type Repository, type RunId } from '../repository/repository.ts';
 import { readLocalState, writeLocalState, type LocalFolders } from './local-state.ts';
 import type { Seams } from './seams.ts';
 
@@ -13,7 +13,8 @@ export interface HostRun extends BegunRun {
 }
 
 /**
- * Says on every live backend that a run of this host begins, and that all before it are over; the caller holds the lock of the state folder.
+ * Says on every live backend that a run of this host begins, and that all before it are over; the caller holds the lock of the state folder. A prune, which
+ * gives that lock back when this is done and holds one of its own, is over only for the next prune.
  * @throws `not_enough_backends`
  */
 export async function beginHostRun(
@@ -21,12 +22,16 @@ export async function beginHostRun(
   { folders, signer, host, kind }: { folders: LocalFolders; signer: SigningKey; host: string; kind: 'write' | 'sweep' },
   seams: Seams,
 ): Promise<HostRun> {
-  const after = readLocalState(folders)?.runs ?? [];
+  const { runs = [], sweeps = [] } = readLocalState(folders) ?? {};
+  const after = kind === 'sweep' ? [...runs, ...sweeps] : runs;
   const run = await beginRun(
     repository,
     {
       ...{ kind, host, after },
-      remember: (id) => writeLocalState(folders, { runs: [...after, id].slice(-RUNS_REMEMBERED) }),
+      remember: (id) => {
+        const add = (known: readonly RunId[]) => [...known, id].slice(-RUNS_REMEMBERED);
+        writeLocalState(folders, kind === 'sweep' ? { sweeps: add(sweeps) } : { runs: add(runs) });
+      },
     },
     signer,
     seams,

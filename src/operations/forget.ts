@@ -38,6 +38,7 @@ import {
   type Reason,
   type Retainable,
 } from './retention.ts';
+import { missedHere } from './rollback.ts';
 import { secondsSince, type Seams } from './seams.ts';
 import { heldBySuspicion } from './suspicion.ts';
 
@@ -86,7 +87,8 @@ export interface ForgetResult {
 
 export interface BackendState {
   name: string;
-  state: 'done' | 'failed';
+  /** `unchanged` in a dry run. */
+  state: 'done' | 'failed' | 'unchanged';
   error?: { code: string; message: string; hint?: string };
 }
 
@@ -106,6 +108,12 @@ export async function forget(options: ForgetOptions, seams: Seams): Promise<Forg
   checkNotRevoked(repository);
   progress({ type: 'phase', name: 'looking at the snapshots' });
   const { snapshots, annotations, rows, warnings } = await lookAt(repository, signal);
+  const missing = missedHere(snapshots, annotations, options.folders);
+  if (missing !== undefined) {
+    throw new HoldfastError('damaged', `${missing}: nothing was forgotten`, {
+      hint: 'Rules may be wrong about what is left. Bring it back: a backend that is away, with `holdfast sync`; what is lost for good: `holdfast repair --forget-damaged`.',
+    });
+  }
   const reasons = verdicts(options, snapshots, rows, clock.now());
   const goes = snapshots.filter(({ id }) => reasons.get(id)?.length === 0);
   warnings.push(...futureWarnings(rows, clock.now()));
@@ -134,7 +142,9 @@ export async function forget(options: ForgetOptions, seams: Seams): Promise<Forg
       .map((one) => ({ ...name(one), reasons: reasons.get(one.id) ?? [] })),
     forgotten: goes.map(name),
     records,
-    backends: backendStates(repository),
+    backends: backendStates(repository).map((one) =>
+      dryRun && one.state === 'done' ? { ...one, state: 'unchanged' } : one,
+    ),
     warnings,
     seconds: secondsSince(clock, started),
     complete: !warnings.some(({ incomplete }) => incomplete),

@@ -42,8 +42,8 @@ export interface LocalState {
   device?: string | undefined;
   /** The last runs that this host has begun, oldest first: the next one says that they are over. */
   runs?: readonly RunId[] | undefined;
-  /** When a prune of this host first saw a condemned record, by its key; milliseconds since the Unix epoch. */
-  condemned?: Readonly<Record<string, number>> | undefined;
+  /** The same of its prunes, which go on beside the others. */
+  sweeps?: readonly RunId[] | undefined;
 }
 
 export interface SeenEntry {
@@ -63,8 +63,8 @@ export function readLocalState(folders: LocalFolders): LocalState | undefined {
     const locked = 'locked' in value ? timesIn(value.locked) : undefined;
     const device = 'device' in value && typeof value.device === 'string' ? value.device : undefined;
     const runs = 'runs' in value ? runIds(value.runs) : undefined;
-    const condemned = 'condemned' in value ? timesIn(value.condemned) : undefined;
-    const rest = { backends, keys, locked, device, runs, condemned };
+    const sweeps = 'sweeps' in value ? runIds(value.sweeps) : undefined;
+    const rest = { backends, keys, locked, device, runs, sweeps };
     if (last === null) return { last, ...rest };
     if (typeof last !== 'object' || !('id' in last) || !('seq' in last)) return undefined;
     const { id, seq } = last;
@@ -73,6 +73,27 @@ export function readLocalState(folders: LocalFolders): LocalState | undefined {
     return { last: { id: id as SnapshotId, seq }, ...rest };
   } catch {
     return undefined; // then only what the backends say is known
+  }
+}
+
+const condemnedPath = (folders: LocalFolders): string => join(folders.state, 'condemned.json');
+
+/** When a prune of this host first saw each condemned record, by its key; milliseconds since the Unix epoch. */
+export function readFirstSeen(folders: LocalFolders): Readonly<Record<string, number>> {
+  try {
+    return timesIn(JSON.parse(readFileSync(condemnedPath(folders), 'utf8'))) ?? {};
+  } catch {
+    return {};
+  }
+}
+
+/** A file of its own, for a prune goes on beside the backups, which write the other. What cannot be written is seen for the first time again. */
+export function writeFirstSeen(folders: LocalFolders, seen: ReadonlyMap<string, number>): void {
+  try {
+    mkdirSync(folders.state, { recursive: true, mode: 0o700 });
+    replaceFile(condemnedPath(folders), `${JSON.stringify(Object.fromEntries(seen))}\n`, { durable: false });
+  } catch {
+    // the records' own times count then
   }
 }
 

@@ -8,10 +8,11 @@ import { linux } from '../state/linux.ts';
 /**
  * Takes the lock in `folder` (made if need be, mode 0700). It is an exclusive transaction on an empty SQLite database: the operating system
  * drops it when the process ends, so there is nothing stale to break.
+ * @param name of which lock: runs that go on beside each other have one each
  * @throws `busy` when another process holds it; it says which.
  */
-export function takeLock(folder: string, what: string): Disposable {
-  const path = join(folder, 'lock.sqlite');
+export function takeLock(folder: string, what: string, name = 'lock'): Disposable {
+  const path = join(folder, `${name}.sqlite`);
   let database: DatabaseSync | undefined;
   try {
     mkdirSync(folder, { recursive: true, mode: 0o700 });
@@ -19,14 +20,14 @@ export function takeLock(folder: string, what: string): Disposable {
     database.exec('BEGIN EXCLUSIVE');
   } catch (cause) {
     database?.close();
-    if (isBusy(cause)) throw busy(folder, what);
+    if (isBusy(cause)) throw busy(folder, what, name);
     throw new HoldfastError('io', `cannot lock ${path}: ${messageOf(cause)}`, {
       hint: "The folder for holdfast's own state must be writable.",
       cause,
     });
   }
   const held = database;
-  noteHolder(folder);
+  noteHolder(folder, name);
   return { [Symbol.dispose]: () => held.close() };
 }
 
@@ -48,8 +49,8 @@ export function takeLockIn(folder: string, what: string): Disposable {
   return { [Symbol.dispose]: () => closeSync(fd) };
 }
 
-function busy(folder: string, what: string): HoldfastError {
-  const who = holder(folder);
+function busy(folder: string, what: string, name = 'lock'): HoldfastError {
+  const who = holder(folder, name);
   const process_ = who === undefined ? '' : ` (process ${who})`;
   return new HoldfastError('busy', `another ${what} of this repository is running on this host${process_}`, {
     hint: 'Wait until it is done; there is no lock to remove.',
@@ -57,20 +58,20 @@ function busy(folder: string, what: string): HoldfastError {
   });
 }
 
-function noteHolder(folder: string): void {
+function noteHolder(folder: string, name = 'lock'): void {
   try {
-    writeFileSync(holderPath(folder), `${process.pid}\n`, { mode: 0o600 });
+    writeFileSync(holderPath(folder, name), `${process.pid}\n`, { mode: 0o600 });
   } catch {
     // it only makes a message say more
   }
 }
 
-const holderPath = (folder: string): string => join(folder, 'lock.holder');
+const holderPath = (folder: string, name: string): string => join(folder, `${name}.holder`);
 
 /** The process that wrote last that it holds the lock: asked only when somebody holds it. */
-function holder(folder: string): string | undefined {
+function holder(folder: string, name: string): string | undefined {
   try {
-    return /^\d{1,10}$/m.exec(readFileSync(holderPath(folder), 'utf8'))?.[0];
+    return /^\d{1,10}$/m.exec(readFileSync(holderPath(folder, name), 'utf8'))?.[0];
   } catch {
     return undefined;
   }

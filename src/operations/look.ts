@@ -13,6 +13,7 @@ import {
 } from '../repository/repository.ts';
 import { openForRestore, type ExpectedRepository, type RestoreSecret } from './access.ts';
 import { failedBackendWarnings, mishapWarnings, openMirror, type BackendAddress } from './backends.ts';
+import type { LocalFolders } from './local-state.ts';
 import { readSnapshots } from './open-look.ts';
 import { passedOverWarnings } from './restore.ts';
 import type { Seams } from './seams.ts';
@@ -44,12 +45,12 @@ export interface SnapshotRow {
 
 /** Every snapshot that verifies, newest last; what does not verify, or is missing from the chain, is a warning. */
 export async function listSnapshots(
-  options: { backends: readonly BackendAddress[]; access: Access },
+  options: { backends: readonly BackendAddress[]; access: Access; folders?: LocalFolders },
   seams: Seams,
 ): Promise<{ snapshots: SnapshotRow[]; warnings: Warning[] }> {
   await using mirror = await openMirror(options.backends, seams);
   const repository = await openRepository(mirror, options.access, seams);
-  const { snapshots, warnings } = await readSnapshots(repository, seams.signal);
+  const { snapshots, warnings } = await readSnapshots(repository, seams.signal, options.folders);
   for (const { id, record, problem } of snapshots) {
     if (problem === undefined) continue;
     const message = `snapshot ${id.slice(0, 8)} (number ${record.seq}): ${problem}`;

@@ -16,6 +16,8 @@ import {
 } from '../repository/repository.ts';
 import { openForRestore, type ExpectedRepository, type RestoreSecret } from './access.ts';
 import { failedBackendWarnings, mishapWarnings, openMirror, type BackendAddress } from './backends.ts';
+import type { LocalFolders } from './local-state.ts';
+import { missedHere } from './rollback.ts';
 import type { Seams } from './seams.ts';
 import { isBelow } from './selection.ts';
 
@@ -33,10 +35,14 @@ export interface SeenSnapshot extends Snapshot {
   problem: string | undefined;
 }
 
-/** Those that verify, oldest first, with what was said of them; what cannot be read is a warning. */
+/**
+ * Those that verify, oldest first, with what was said of them; what cannot be read is a warning.
+ * @param folders what this host remembers; that its last snapshot is not shown is a warning then
+ */
 export async function readSnapshots(
   repository: Repository,
   signal: AbortSignal | undefined,
+  folders?: LocalFolders,
 ): Promise<{ snapshots: SeenSnapshot[]; warnings: Warning[] }> {
   const { snapshots, problems } = await repository.snapshots(signal);
   const { annotations, problems: unsaid } = await readAnnotations(repository, undefined, signal);
@@ -49,10 +55,13 @@ export async function readSnapshots(
   const seen = snapshots.map((snapshot) => {
     return { ...snapshot, said: whatIsSaid(snapshot, annotations), problem: chain.get(snapshot.id) };
   });
-  return {
-    snapshots: seen,
-    warnings: [...unreadable('snapshot_damaged', problems), ...unreadable('annotation_damaged', unsaid)],
-  };
+  const warnings = [...unreadable('snapshot_damaged', problems), ...unreadable('annotation_damaged', unsaid)];
+  const missing = missedHere(snapshots, annotations, folders);
+  if (missing !== undefined) {
+    const message = `${missing}: storage was rolled back, has lost it, or is out of reach; see \`holdfast verify\``;
+    warnings.push({ code: 'rolled_back', message, incomplete: true });
+  }
+  return { snapshots: seen, warnings };
 }
 
 export function unreadable(code: string, problems: readonly { key: string; error: HoldfastError }[]): Warning[] {

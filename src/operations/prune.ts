@@ -1,12 +1,13 @@
 /** `prune`: deletes what no snapshot needs, in two steps with a grace between. */
 import type { Warning } from '../entry.ts';
-import { HoldfastError } from '../errors.ts';
-import { collect, type Collected, type Snapshot, type Unfinished } from '../repository/repository.ts';
+import { HoldfastError, isHoldfastError } from '../errors.ts';
+import type { SigningKey } from '../identity/agent-key.ts';
+import { collect, type Collected, type Repository, type Snapshot, type Unfinished } from '../repository/repository.ts';
 import { agentKeyOf, openForRestore, type ExpectedRepository, type RestoreSecret } from './access.ts';
 import { failedBackendWarnings, mishapWarnings, openMirror, type BackendAddress } from './backends.ts';
-import { beginHostRun } from './begin-run.ts';
+import { beginHostRun, type HostRun } from './begin-run.ts';
 import { checkLogIsComplete } from './continuity.ts';
-import { readLocalState, writeLocalState, type LocalFolders } from './local-state.ts';
+import { readFirstSeen, writeFirstSeen, type LocalFolders } from './local-state.ts';
 import { takeLock } from './lock.ts';
 import { checkAllShown, type Witnesses } from './rollback.ts';
 import { secondsSince, type Seams } from './seams.ts';
@@ -65,7 +66,7 @@ export async function prune(options: PruneOptions, seams: Seams): Promise<PruneR
   await using mirror = await openMirror(options.backends, seams);
   const repository = await openForRestore(mirror, secret, options.expected, seams);
   const folders = options.foldersOf(repository.id);
-  using _lock = dryRun ? undefined : takeLock(folders.state, 'backup, sync or prune');
+  using _lock = dryRun ? undefined : takeLock(folders.state, 'prune', 'prune');
   checkLogIsComplete(repository.log, mirror, folders);
   if (repository.state.entry.isRevoked) {
     throw new HoldfastError('revoked', "the agent's key was revoked: nothing it signs counts", {
@@ -73,15 +74,15 @@ export async function prune(options: PruneOptions, seams: Seams): Promise<PruneR
     });
   }
   const signer = await agentKeyOf(repository, secret, seams.signal);
-  const run = dryRun ? undefined : await beginHostRun(repository, { folders, signer, host, kind: 'sweep' }, seams);
+  const run = dryRun ? undefined : await begin(repository, { folders, signer, host }, seams);
   const witnesses: Witnesses = { keys: new Set(), newest: null };
   const check = (snapshots: readonly Snapshot[]) =>
     checkAllShown(repository, snapshots, witnesses, { folders, done: 'nothing was deleted', signal: seams.signal });
   const { graceMs, settleMs, waitMs, repackBytes } = options;
   const firstSeen = (keys: readonly string[]) => {
-    const known = readLocalState(folders)?.condemned ?? {};
+    const known = readFirstSeen(folders);
     const seen = new Map(keys.map((key) => [key, known[key] ?? seams.clock.now()]));
-    if (!dryRun) writeLocalState(folders, { condemned: Object.fromEntries(seen) });
+    if (!dryRun) writeFirstSeen(folders, seen);
     return seen;
   };
   const collected = await collect(
@@ -108,6 +109,10 @@ export async function prune(options: PruneOptions, seams: Seams): Promise<PruneR
       code: 'dated_ahead',
       message: `${key}, of host ${by}, is dated to come (${time}): its grace counts from when this host first saw it; if no clock was wrong there, somebody else may have the agent's key`,
     })),
+    ...collected.presumedNothing.map((name) => ({
+      code: 'presumed_nothing',
+      message: `--presume-over ${name}: no unfinished run has an id that begins so, or is of a host of that name`,
+    })),
     ...mishapWarnings(mirror),
     ...failedBackendWarnings(mirror, { incomplete: true }),
   ];
@@ -122,8 +127,26 @@ export async function prune(options: PruneOptions, seams: Seams): Promise<PruneR
   };
 }
 
+/** Backups and the like of this host are kept out only until it is on record that this prune runs: it may take long. */
+async function begin(
+  repository: Repository,
+  said: { folders: LocalFolders; signer: SigningKey; host: string },
+  seams: Seams,
+): Promise<HostRun> {
+  using _lock = takeLock(said.folders.state, 'run (a backup, sync, forget or repair)');
+  try {
+    return await beginHostRun(repository, { ...said, kind: 'sweep' }, seams);
+  } catch (cause) {
+    if (!isHoldfastError(cause, 'not_enough_backends')) throw cause;
+    throw new HoldfastError(cause.code, `nothing was deleted: ${cause.message}`, {
+      hint: 'Prune stores about a kilobyte before it may delete. On a full disk make a little room first, but not by deleting objects: docs/prune.md, "A full disk".',
+      cause,
+    });
+  }
+}
+
 function notLevel(name: string, count: number, first: string): Warning {
-  const message = `backend ${name} lacks ${count} objects that are not whole there, the first being ${first}`;
+  const message = `backend ${name} has ${count} object${count > 1 ? 's' : ''} not, or not whole (${first}): holdfast verify --repair`;
   return { code: 'not_level', message, incomplete: true };
 }
 
@@ -135,7 +158,7 @@ function waitingWarning({ run, host, since, kind }: Unfinished): Warning {
       : `the ${kind === 'sweep' ? 'prune' : 'backup'} of host ${host} that began ${since}`;
   return {
     code: 'waiting',
-    message: `nothing was deleted: ${whose} is not finished, and may rely on what is condemned; the next backup of that host ends it, or, if you know that it does not run any more: holdfast prune --presume-over ${id}`,
+    message: `nothing was deleted: ${whose} is not finished, and may rely on what is condemned; the next ${kind === 'sweep' ? 'prune' : 'backup'} of that host ends it, or, if you know that it does not run any more: holdfast prune --presume-over ${id}`,
     incomplete: true,
   };
 }

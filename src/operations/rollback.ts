@@ -10,6 +10,7 @@ import {
   readAnnotations,
   readVerified,
   ROLLED_BACK,
+  type Annotation,
   type Damage,
   type Repository,
   type ScrubResult,
@@ -72,6 +73,17 @@ export function findRollback(
     })),
   );
   return { damaged, warnings: [] };
+}
+
+/** What is missing of what this host remembers; one who only looks asks no more than that. */
+export function missedHere(
+  snapshots: readonly Snapshot[],
+  annotations: readonly Annotation[],
+  folders: LocalFolders | undefined,
+): string | undefined {
+  const listed = new Set<string>(snapshots.map(({ id }) => id));
+  const said = { known: knownLosses(annotations), forgotten: forgottenIn(annotations) };
+  return missed({ ...said, listed, newest: null, witnessed: null }, folders)[0]?.problem;
 }
 
 /** What `checkAllShown` has read before. */

@@ -53,6 +53,8 @@ export interface Collected {
   tidied: Tidied;
   /** Whose unfinished runs a deletion waits for. */
   waiting: Unfinished[];
+  /** Of `presumeOver`, what fits no unfinished run. */
+  presumedNothing: string[];
   /** What stays, on each backend: what snapshots need of it, and what is condemned and not deleted yet. */
   kept: { packs: number; bytes: number; neededBytes: number; condemnedPacks: number; condemnedBytes: number };
   /** Condemned records whose time is to come: a clock was wrong, or somebody who has the agent's key made them. */
@@ -179,6 +181,7 @@ async function collectAs(
     deleted,
     tidied,
     waiting,
+    presumedNothing: options.presumeOver.filter((name) => !unfinished.some((one) => isPresumedOver(one, [name]))),
     kept: keptOf(survey),
     ahead,
     levelled: { results: levelled.results, problems: levelled.problems },
@@ -194,7 +197,7 @@ async function settle(
   survey: Survey,
   run: BegunRun,
   { settleMs, waitMs, presumeOver }: CollectOptions,
-  { clock, signal }: CollectSeams,
+  { clock, progress, signal }: CollectSeams,
 ): Promise<Unfinished[]> {
   const untilMs = clock.monotonic() + waitMs;
   for (;;) {
@@ -210,6 +213,10 @@ async function settle(
       return [];
     }
     if (clock.monotonic() >= untilMs) return others;
+    progress({
+      type: 'phase',
+      name: `waiting for an unfinished run on ${others[0]?.host ?? 'a host that is not known'}`,
+    });
     if (settleMs < POLL_MS) await clock.sleep(Math.min(POLL_MS, untilMs - clock.monotonic()), signal);
   }
 }

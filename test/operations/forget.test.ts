@@ -409,3 +409,16 @@ test('at whatever change a run is killed, nothing but what goes is gone, the cha
     }
   }
 });
+
+test('with all snapshots gone that this host knows of, nothing is forgotten, and the list of them says so', async () => {
+  for (const name of ['a', 'b'])
+    for (const key of await keysOn(name, 'snapshots/')) await storeOf(agent, name).inner.delete(key);
+  for (const dryRun of [true, false])
+    expect((await failure(() => run({ dryRun }), 'damaged')).message).toContain('this host made snapshot');
+  const { warnings } = await listSnapshots({ backends, access, folders }, agent.seams());
+  expect(warnings).toMatchObject([{ code: 'rolled_back', incomplete: true }]);
+});
+
+test('a dry run says of no backend that it is done', async () => {
+  expect((await run({ dryRun: true })).backends.map(({ state }) => state)).toEqual(['unchanged', 'unchanged']);
+});

@@ -2,6 +2,8 @@ import { readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, describe, expect, test } from 'vitest';
 import { isHoldfastError } from '../../src/errors.ts';
+import { beginHostRun } from '../../src/operations/begin-run.ts';
+import { takeLock } from '../../src/operations/lock.ts';
 import { prune, type PruneOptions, type PruneResult } from '../../src/operations/prune.ts';
 import { repair } from '../../src/operations/repair.ts';
 import { restore } from '../../src/operations/restore.ts';
@@ -14,6 +16,8 @@ import {
   putBack,
   readAnnotations,
   readCondemned,
+  readRuns,
+  runsNotOver,
   timestamp,
 } from '../../src/repository/repository.ts';
 import { failure, seededRandom } from '../crypto/support.ts';
@@ -348,6 +352,62 @@ describe('beside a prune', () => {
     expect((await failure(() => agent.backup(), 'damaged')).message).toContain(key);
     await failure(() => pruneWith({ graceMs: 0 }), 'damaged');
     expect(await keysOf('a', 'packs')).toEqual(packs);
+  });
+});
+
+describe('on a host that makes backups too', () => {
+  const asAgent = (days: number, seams: Partial<Seams> = {}) =>
+    pruneWith({ foldersOf: () => agent.folders }, days, seams);
+
+  test('keeps none of them out while it waits, is not taken for over by them, and the next prune ends one that died', async () => {
+    await threeSnapshots();
+    await forget(0, 1);
+    const { condemned } = await asAgent(0);
+    const saved: boolean[] = [];
+    const sweeping: boolean[] = [];
+    const sleep = async () => {
+      saved.push((await agent.backup()).complete);
+      const { runs } = await readRuns(await agent.open());
+      sweeping.push(runsNotOver(runs, []).some(({ record }) => record.kind === 'sweep'));
+    };
+    expect((await asAgent(8, { clock: { ...clockAt(8), sleep } })).deleted.packs).toBe(condemned.packs);
+    expect(saved).toEqual([true, true]);
+    expect(sweeping).toEqual([true, true]);
+    expect(await verified()).toMatchObject({ complete: true, damaged: [] });
+
+    // One that died when it had begun.
+    const said = { folders: agent.folders, signer: agent.signer, host: 'h', kind: 'sweep' } as const;
+    await beginHostRun(await agent.open(), said, agent.seams());
+    await agent.backup();
+    await forget(2);
+    const waiting = await pruneWith({ graceMs: 0 }, 9);
+    expect(waiting.waiting).toMatchObject([{ kind: 'sweep' }]);
+    expect(waiting.warnings.map(({ message }) => message).join()).toContain('the next prune of that host ends it');
+    expect((await asAgent(30)).waiting).toEqual([]);
+  });
+
+  test('a second one is refused, by its name, and one that begins in a backup by its', async () => {
+    await threeSnapshots();
+    const refused: string[] = [];
+    const sleep = async () => void refused.push((await failure(() => asAgent(8), 'busy')).message);
+    await forget(0);
+    await asAgent(0);
+    await asAgent(8, { clock: { ...clockAt(8), sleep } });
+    expect(refused[0]).toContain('another prune of this repository is running');
+    using _lock = takeLock(agent.folders.state, 'backup');
+    expect((await failure(() => asAgent(9), 'busy')).message).toContain('backup');
+  });
+
+  test('where nothing can be stored, it says what to do on a full disk', async () => {
+    await threeSnapshots();
+    for (const store of agent.stores.values()) store.plan({ effect: 'fail', on: 'put', times: Infinity });
+    expect((await failure(() => pruneWith(), 'not_enough_backends')).hint).toContain('full disk');
+  });
+
+  test('a name that fits no unfinished run is told', async () => {
+    await threeSnapshots();
+    const { warnings } = await pruneWith({ presumeOver: ['nobody'] });
+    expect(warnings).toMatchObject([{ code: 'presumed_nothing' }]);
   });
 });
 

@@ -2,7 +2,7 @@ import { listSnapshots, type SnapshotRow } from '../../operations/look.ts';
 import { formatSize } from '../../units.ts';
 import { HoldfastCommand } from '../base-command.ts';
 import { requireSections } from '../config.ts';
-import { accessOf, readWriterKey } from '../context.ts';
+import { accessOf, localFolders, readWriterKey } from '../context.ts';
 import { EXIT } from '../exit-codes.ts';
 import { count, lines, table } from '../render.ts';
 
@@ -12,8 +12,10 @@ export default class Snapshots extends HoldfastCommand<typeof Snapshots, Snapsho
 
   protected override async work(): Promise<SnapshotRow[]> {
     const config = requireSections(await this.loadConfig(), 'agent', 'backends');
-    const access = accessOf(await readWriterKey(config.agent));
-    const { snapshots, warnings } = await listSnapshots({ backends: config.backends, access }, this.seams);
+    const writerKey = await readWriterKey(config.agent);
+    const folders = localFolders(process.env, writerKey.repositoryId);
+    const access = accessOf(writerKey);
+    const { snapshots, warnings } = await listSnapshots({ backends: config.backends, access, folders }, this.seams);
     this.warnAll(warnings);
     this.#complete = !warnings.some(({ incomplete }) => incomplete);
     return snapshots;
@@ -24,6 +26,7 @@ export default class Snapshots extends HoldfastCommand<typeof Snapshots, Snapsho
   }
 
   protected override text(rows: SnapshotRow[]): string {
+    if (rows.length === 0 && !this.#complete) return lines('No snapshot can be shown.');
     if (rows.length === 0) return lines('No snapshot yet: run `holdfast backup`.');
     const hasMarks = rows.some(({ suspicious }) => suspicious.length > 0);
     const hasNotes = rows.some(({ note }) => note !== null);
