@@ -50,10 +50,45 @@ export async function readYaml<T>(
     return { fault: { place: at(offsetOf(document, [...path, key])), what, unknown: { key, known: knownKeys(path) } } };
   }
   const isMissing = issue?.code === 'invalid_type' && !document.hasIn(path);
-  const why = issue?.code === 'invalid_key' ? issue.issues[0]?.message : issue?.message;
-  const what = `${where === '' ? whole : `\`${where}\``} ${isMissing ? 'is missing' : `is not valid: ${why ?? ''}`}`;
+  const why = issue?.code === 'invalid_key' ? issue.issues[0] : issue;
+  const told = isMissing ? 'is missing' : `is not valid: ${why ? inWords(why) : ''}`;
+  const what = `${where === '' ? whole : `\`${where}\``} ${told}`;
   return { fault: { place: at(offsetOf(document, path)), what } };
 }
+
+const TYPES: Readonly<Record<string, string>> = {
+  ...{ string: 'text', number: 'a number', int: 'a whole number', boolean: 'true or false', array: 'a list' },
+  ...{ object: 'a group of settings', record: 'a group of settings' },
+};
+
+/** What the schema says of it itself, and for the rest what must be there instead. */
+function inWords(issue: z.core.$ZodIssue): string {
+  if (!/^(Too (small|big)|Invalid (input|option|key|string))\b/.test(issue.message)) return issue.message;
+  switch (issue.code) {
+    case 'invalid_type':
+      return `it must be ${TYPES[issue.expected] ?? issue.expected}`;
+    case 'invalid_value':
+      return `it must be ${issue.values.map(String).join(' or ')}`;
+    case 'too_small': {
+      const { origin, minimum, inclusive } = issue;
+      if (origin === 'number' || origin === 'int')
+        return `it must be ${inclusive ? `${minimum} or more` : `more than ${minimum}`}`;
+      return minimum === 1 ? 'it must not be empty' : `it must have ${minimum} or more ${partsOf(origin)}`;
+    }
+    case 'too_big': {
+      const { origin, maximum, inclusive } = issue;
+      if (origin === 'number' || origin === 'int')
+        return `it must be ${inclusive ? `${maximum} or less` : `below ${maximum}`}`;
+      return `it must have ${maximum} ${partsOf(origin)} or fewer`;
+    }
+    case 'invalid_union':
+      return 'it has none of the forms that it may have';
+    default:
+      return 'it has not the form that it must have';
+  }
+}
+
+const partsOf = (origin: string): string => (origin === 'string' ? 'characters' : 'entries');
 
 /** Where the key (or, failing that, the deepest part of its path) stands in the text. */
 function offsetOf(document: Document, path: readonly PropertyKey[]): number | undefined {

@@ -468,7 +468,10 @@ function unavailable(name: string, root: string, doing: string, error: unknown):
   if (error instanceof HoldfastError || code === undefined || !(error instanceof Error) || !('errno' in error))
     return error;
   const reason = getSystemErrorMessage(Number(error.errno));
-  const hint = HINTS[code];
+  const isRefused = doing.startsWith('delete') && (code === 'EACCES' || code === 'EPERM');
+  const hint = isRefused
+    ? `${HINTS[code]} It may be meant to be append-only (chattr +a): then leave deleting to a machine that may.`
+    : HINTS[code];
   return new HoldfastError(
     'backend_unavailable',
     `backend ${name} cannot ${doing} the folder ${shown(root)}: ${reason} (${code})`,

@@ -8,21 +8,35 @@ const SHOWN_MAX = 50;
 
 /** A line for each damaged object. */
 export function damageLines(damaged: readonly Damage[]): string[] {
-  const shown = damaged.slice(0, SHOWN_MAX).map(({ backend, key, problem, snapshots, paths, repaired, elsewhere }) => {
-    const touched = snapshots.length > 0 ? `; needed by ${count(snapshots.length, 'snapshot')}` : '';
-    const files = paths.length > 0 ? `: ${someOf(paths, paths.length)}` : '';
-    const whole = repaired || elsewhere.length === 0 ? '' : ` (whole on ${elsewhere.join(', ')})`;
-    return `${repaired ? 'REPAIRED' : 'DAMAGED'} ${backend} ${key}: ${problem}${whole}${touched}${files}`;
-  });
+  const shown = damaged
+    .slice(0, SHOWN_MAX)
+    .map(({ backend, key, problem, snapshots, paths, repaired, elsewhere, unread }) => {
+      const touched = snapshots.length > 0 ? `; needed by ${count(snapshots.length, 'snapshot')}` : '';
+      const files = paths.length > 0 ? `: ${someOf(paths, paths.length)}` : '';
+      const others = [
+        ...(elsewhere.length > 0 ? [`whole on ${elsewhere.join(', ')}`] : []),
+        ...(unread.length > 0 ? [`there on ${unread.join(', ')}, not read`] : []),
+      ];
+      const where = repaired || others.length === 0 ? '' : ` (${others.join('; ')})`;
+      return `${repaired ? 'REPAIRED' : 'DAMAGED'} ${backend} ${key}: ${problem}${where}${touched}${files}`;
+    });
   if (damaged.length > SHOWN_MAX) shown.push(`… and ${damaged.length - SHOWN_MAX} more (see --json)`);
   return shown;
 }
 
+/** The next step, where something is lost on every backend. */
+export const CAN_FORGET =
+  'What no backend has can be given up, so that the rest is whole: `holdfast repair --forget-damaged --dry-run`.';
+
 /** What did I lose? Nothing to say where nothing is damaged. */
-export function lossLines({ elsewhere, everywhere, snapshots }: Loss): string[] {
-  if (elsewhere + everywhere === 0) return [];
+export function lossLines(
+  { elsewhere, unread, everywhere, snapshots }: Loss,
+  { withSecret }: { withSecret: boolean },
+): string[] {
+  if (elsewhere + unread + everywhere === 0) return [];
+  const maybe = unread > 0 ? ` ${unread} there on another, not read;` : '';
   const lines = [
-    `What is lost: ${count(elsewhere, 'damaged object')} whole on another backend; ${everywhere} whole on none`,
+    `What is lost: ${count(elsewhere, 'damaged object')} whole on another backend;${maybe} ${everywhere} whole on none`,
   ];
   for (const { id, seq, time, whole, files, bytes, paths } of snapshots.slice(0, SHOWN_MAX)) {
     const number = seq === null ? '' : `number ${seq}, `;
@@ -34,7 +48,9 @@ export function lossLines({ elsewhere, everywhere, snapshots }: Loss): string[] 
   if (snapshots.length > SHOWN_MAX) lines.push(`  … and ${count(snapshots.length - SHOWN_MAX, 'older snapshot')}`);
   if (everywhere > 0 && snapshots.length === 0)
     lines.push(
-      '  which snapshots and files that touches is told with the restore secret (--words-file, --identity-file)',
+      withSecret
+        ? '  no snapshot is known that loses a file by it'
+        : '  which snapshots and files that touches is told with the restore secret (--words-file, --identity-file)',
     );
   return lines;
 }

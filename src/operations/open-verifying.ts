@@ -47,6 +47,7 @@ export async function openToVerify(
         ...{ backend: name, key: REPOSITORY_KEY, problem: error.message, snapshots: [], paths: [] },
         means: 'says what this repository is: without it the backend serves for nothing',
         elsewhere: mirror.live().map((one) => one.name),
+        unread: [],
         repaired: false,
       });
     }

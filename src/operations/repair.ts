@@ -6,12 +6,14 @@ import {
   beginRun,
   cutOut,
   endRun,
+  isLost,
   scrub,
   type CutOut,
   type Damage,
   type Loss,
   type Repository,
   type ScrubLevel,
+  type ScrubOptions,
 } from '../repository/repository.ts';
 import { agentKeyOf } from './access.ts';
 import type { BackendAddress } from './backends.ts';
@@ -21,6 +23,7 @@ import { takeLock } from './lock.ts';
 import { openToVerify, type VerifyAccess } from './open-verifying.ts';
 import { findRollback } from './rollback.ts';
 import { secondsSince, type Seams } from './seams.ts';
+import { placeOf, VerifiedMemory } from './verified-memory.ts';
 import { notLookedAt, repairAll, unreadWarnings } from './verify.ts';
 
 export interface RepairOptions {
@@ -41,15 +44,15 @@ export interface RepairOptions {
 export interface RepairResult {
   dryRun: boolean;
   level: ScrubLevel;
-  /** All that was found; `repaired` is false in a dry run. */
+  /** All that was found; `repaired` is false in a dry run, after which all of it is damaged still. */
   damaged: Damage[];
-  /** Objects stored again (or, in a dry run, that could be). */
+  /** Objects stored again (or, in a dry run, that could be, if the copy on another backend is whole where it was not read). */
   healed: { backend: string; key: string }[];
   /** What is (or was) whole on no backend. */
   loss: Loss;
   /** What was cut out; null when nothing was. */
   forgotten: CutOut | null;
-  /** What is damaged still. */
+  /** What is damaged still (or, in a dry run, would be). */
   left: Damage[];
   warnings: Warning[];
   seconds: number;
@@ -77,7 +80,10 @@ export async function repair(options: RepairOptions, seams: Seams): Promise<Repa
   seams.progress({ type: 'phase', name: 'verifying' });
   const onProgress = (done: number, total: number) =>
     seams.progress({ type: 'progress', phase: 'verifying', done, total, unit: 'objects' });
-  const how = { level, signal: seams.signal, onProgress, seams };
+  const memory = options.folders && new VerifiedMemory(options.folders);
+  const places = new Map(options.backends.map((address) => [address.name, placeOf(address)]));
+  const lastDamaged: ScrubOptions['lastDamaged'] = (name, pack) => memory?.lastDamaged(places.get(name) ?? '', pack);
+  const how = { level, signal: seams.signal, onProgress, lastDamaged, seams };
   const found = await scrub(repository, how);
   let loss = found.loss;
   if (!dryRun) {
@@ -89,13 +95,12 @@ export async function repair(options: RepairOptions, seams: Seams): Promise<Repa
   const damaged = [...opened.damaged, ...found.damaged, ...rollback.damaged];
   warnings.push(...unreadWarnings(found), ...rollback.warnings);
   notLookedAt(repository, damaged, warnings);
-  const healed = damaged
-    .filter(({ repaired, elsewhere }) => (dryRun ? elsewhere.length > 0 : repaired))
-    .map(({ backend, key }) => ({ backend, key }));
-  let left = damaged.filter(({ repaired, elsewhere }) => !(dryRun ? elsewhere.length > 0 : repaired));
+  const isHealed = (one: Damage) => (dryRun ? !isLost(one) : one.repaired);
+  const healed = damaged.filter(isHealed).map(({ backend, key }) => ({ backend, key }));
+  let left = damaged.filter((one) => !isHealed(one));
 
   let forgotten: CutOut | null = null;
-  const everywhere = left.filter(({ elsewhere }) => elsewhere.length === 0);
+  const everywhere = left.filter(isLost);
   if (signer && everywhere.length > 0) {
     const away = mirror.states().find(({ error }) => error);
     if (away || found.unread.length > 0) {

@@ -69,7 +69,7 @@ export function findRollback(
   const damaged = problems.flatMap((problem) =>
     repository.mirror.live().map(({ name }) => ({
       ...{ backend: name, key: problem.key, problem: told(problem), means },
-      ...{ snapshots: [...problem.snapshots], paths: [], elsewhere: [], repaired: false },
+      ...{ snapshots: [...problem.snapshots], paths: [], elsewhere: [], unread: [], repaired: false },
     })),
   );
   return { damaged, warnings: [] };

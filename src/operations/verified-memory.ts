@@ -5,7 +5,7 @@
 import { mkdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { sha256Hex } from '../crypto/hash.ts';
-import { prefixOf, unpackPrefixes, type Verified } from '../repository/repository.ts';
+import { parseKey, prefixOf, unpackPrefixes, type RememberedDamage, type Verified } from '../repository/repository.ts';
 import type { BackendAddress } from './backends.ts';
 import { replaceFile } from './local-state.ts';
 import type { LocalFolders } from './local-state.ts';
@@ -22,6 +22,8 @@ export const placeOf = ({ url }: Pick<BackendAddress, 'url'>): string => sha256H
 
 interface Place {
   packs: Map<string, { objects: number; chunks: number }>;
+  /** By the first 8 bytes of the pack's id: what was found damaged, and not whole since. */
+  damaged: Map<string, RememberedDamage>;
   /** Seconds: what was found whole there before is not believed, for it was filled anew then. */
   sinceS: number;
 }
@@ -58,6 +60,18 @@ export class VerifiedMemory {
         if (place !== undefined)
           for (const prefix of unpackPrefixes(packs)) this.#note(place, prefix, record.level, timeMs);
       }
+    for (const { backend, key, problem, repaired } of record.damaged) {
+      const place = record.backends.find(({ name }) => name === backend)?.place;
+      const name = parseKey(key);
+      if (place === undefined || name?.kind !== 'pack' || repaired) continue;
+      const prefix = prefixOf(name.id);
+      const there = this.#placeAt(place);
+      const whole = there.packs.get(prefix);
+      const isSince = Math.max(whole?.objects ?? 0, whole?.chunks ?? 0) >= Math.floor(timeMs / 1000);
+      if (isSince || timeMs < there.sinceS * 1000 || (there.damaged.get(prefix)?.timeMs ?? 0) > timeMs) continue;
+      there.packs.delete(prefix);
+      there.damaged.set(prefix, { problem, timeMs, isInside: false });
+    }
   }
 
   /** Milliseconds since the Unix epoch, at this level or a deeper one. */
@@ -68,24 +82,39 @@ export class VerifiedMemory {
   }
 
   noteWhole(place: string, packs: Iterable<string>, level: ReadLevel, timeMs: number): void {
-    for (const pack of packs) this.#note(place, prefixOf(pack), level, timeMs);
+    for (const pack of packs) {
+      const prefix = prefixOf(pack);
+      const { damaged } = this.#placeAt(place);
+      if (level === 'chunks' || !damaged.get(prefix)?.isInside) damaged.delete(prefix);
+      this.#note(place, prefix, level, timeMs);
+    }
   }
 
   /** What was found damaged was not whole, whatever was found before. */
-  noteDamaged(place: string, pack: string): void {
-    this.#places.get(place)?.packs.delete(prefixOf(pack));
+  noteDamaged(place: string, pack: string, damage: RememberedDamage): void {
+    const there = this.#placeAt(place);
+    there.packs.delete(prefixOf(pack));
+    there.damaged.set(prefixOf(pack), damage);
+  }
+
+  /** What was found damaged, and has not been found whole since. */
+  lastDamaged(place: string, pack: string): RememberedDamage | undefined {
+    return this.#places.get(place)?.damaged.get(prefixOf(pack));
   }
 
   /** The place was filled anew: nothing of it has been looked at. */
   forgetPlace(place: string, nowMs: number): void {
-    this.#places.set(place, { packs: new Map(), sinceS: Math.floor(nowMs / 1000) + 1 });
+    this.#places.set(place, { packs: new Map(), damaged: new Map(), sinceS: Math.floor(nowMs / 1000) + 1 });
   }
 
   /** @param keys of the records there are; others need not be remembered as learnt. @returns false when it cannot be written */
   save(keys?: readonly string[]): boolean {
     if (keys) this.#learnt = new Set(keys.filter((key) => this.#learnt.has(key)));
     const places = Object.fromEntries(
-      [...this.#places].map(([place, { packs, sinceS }]) => [place, { since: sinceS, packs: rowsOf(packs) }]),
+      [...this.#places].map(([place, { packs, damaged, sinceS }]) => [
+        place,
+        { since: sinceS, packs: rowsOf(packs), damaged: Object.fromEntries(damaged) },
+      ]),
     );
     try {
       mkdirSync(join(this.#path, '..'), { recursive: true, mode: 0o700 });
@@ -98,13 +127,20 @@ export class VerifiedMemory {
   }
 
   #note(place: string, prefix: string, level: ReadLevel, timeMs: number): void {
-    const there = this.#places.get(place) ?? { packs: new Map(), sinceS: 0 };
-    this.#places.set(place, there);
+    const there = this.#placeAt(place);
     const seconds = Math.floor(timeMs / 1000);
-    if (seconds < there.sinceS) return;
+    const damage = there.damaged.get(prefix);
+    if (seconds < there.sinceS || (damage && Math.floor(damage.timeMs / 1000) > seconds)) return;
+    if (damage && (level === 'chunks' || !damage.isInside)) there.damaged.delete(prefix);
     const known = there.packs.get(prefix) ?? { objects: 0, chunks: 0 };
     known[level] = Math.max(known[level], seconds);
     there.packs.set(prefix, known);
+  }
+
+  #placeAt(place: string): Place {
+    const there = this.#places.get(place) ?? { packs: new Map(), damaged: new Map(), sinceS: 0 };
+    this.#places.set(place, there);
+    return there;
   }
 
   #parse(value: unknown): void {
@@ -112,8 +148,12 @@ export class VerifiedMemory {
     if (format !== FORMAT) return;
     this.#learnt = new Set(learnt.filter((key) => typeof key === 'string'));
     for (const [name, place] of Object.entries(places)) {
-      const { since, packs } = place as { since: number; packs: string };
-      this.#places.set(name, { packs: packsIn(packs), sinceS: Number(since) || 0 });
+      const { since, packs, damaged = {} } = place as { since: number; packs: string; damaged?: object };
+      const known = Object.entries(damaged as Record<string, RememberedDamage>).map(
+        ([prefix, { problem, timeMs, isInside }]) =>
+          [prefix, { problem: String(problem), timeMs: Number(timeMs) || 0, isInside: isInside === true }] as const,
+      );
+      this.#places.set(name, { packs: packsIn(packs), damaged: new Map(known), sinceS: Number(since) || 0 });
     }
   }
 }

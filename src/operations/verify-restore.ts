@@ -53,7 +53,7 @@ export async function checkByRestoring(
     const damage = (problem: string, paths: string[] = []) =>
       result.damaged.push({
         ...{ backend: name, key: snapshot.key, problem, paths, snapshots: [snapshot.id] },
-        ...{ means: 'a restore of this snapshot from this backend alone', elsewhere: [], repaired: false },
+        ...{ means: 'a restore of this snapshot from this backend alone', elsewhere: [], unread: [], repaired: false },
       });
     try {
       // Not disposed of: the backend is the other mirror's.

@@ -95,16 +95,16 @@ export async function verify(options: VerifyOptions, seams: Seams): Promise<Veri
   await using opened = await openToVerify(options.backends, options.access, { repair: options.repair ?? false }, seams);
   const { mirror, repository } = opened;
   const warnings: Warning[] = [];
-  const memory = readLevel && options.folders && new VerifiedMemory(options.folders);
+  const memory = options.folders && new VerifiedMemory(options.folders);
   let recordKeys: string[] | undefined;
-  if (memory) {
+  if (memory && readLevel) {
     const { records, keys } = await readVerified(repository, (key) => !memory.knows(key), seams.signal);
     for (const record of records) memory.learn(record, beganMs);
     recordKeys = keys;
   }
   const places = new Map(options.backends.map((address) => [address.name, placeOf(address)]));
   const lastWhole = (name: string, pack: string): number | undefined => {
-    const lastMs = readLevel && memory?.lastWhole(places.get(name) ?? '', pack, readLevel);
+    const lastMs = memory?.lastWhole(places.get(name) ?? '', pack, readLevel ?? 'objects');
     return lastMs !== undefined && lastMs <= beganMs ? lastMs : undefined;
   };
   const scrubOptions: ScrubOptions = {
@@ -112,6 +112,7 @@ export async function verify(options: VerifyOptions, seams: Seams): Promise<Veri
     signal: seams.signal,
     onProgress: (done, total) => seams.progress({ type: 'progress', phase: 'verifying', done, total, unit: 'objects' }),
     lastWhole,
+    lastDamaged: (name, pack) => memory?.lastDamaged(places.get(name) ?? '', pack),
     freshFromMs: options.maxAgeMs === undefined ? undefined : beganMs - options.maxAgeMs,
     budget: options.budget,
     seams,
@@ -133,11 +134,16 @@ export async function verify(options: VerifyOptions, seams: Seams): Promise<Veri
   const isWhole = mirror.states().every(({ state }) => state === 'ok');
   notLookedAt(repository, damaged, warnings);
 
-  if (memory && readLevel) {
-    for (const [name, packs] of found.packs.whole) memory.noteWhole(places.get(name) ?? '', packs, readLevel, beganMs);
-    for (const { backend, key, repaired } of damaged) {
+  if (memory) {
+    for (const [name, packs] of found.packs.whole)
+      memory.noteWhole(places.get(name) ?? '', packs, readLevel ?? 'objects', beganMs);
+    for (const { backend, key, problem, repaired } of damaged) {
       const name = parseKey(key);
-      if (name?.kind === 'pack' && !repaired) memory.noteDamaged(places.get(backend) ?? '', name.id);
+      const place = places.get(backend) ?? '';
+      // What was not read again is as it was found before.
+      if (name?.kind !== 'pack' || repaired || found.packs.toldBefore.get(backend)?.has(name.id)) continue;
+      const isInside = found.packs.wrongInside.has(name.id);
+      memory.noteDamaged(place, name.id, { problem, timeMs: beganMs, isInside });
     }
   }
   const { coverage, confidence } = readLevel
@@ -147,7 +153,8 @@ export async function verify(options: VerifyOptions, seams: Seams): Promise<Veri
     isWhole && (readLevel || level === 'restore' || damaged.length > 0)
       ? await record(repository, found, { ...options, damaged, beganMs, places }, warnings, seams)
       : null;
-  if (memory && !memory.save(recorded === null ? recordKeys : [...(recordKeys ?? []), recorded]))
+  const isChanged = readLevel !== undefined || damaged.length > 0 || found.packs.read > 0;
+  if (memory && isChanged && !memory.save(recorded === null ? recordKeys : [...(recordKeys ?? []), recorded]))
     warnings.push({
       code: 'state_not_saved',
       message: 'what was verified is not remembered: the next run begins anew',
@@ -165,12 +172,21 @@ export async function verify(options: VerifyOptions, seams: Seams): Promise<Veri
 
 const allThere = ({ mirror }: Repository): boolean => mirror.states().every(({ state }) => state === 'ok');
 
-export function unreadWarnings({ unread }: Pick<ScrubResult, 'unread'>): Warning[] {
-  return unread.map(({ backend, key, problem }) => ({
-    code: 'not_read',
-    message: `not verified: ${key} on backend ${backend}: ${problem}`,
-    incomplete: true,
-  }));
+/** What no backend let be read, and backends that have what was forgotten on the others. */
+export function unreadWarnings({ unread, behind }: Pick<ScrubResult, 'unread' | 'behind'>): Warning[] {
+  const names = new Set(behind.map(({ backend }) => backend));
+  return [
+    ...unread.map(({ backend, key, problem }) => ({
+      code: 'not_read',
+      message: `not verified: ${key} on backend ${backend}: ${problem}`,
+      incomplete: true,
+    })),
+    ...[...names].map((name) => ({
+      code: 'forgotten_behind',
+      message: `backend ${name} still has what was forgotten on others while it was away (${behind.filter(({ backend }) => backend === name).length} objects): \`holdfast sync\` makes them alike, and what comes back by it goes with the next forget`,
+      incomplete: true,
+    })),
+  ];
 }
 
 /** Backends of which nothing, or not everything, was looked at. */
@@ -185,6 +201,7 @@ export function notLookedAt({ mirror }: Repository, damaged: Damage[], warnings:
         ...{
           means: 'the backend serves for nothing',
           elsewhere: mirror.live().map((one) => one.name),
+          unread: [],
           repaired: false,
         },
       });
@@ -212,16 +229,26 @@ export async function repairAll(
   for (let todo = damaged.filter(({ repaired }) => !repaired); todo.length > 0;) {
     const failed = await repair(repository, todo, options.signal);
     const wasDamaged = new Set(damaged.map(idOf));
+    // What was thought to be whole elsewhere may not be.
+    const failedKeys = new Set(failed.map(({ key }) => key));
     const left = await scrub(repository, {
       ...options,
       budget: undefined,
       freshFromMs: undefined,
+      mustRead: (pack) => failedKeys.has(packKey(pack)),
       isDue: (backend, pack) => !known.has(pack) || wasDamaged.has(idOf({ backend, key: packKey(pack) })),
     });
     for (const [name, packs] of left.packs.whole) for (const pack of packs) found.packs.whole.get(name)?.add(pack);
     for (const pack of left.packs.ids) known.add(pack);
-    const stillBad = new Set(left.damaged.map(idOf));
-    for (const one of damaged) if (parseKey(one.key) || one.key === 'index/') one.repaired = !stillBad.has(idOf(one));
+    const stillBad = new Map(left.damaged.map((one) => [idOf(one), one]));
+    for (const one of damaged) {
+      const again = stillBad.get(idOf(one));
+      if (parseKey(one.key) || one.key === 'index/') one.repaired = !again;
+      if (again) [one.elsewhere, one.unread] = [again.elsewhere, again.unread];
+      // It came from there: it was read.
+      else if (one.elsewhere.length === 0 && one.unread.length === 1)
+        [one.elsewhere, one.unread] = [one.unread, one.elsewhere];
+    }
     todo = left.damaged.filter((one) => !wasDamaged.has(idOf(one)));
     damaged.push(...todo);
     loss = left.loss;

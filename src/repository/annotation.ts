@@ -125,3 +125,10 @@ export function whatIsSaid(snapshot: Pick<Snapshot, 'id' | 'record'>, annotation
   }
   return { tags: [...tags], note, isAcknowledged, lost: knownLosses(annotations).get(id) };
 }
+
+/** By their times. */
+export function inOrder(annotations: Iterable<Annotation>): Annotation[] {
+  return [...annotations].sort((a, b) =>
+    a.record.time < b.record.time || (a.record.time === b.record.time && a.id < b.id) ? -1 : 1,
+  );
+}

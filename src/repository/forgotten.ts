@@ -1,5 +1,7 @@
 /** The numbers of snapshots that were forgotten on purpose: what tells a gap in the chain that is meant from one that is not. */
 import type { Annotation } from './annotation.ts';
+import { parseKey } from './object-name.ts';
+import type { Snapshot } from './snapshot.ts';
 
 /** Ranges of numbers, both ends included, rising, with a number between any two of them that is in none. */
 export type NumberRanges = readonly (readonly [first: number, last: number])[];
@@ -7,6 +9,27 @@ export type NumberRanges = readonly (readonly [first: number, last: number])[];
 /** All that any annotation says was forgotten. */
 export function forgottenIn(annotations: readonly Annotation[]): NumberRanges {
   return joined(annotations.flatMap(({ record }) => record.forgotten ?? []));
+}
+
+/** Whether it is a snapshot that was forgotten, what was said of one, or what a later annotation says in full of what was forgotten. */
+export function wasForgotten(
+  key: string,
+  forgotten: NumberRanges,
+  snapshots: ReadonlyMap<string, Snapshot>,
+  annotations: ReadonlyMap<string, Annotation>,
+): boolean {
+  const isGone = (id: string) => {
+    const seq = snapshots.get(id)?.record.seq;
+    return seq !== undefined && hasNumbers(forgotten, seq, seq);
+  };
+  const name = parseKey(key);
+  if (name?.kind === 'snapshot') return isGone(name.id);
+  const said = annotations.get(key)?.record;
+  if (!said) return false;
+  const { tags, note, acknowledged, lost, time } = said;
+  const saysMore = tags !== undefined || note !== undefined || acknowledged !== undefined || lost !== undefined;
+  const isReplaced = [...annotations.values()].some(({ record }) => record.forgotten && record.time > time);
+  return isGone(said.snapshot) || (said.forgotten !== undefined && !saysMore && isReplaced);
 }
 
 export function addNumbers(ranges: NumberRanges, numbers: Iterable<number>): NumberRanges {

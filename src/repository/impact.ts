@@ -22,9 +22,19 @@ export interface Damage {
   snapshots: string[];
   /** For display; empty when it is not known. */
   paths: string[];
-  /** Names of the backends on which nothing was found wrong with it, at the level that was looked at. */
+  /** Names of the backends on which it was found whole, now or by an earlier verification. */
   elsewhere: string[];
+  /** Names of the backends that show it with its size, and where it was not read. */
+  unread: string[];
   repaired: boolean;
+}
+
+export interface RememberedDamage {
+  problem: string;
+  /** Milliseconds since the Unix epoch. */
+  timeMs: number;
+  /** That it is what its name says, and its contents are wrong: only `chunks` can find it whole again. */
+  isInside: boolean;
 }
 
 /** What of a snapshot is lost on every backend. */
@@ -43,8 +53,9 @@ export interface LostOf {
 }
 
 export interface Loss {
-  /** Objects that are damaged somewhere and whole on another backend, and those that are whole on none. */
+  /** Objects that are damaged somewhere and whole on another backend, those that are there on another and were not read, and those that no other has whole. */
   elsewhere: number;
+  unread: number;
   everywhere: number;
   /** Snapshots that are touched by what is whole on none, the newest first. */
   snapshots: LostOf[];
@@ -53,7 +64,7 @@ export interface Loss {
 /** What was looked at. */
 export interface Seen {
   damaged: readonly Damage[];
-  backends: readonly { name: string; has: (key: string) => boolean }[];
+  backends: readonly { name: string; has: (key: string) => boolean; isWhole: (key: string) => boolean }[];
   /** Of all backends together. */
   index: PackIndex;
   /** By key, the indexes that could be read on any backend. */
@@ -83,6 +94,9 @@ const MEANINGS: Readonly<Record<NonNullable<ReturnType<typeof parseKey>>['kind']
   drill: 'what a drill told: no contents depend on it',
 };
 
+/** Whether no backend is known to have it, nor might. */
+export const isLost = ({ elsewhere, unread }: Damage): boolean => elsewhere.length + unread.length === 0;
+
 export function meaningOf(key: string, pack: PackKind | undefined, { keys }: Pick<Repository, 'keys'>): string {
   const name = parseKey(key);
   if (!name) return 'the repository as a whole';
@@ -100,7 +114,9 @@ export async function tellImpact(repository: Repository, seen: Seen, signal: Abo
   for (const damage of damaged) {
     const isGood = (name: string, has: (key: string) => boolean) =>
       has(damage.key) && bad.get(damage.key)?.has(name) !== true;
-    damage.elsewhere = backends.flatMap(({ name, has }) => (isGood(name, has) ? [name] : []));
+    const there = backends.filter(({ name, has }) => isGood(name, has));
+    damage.elsewhere = there.filter(({ isWhole }) => isWhole(damage.key)).map(({ name }) => name);
+    damage.unread = there.filter(({ isWhole }) => !isWhole(damage.key)).map(({ name }) => name);
     const name = parseKey(damage.key);
     const about = annotations.get(damage.key)?.record.snapshot;
     const id = name?.kind === 'snapshot' ? name.id : about;
@@ -115,7 +131,7 @@ export async function tellImpact(repository: Repository, seen: Seen, signal: Abo
     const name = parseKey(damage.key);
     if (name?.kind === 'pack') {
       addHit(name.id, damage);
-      if (damage.elsewhere.length === 0) lostPacks.add(name.id);
+      if (isLost(damage)) lostPacks.add(name.id);
     } else if (name?.kind === 'index') {
       const packs = indexes.get(damage.key);
       for (const { id } of packs ?? []) addHit(id, damage);
@@ -126,10 +142,11 @@ export async function tellImpact(repository: Repository, seen: Seen, signal: Abo
   if (hits.size > 0 || blind.length > 0)
     for (const snapshot of snapshots) await tellOf(repository, snapshot, { index, reader, hits, blind }, signal);
 
-  const whole = [...bad].map(([key]) => damaged.some((one) => one.key === key && one.elsewhere.length > 0));
+  const of = (which: (one: Damage) => boolean) => new Set(damaged.filter(which).map(({ key }) => key)).size;
   const loss: Loss = {
-    elsewhere: whole.filter(Boolean).length,
-    everywhere: whole.filter((isWhole) => !isWhole).length,
+    elsewhere: of(({ elsewhere }) => elsewhere.length > 0),
+    unread: of(({ elsewhere, unread }) => elsewhere.length === 0 && unread.length > 0),
+    everywhere: of(isLost),
     snapshots: [],
   };
   if (loss.everywhere === 0) return loss;

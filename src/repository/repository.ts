@@ -48,7 +48,7 @@ export type { ChunkReader, WantedChunk } from './reader.ts';
 export type { SnapshotWriter, WriterTotals } from './writer.ts';
 export { checkStored, level, type LevelResult, type Patience } from './level.ts';
 export { scrub, type PackTally, type ScrubLevel, type ScrubOptions, type ScrubResult } from './scrub.ts';
-export type { Damage, Loss, LostOf } from './impact.ts';
+export { isLost, type Damage, type Loss, type LostOf, type RememberedDamage } from './impact.ts';
 export { cutOut, ROLLED_BACK, type CutOut } from './cut-out.ts';
 export type { Budget } from './allowance.ts';
 export { readStoredDrills, storeDrill, type StoredDrill } from './drills.ts';

@@ -5,17 +5,18 @@ import { openAge } from '../crypto/age.ts';
 import { drain } from '../drain.ts';
 import { PACKS_IN_FLIGHT, RECORDS_IN_FLIGHT } from '../limits.ts';
 import { release } from '../memory.ts';
-import type { Annotation } from './annotation.ts';
+import { inOrder, type Annotation } from './annotation.ts';
 import { accountFor, manifestsOf, type Account } from './account.ts';
 import { Allowance, byAge, type Budget } from './allowance.ts';
-import { meaningOf, tellImpact, type Damage, type Loss } from './impact.ts';
-import { forgottenIn, type NumberRanges } from './forgotten.ts';
+import { meaningOf, tellImpact, type Damage, type Loss, type RememberedDamage } from './impact.ts';
+import { forgottenIn, wasForgotten, type NumberRanges } from './forgotten.ts';
 import { goneIn, knownLosses, type KnownLoss } from './known-loss.ts';
 import { checkContentName, packKey, parseKey, type PackId, type SnapshotId } from './object-name.ts';
 import { checkStored } from './level.ts';
 import { PackIndex, type IndexedPack } from './pack-index.ts';
 import type { Repository } from './open.ts';
 import { openFrames } from './open-pack.ts';
+import { timestamp } from './format.ts';
 import { checkChain, type Snapshot } from './snapshot.ts';
 
 /**
@@ -41,6 +42,10 @@ export interface PackTally {
   read: number;
   /** Found whole in this run, by the name of the backend. */
   whole: Map<string, Set<PackId>>;
+  /** Those that are what their names say, and whose contents are wrong. */
+  wrongInside: Set<PackId>;
+  /** Not read, and told as damaged because they were found so before: by the name of the backend. */
+  toldBefore: Map<string, Set<PackId>>;
   /** Passed over because they were verified not long ago. */
   passedOver: number;
   /** Not reached before the budget was used up. */
@@ -53,6 +58,8 @@ export interface ScrubResult {
   bytes: number;
   damaged: Damage[];
   unread: Unread[];
+  /** What a backend has still that was forgotten on another. */
+  behind: { backend: string; key: string }[];
   packs: PackTally;
   /** Snapshots whose every chunk was accounted for (level `chunks`), and how many there are. */
   accounted: { done: number; total: number };
@@ -74,7 +81,11 @@ export interface ScrubOptions {
   signal?: AbortSignal | undefined;
   onProgress?: (objects: number, total: number) => void;
   /** When a pack was last found whole on a backend, at this level or a deeper one: milliseconds since the Unix epoch, undefined for never. */
-  lastWhole?: (backend: string, pack: PackId) => number | undefined;
+  lastWhole?: ((backend: string, pack: PackId) => number | undefined) | undefined;
+  /** Packs that were found damaged and not whole since. They are read, whatever the level and the age, or else told again. */
+  lastDamaged?: ((backend: string, pack: PackId) => RememberedDamage | undefined) | undefined;
+  /** Packs that are read on every backend, whatever the level. */
+  mustRead?: ((pack: PackId) => boolean) | undefined;
   /** Packs found whole at this moment or later are passed over. */
   freshFromMs?: number | undefined;
   budget?: Budget | undefined;
@@ -108,6 +119,8 @@ interface Listed {
 class Scrub {
   readonly #damaged: Damage[] = [];
   readonly #unread: Unread[] = [];
+  readonly #missing: { backend: string; key: string }[] = [];
+  readonly #behind: ScrubResult['behind'] = [];
   #objects = 0;
   #bytes = 0;
   #total = 0;
@@ -135,7 +148,8 @@ class Scrub {
     this.#repository = repository;
     this.#options = options;
     this.#allowance = new Allowance(options.budget, options.seams.clock);
-    this.#tally = { ids: [], total: 0, read: 0, whole, passedOver: 0, left: 0 };
+    const none = { wrongInside: new Set<PackId>(), toldBefore: new Map<string, Set<PackId>>() };
+    this.#tally = { ids: [], total: 0, read: 0, whole, ...none, passedOver: 0, left: 0 };
   }
 
   async look(): Promise<void> {
@@ -145,6 +159,7 @@ class Scrub {
     for (const one of this.#backends) await this.#records(one, union);
     this.#known = knownLosses(inOrder(this.#annotations.values()));
     this.#forgotten = forgottenIn([...this.#annotations.values()]);
+    for (const one of this.#missing) this.#isMissing(one);
     for (const one of this.#backends) this.#chain(one);
     for (const packs of this.#indexes.values()) for (const pack of packs) this.#packs.set(pack.id, pack);
     for (const pack of this.#packs.values()) this.#index.addPack(pack);
@@ -171,7 +186,9 @@ class Scrub {
       this.#repository,
       {
         damaged: this.#damaged,
-        backends: this.#backends.map(({ name, sizes }) => ({ name, has: (key) => sizes.has(key) })),
+        backends: this.#backends.map(({ name, sizes }) => ({
+          ...{ name, has: (key: string) => sizes.has(key), isWhole: (key: string) => this.#isWhole(name, key) },
+        })),
         index: this.#index,
         indexes: this.#indexes,
         snapshots: [...this.#snapshots.values()],
@@ -188,7 +205,13 @@ class Scrub {
         if (name?.kind === 'snapshot') listed.add(name.id);
       }
     return {
-      ...{ objects: this.#objects, bytes: this.#bytes, damaged: this.#damaged, unread: this.#unread },
+      ...{
+        objects: this.#objects,
+        bytes: this.#bytes,
+        damaged: this.#damaged,
+        unread: this.#unread,
+        behind: this.#behind,
+      },
       ...{
         packs: this.#tally,
         accounted: this.#accounted,
@@ -200,6 +223,14 @@ class Scrub {
       newest: newest ? { seq: newest.record.seq, id: newest.id } : null,
       witnessed: this.#witnessed,
     };
+  }
+
+  /** Of what is listed and not found damaged. */
+  #isWhole(backend: string, key: string): boolean {
+    const name = parseKey(key);
+    if (name?.kind !== 'pack') return !this.#unread.some((one) => one.backend === backend && one.key === key);
+    const isRead = this.#tally.whole.get(backend)?.has(name.id) === true;
+    return isRead || this.#options.lastWhole?.(backend, name.id) !== undefined;
   }
 
   async #list(): Promise<void> {
@@ -233,7 +264,7 @@ class Scrub {
     await drain([...new Set(needed)], RECORDS_IN_FLIGHT, (key) =>
       this.#attempt(one.name, key, async () => {
         if (!one.sizes.has(key) && (await this.#sizeNow(one.backend, key)) === undefined)
-          return this.#damage(one.name, key, MISSING);
+          return void this.#missing.push({ backend: one.name, key });
         await this.#record(one, key, await this.#read(one, key));
       }),
     );
@@ -265,6 +296,15 @@ class Scrub {
     }
   }
 
+  /** What was forgotten on purpose is missing on no backend: the others lag behind. */
+  #isMissing({ backend, key }: { backend: string; key: string }): void {
+    if (!wasForgotten(key, this.#forgotten, this.#snapshots, this.#annotations))
+      return this.#damage(backend, key, MISSING);
+    for (const { name, sizes } of this.#backends)
+      if (sizes.has(key) && !this.#behind.some((one) => one.backend === name && one.key === key))
+        this.#behind.push({ backend: name, key });
+  }
+
   #chain({ name, snapshots }: Listed): void {
     for (const { snapshot, problem } of checkChain(snapshots, this.#forgotten, goneIn(this.#known)))
       this.#damage(name, snapshot.key, `chain: ${problem}`);
@@ -274,8 +314,13 @@ class Scrub {
   }
 
   async #allPacks(): Promise<void> {
-    const { level, lastWhole, freshFromMs = Infinity, isDue, seams } = this.#options;
-    const due: { one: Listed; pack: IndexedPack; lastMs: number | undefined }[] = [];
+    const { level, lastWhole, lastDamaged, mustRead, freshFromMs = Infinity, isDue, seams } = this.#options;
+    const due: {
+      one: Listed;
+      pack: IndexedPack;
+      lastMs: number | undefined;
+      before: RememberedDamage | undefined;
+    }[] = [];
     for (const one of this.#backends) {
       const { name, sizes } = one;
       const whole = this.#tally.whole.get(name) ?? new Set<PackId>();
@@ -288,23 +333,37 @@ class Scrub {
         if (size === undefined) this.#damage(name, key, MISSING);
         else if (size !== pack.storedBytes)
           this.#damage(name, key, `the object has ${size} bytes, its index says ${pack.storedBytes}`);
-        else if (level === 'listing' || whole.has(pack.id) || isDue?.(name, pack.id) === false) this.#seen(0);
+        else if (whole.has(pack.id)) this.#seen(0);
         else {
+          const before = lastDamaged?.(name, pack.id);
+          if (before?.isInside && level !== 'chunks') {
+            this.#toldBefore(name, key, before);
+            continue;
+          }
           const lastMs = lastWhole?.(name, pack.id);
-          if (lastMs !== undefined && lastMs >= freshFromMs) {
+          if (before || mustRead?.(pack.id)) due.push({ one, pack, lastMs: before?.timeMs, before });
+          else if (level === 'listing' || isDue?.(name, pack.id) === false) this.#seen(0);
+          else if (lastMs !== undefined && lastMs >= freshFromMs) {
             this.#tally.passedOver++;
             this.#seen(0);
-          } else due.push({ one, pack, lastMs });
+          } else due.push({ one, pack, lastMs, before });
         }
       }
     }
-    await drain(byAge(due, seams.random), PACKS_IN_FLIGHT, async ({ one, pack }) => {
+    await drain(byAge(due, seams.random), PACKS_IN_FLIGHT, async ({ one, pack, before }) => {
       if (!this.#allowance.take(pack.storedBytes)) {
         this.#tally.left++;
-        return this.#seen(0);
+        return before ? this.#toldBefore(one.name, packKey(pack.id), before) : this.#seen(0);
       }
       await this.#pack(one, pack);
     });
+  }
+
+  #toldBefore(backend: string, key: string, { problem, timeMs }: RememberedDamage): void {
+    this.#seen(0);
+    const told = this.#tally.toldBefore.get(backend) ?? new Set();
+    this.#tally.toldBefore.set(backend, told.add(packIn(key)));
+    this.#damage(backend, key, `${problem} (found on ${timestamp(timeMs)}, not read again)`);
   }
 
   /** What came while backends were being listed, by a backup that runs beside, is in some listings and not in others. */
@@ -323,8 +382,11 @@ class Scrub {
       const bytes = await this.#read(one, key);
       this.#tally.read++;
       checkContentName(bytes, pack.id, key);
-      if (this.#options.level === 'chunks' && !this.#opened.has(pack)) await this.#chunks(pack, bytes);
-      else release(bytes);
+      if (this.#options.level === 'chunks' && !this.#opened.has(pack)) {
+        this.#tally.wrongInside.add(pack.id);
+        await this.#chunks(pack, bytes);
+        this.#tally.wrongInside.delete(pack.id);
+      } else release(bytes);
       this.#tally.whole.get(name)?.add(pack.id);
     });
   }
@@ -426,7 +488,7 @@ class Scrub {
     const means = meaningOf(key, this.#packs.get(packIn(key))?.kind, this.#repository);
     this.#damaged.push({
       ...{ backend, key, problem, means, snapshots: [...snapshots], paths: [...paths] },
-      ...{ elsewhere: [], repaired: false },
+      ...{ elsewhere: [], unread: [], repaired: false },
     });
   }
 }
@@ -434,10 +496,4 @@ class Scrub {
 function packIn(key: string): PackId {
   const name = parseKey(key);
   return (name?.kind === 'pack' ? name.id : '') as PackId;
-}
-
-function inOrder(annotations: Iterable<Annotation>): Annotation[] {
-  return [...annotations].sort((a, b) =>
-    a.record.time < b.record.time || (a.record.time === b.record.time && a.id < b.id) ? -1 : 1,
-  );
 }

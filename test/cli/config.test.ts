@@ -152,7 +152,7 @@ describe('a config that cannot be right is refused with its place and a hint', (
     ['not available', 'state: {root: /a, profile: nosuch}\n', ':1:19: `state.profile` is not valid', ''],
     ['duplicate key', 'agent: {handle: a}\nagent: {handle: b}\n', ':2:1: Map keys must be unique', ''],
     ['missing key', 'agent: {}\n', ':1:1: `agent.handle` is missing', ''],
-    ['wrong type', 'agent: {handle: [1]}\n', ':1:9: `agent.handle` is not valid: Invalid input: expected string', ''],
+    ['wrong type', 'agent: {handle: [1]}\n', ':1:9: `agent.handle` is not valid: it must be text', ''],
     ['wrong type in a list', 'state: {root: /a, exclude: [a, 1]}\n', ':1:32: `state.exclude.1` is not valid', ''],
     ['syntax', 'agent: {handle: a\n', ':2:1: ', ''],
     ['tabs', 'agent:\n\thandle: a\n', ':2:1: Tabs are not allowed as indentation', ''],

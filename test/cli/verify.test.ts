@@ -93,9 +93,43 @@ it('what one backend lost is stored again from the other', async () => {
   expect(found.damaged.map(({ backend, key, elsewhere }) => [backend, key, elsewhere])).toEqual([
     ['usb', 'holdfast.json', ['nas']],
   ]);
+  const dry = await home.holdfast('repair', '--dry-run');
+  expect(dry.code).toBe(13);
+  expect(dry.stdout).toMatch(/^would be stored again from another backend: /m);
+  expect(dry.stdout).not.toContain('nothing is damaged any more');
+  expect(readFileSync(pack)).not.toEqual(bytes);
   const { stdout, code } = await home.holdfast('repair');
   expect(stdout).toMatch(/^stored again from another backend: 2 objects$/m);
-  expect(stdout).toMatch(/^nothing is damaged any more, in /m);
+  expect(stdout).toMatch(/^nothing is damaged any more, in .* s, as far as level objects tells$/m);
   expect(code).toBe(0);
   expect(readFileSync(pack)).toEqual(bytes);
+});
+
+it('a copy that was not read is not said to be whole, and what turns out to be lost is told with the next step', async () => {
+  writeFileSync(home.at('state', 'third'), random.bytes(40_000));
+  expect(await home.holdfast('backup')).toMatchObject({ code: 0 });
+  const [key = ''] = packsOn('nas').map((path) => path.slice(home.at('nas').length + 1));
+  const bytes = readFileSync(home.at('nas', key));
+  rmSync(home.at('nas', key));
+  writeFileSync(
+    home.at('usb', key),
+    bytes.map((byte, i) => (i === 300 ? byte ^ 1 : byte)),
+  );
+  const found = await home.holdfast('verify');
+  expect(found.code).toBe(13);
+  expect(found.stdout).toMatch(/the object is missing \(there on usb, not read\)/);
+  expect(found.stdout).toMatch(/^What is lost: .* 1 there on another, not read; 0 whole on none$/m);
+  const dry = await home.holdfast('repair', '--dry-run', '--level', 'listing');
+  expect(dry.code).toBe(13);
+  expect(dry.stdout).toMatch(/^of them only where the copy that was not read is whole: 1 object$/m);
+  const tried = await home.holdfast('verify', '--repair');
+  expect(tried.code).toBe(13);
+  expect(tried.stdout).not.toMatch(/whole on usb|there on usb/);
+  expect(tried.stdout).toMatch(/^DAMAGED usb packs/m);
+  expect(tried.stdout).toContain('repair --forget-damaged');
+  expect((await home.holdfast('repair', '--level', 'listing')).stdout).toContain('repair --forget-damaged');
+  const told = await home.holdfast('verify', '--repair', ...secret);
+  expect(told.stdout).not.toContain('is told with the restore secret');
+  for (const name of ['nas', 'usb']) writeFileSync(home.at(name, key), bytes);
+  expect(await home.holdfast('verify')).toMatchObject({ code: 0 });
 });

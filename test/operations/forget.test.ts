@@ -76,6 +76,17 @@ describe('forget', () => {
     expect((await agent.backup()).snapshot).toMatchObject({ seq: 6, parent: ids[5] });
   });
 
+  test('while a backend was away: what it has still is told, and is no damage of the others', async () => {
+    await run({ snapshots: [ids[2] ?? ''] });
+    const before = (await contentsOf(agent)).get('b') ?? new Map<string, Uint8Array>();
+    await run();
+    for (const [key, bytes] of [...(pristine.get('b') ?? []), ...before])
+      if (/^(snapshots|annotations)/.test(key)) await storeOf(agent, 'b').inner.put(key, bytes);
+    const { damaged, warnings, complete } = await agent.verify('chunks');
+    expect([damaged, warnings.map(({ code }) => code), complete]).toEqual([[], ['forgotten_behind'], false]);
+    expect(warnings[0]?.message).toMatch(/^backend b .*holdfast sync/);
+  });
+
   test('run again and again leaves one mark of what was forgotten', async () => {
     await run({ snapshots: [ids[2] ?? ''] });
     await run({ snapshots: [ids[0] ?? ''] });

@@ -10,7 +10,7 @@ import { parseKey } from '../../src/repository/repository.ts';
 import { DAY_MS } from '../../src/units.ts';
 import { seededRandom } from '../crypto/support.ts';
 import { aheadClock, contentsOf, emptyStore, makeAgent, newCase, packKeysOf, storeOf } from './support.ts';
-import { verifyAs } from './verify-support.ts';
+import { repairAs, verifyAs } from './verify-support.ts';
 
 const random = seededRandom('verify memory');
 const agent = await makeAgent({
@@ -129,6 +129,74 @@ test('damage within the budget is found, and what was damaged counts as never ve
   const { coverage, damaged } = await run({ budget: { bytes: 1 }, maxAgeMs: 30 * DAY_MS });
   expect(damaged.map((one) => one.key)).toEqual([key]);
   expect(coverage).toMatchObject({ read: 1, verified: copies - 1 });
+});
+
+describe('what was found damaged', () => {
+  const flip = (name: string, key: string) =>
+    storeOf(agent, name).inner.put(
+      key,
+      (pristine.get(name)?.get(key) ?? new Uint8Array()).map((byte, i) => (i === 100 ? byte ^ 1 : byte)),
+    );
+  const [key = ''] = packs;
+
+  test('is told until it is found whole, also where it is not read again, and nowhere said to be whole', async () => {
+    await run();
+    for (const name of ['a', 'b']) await flip(name, key);
+    nowMs += DAY_MS;
+    expect((await run()).damaged).toHaveLength(2);
+    nowMs += DAY_MS;
+    const { damaged, loss } = await run({ budget: { bytes: 1 }, maxAgeMs: 30 * DAY_MS });
+    expect(damaged.map((one) => [one.backend, one.key, one.elsewhere, one.unread])).toEqual([
+      ['a', key, [], []],
+      ['b', key, [], []],
+    ]);
+    expect(loss).toMatchObject({ elsewhere: 0, unread: 0, everywhere: 1 });
+    expect(damaged.filter(({ problem }) => problem.includes('not read again'))).toHaveLength(1);
+    expect((await run({ level: 'listing' })).damaged).toHaveLength(2);
+    for (const name of ['a', 'b'])
+      await storeOf(agent, name).inner.put(key, pristine.get(name)?.get(key) ?? new Uint8Array());
+    expect((await run({ level: 'listing' })).damaged).toEqual([]);
+    clearCalls();
+    expect((await run({ level: 'listing' })).damaged).toEqual([]);
+    expect(readsOfPacks()).toEqual([]);
+  });
+
+  test('is learnt from the records of another host', async () => {
+    await flip('a', key);
+    await run();
+    nowMs += DAY_MS;
+    const other = { state: join(folders.state, 'other'), cache: folders.cache };
+    const { damaged } = await run({ budget: { bytes: 1 }, maxAgeMs: 30 * DAY_MS, folders: other });
+    expect(damaged.map((one) => [one.backend, one.key, one.elsewhere])).toEqual([['a', key, ['b']]]);
+  });
+
+  test('is healed by a repair at the level that reads no packs otherwise', async () => {
+    await flip('a', key);
+    await run();
+    const { healed, left } = await repairAs(agent, {
+      ...{ level: 'listing', folders },
+      access: { kind: 'writer', access: agent.access.writer },
+    });
+    expect([healed, left]).toEqual([[{ backend: 'a', key }], []]);
+    expect((await run({ level: 'listing' })).damaged).toEqual([]);
+  });
+
+  test('on one backend, and missing on another: a repair finds that, cuts nothing out unread, and says so', async () => {
+    await storeOf(agent, 'a').inner.delete(key);
+    await flip('b', key);
+    const before = await run({ level: 'listing' });
+    expect(before.damaged).toMatchObject([{ backend: 'a', key, elsewhere: [], unread: ['b'] }]);
+    expect(before.loss).toMatchObject({ elsewhere: 0, unread: 1, everywhere: 0, snapshots: [] });
+    const dry = await repairAs(agent, { level: 'listing', dryRun: true, folders });
+    expect(dry).toMatchObject({ damaged: [{ repaired: false }], healed: [{ backend: 'a', key }], left: [] });
+    const { damaged, loss, warnings } = await run({ level: 'listing', repair: true });
+    expect(damaged.map((one) => [one.backend, one.elsewhere, one.unread, one.repaired])).toEqual([
+      ['a', [], [], false],
+      ['b', [], [], false],
+    ]);
+    expect(loss).toMatchObject({ elsewhere: 0, unread: 0, everywhere: 1 });
+    expect(warnings.map(({ code }) => code)).toContain('not_healed');
+  });
 });
 
 describe('another host', () => {

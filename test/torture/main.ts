@@ -26,7 +26,7 @@ const ENOUGH_FAILURES = 10;
 
 const HELP = `npm run torture -- [OPTIONS]
 
-  --minutes N   how long, together (default 5); every kind does a few rounds, whatever it says
+  --minutes N   how long, together (default 5); every kind does its least rounds, whatever it says: all of them some minutes
   --rounds N    so many rounds of each kind instead, whatever time it takes
   --seed TEXT   the plan: the same seed, the same plan (default: another one each time; it is printed)
   --only KINDS  of ${NAMES.join(',')}
@@ -127,6 +127,16 @@ function table(results: readonly Result[]): string {
   return [line(columns), ...rows.map(line)].join('\n');
 }
 
+/** The line that does the same again. */
+function againLine({ seed, short, rounds, minutes, kinds }: Options): string {
+  return [
+    `npm run torture -- --seed ${seed}`,
+    ...(short ? ['--short'] : []),
+    ...(rounds === undefined ? (short ? [] : [`--minutes ${minutes}`]) : [`--rounds ${rounds}`]),
+    ...(kinds.length < NAMES.length ? [`--only ${kinds.join(',')}`] : []),
+  ].join(' ');
+}
+
 async function main(): Promise<number> {
   let asked: Options;
   try {
@@ -153,13 +163,15 @@ async function main(): Promise<number> {
   const failures = results.reduce((sum, { counts }) => sum + MUST_BE_NONE.reduce((n, what) => n + counts[what], 0), 0);
   const isKept = asked.keep || failures > 0;
   if (!isKept) removeFolder(work);
-  const again = `npm run torture -- --seed ${asked.seed}${asked.short ? ' --short' : ''}`;
+  const again = againLine(asked);
+  const isOver = asked.rounds === undefined && !asked.short && performance.now() > endMs + 60_000;
   const text = asked.json
     ? JSON.stringify({ seed: asked.seed, ok: failures === 0, kinds: results }, null, 2)
     : [
         table(results),
         '',
         ...(isKept ? [`What it worked on is in ${work}.`] : []),
+        ...(isOver ? ['It took longer than --minutes says, for every kind does its least rounds: see --rounds.'] : []),
         `Seed ${asked.seed}: ${again}`,
         failures === 0 ? '0 lost, 0 wrong, 0 hung.' : `${failures} lost, wrong or hung: see above.`,
       ].join('\n');

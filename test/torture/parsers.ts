@@ -11,6 +11,8 @@ import { CHANNEL, type Job, type Told } from './parser-channel.ts';
 const INPUTS_A_ROUND = 1000;
 /** For one input; the slowest that is meant to be slow, a key under many rounds of bcrypt, takes some seconds. */
 const DEADLINE_MS = 30_000;
+/** One that waits for what never comes takes no time of the processor: so many times the deadline by the clock is too long on any machine. */
+const WAIT_FACTOR = 10;
 const LOOK_MS = 100;
 /** Of the process, all in all: an index may decompress to 256 MiB, and is then text. */
 const MEMORY_MAX_BYTES = 1.5 * 2 ** 30;
@@ -36,6 +38,7 @@ class Parsers {
     }));
     let current: { number: number; parser: string } | undefined;
     let sinceMs = performance.now();
+    let sinceCpuMs = cpuOf(child.pid ?? 0);
     let fate: string | undefined;
     let stderr = '';
     const heard = (text: string) => (stderr = (stderr + text).slice(-4000));
@@ -43,8 +46,9 @@ class Parsers {
     const lines = createInterface({ input: child.stdio[CHANNEL] as Readable });
     const watchdog = setInterval(() => {
       const taken = memoryOf(child.pid ?? 0);
-      if (current !== undefined && performance.now() - sinceMs > DEADLINE_MS) {
-        fate = `was not read within ${DEADLINE_MS / 1000} s`;
+      const cpuMs = cpuOf(child.pid ?? 0) - sinceCpuMs;
+      if (current !== undefined && (cpuMs > DEADLINE_MS || performance.now() - sinceMs > DEADLINE_MS * WAIT_FACTOR)) {
+        fate = `was not read within ${DEADLINE_MS / 1000} s of the processor, or ${WAIT_FACTOR} times that by the clock`;
         this.#tally.blame('hung', `input ${current.number} for ${current.parser} ${fate}`);
       } else if (taken > MEMORY_MAX_BYTES) {
         fate = `took ${(taken / 2 ** 20).toFixed(0)} MiB`;
@@ -58,6 +62,7 @@ class Parsers {
       lines.on('line', (line) => {
         const told = JSON.parse(line) as Told;
         sinceMs = performance.now();
+        sinceCpuMs = cpuOf(child.pid ?? 0);
         if (told.kind === 'done') return resolve(true);
         if (told.kind === 'starts') return void (current = told);
         this.#tally.add('operations');
@@ -82,6 +87,19 @@ class Parsers {
   end(): void {
     this.#child?.kill('SIGKILL');
     this.#child = undefined;
+  }
+}
+
+/** Milliseconds of the processor that a process and its threads have taken, where that can be asked. */
+function cpuOf(pid: number): number {
+  try {
+    // The name may have spaces, and stands in parentheses. User and system time are the 12th and 13th after it, in ticks of 10 ms.
+    const rest = readFileSync(`/proc/${pid}/stat`, 'utf8')
+      .replace(/^.*\) /s, '')
+      .split(' ');
+    return (Number(rest[11]) + Number(rest[12])) * 10;
+  } catch {
+    return 0;
   }
 }
 

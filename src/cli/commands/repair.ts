@@ -1,6 +1,7 @@
 import * as Flags from '@oclif/core/flags';
 import { hostname } from 'node:os';
 import { repair, type RepairOptions, type RepairResult } from '../../operations/repair.ts';
+import { isLost } from '../../repository/repository.ts';
 import { formatSize } from '../../units.ts';
 import { HoldfastCommand } from '../base-command.ts';
 import { requireSections } from '../config.ts';
@@ -12,7 +13,7 @@ import {
   readWriterKey,
   restoreSecret,
 } from '../context.ts';
-import { damageLines, lossLines } from '../damage-text.ts';
+import { CAN_FORGET, damageLines, lossLines } from '../damage-text.ts';
 import { EXIT } from '../exit-codes.ts';
 import { count, lines, warningLines } from '../render.ts';
 import { namesRestoreSecret, restoreSecretFlags } from '../secrets.ts';
@@ -38,7 +39,7 @@ export default class Repair extends HoldfastCommand<typeof Repair, RepairResult>
     const config = requireSections(await this.loadConfig(), 'agent', 'backends');
     const { flags } = this;
     const forgetDamaged = flags['forget-damaged'];
-    const withSecret = forgetDamaged || flags.level === 'chunks' || namesRestoreSecret(flags);
+    const withSecret = isWithSecret(flags);
     const expected = await expectedRepository(config);
     const access: RepairOptions['access'] = withSecret
       ? { kind: 'restore', secret: await restoreSecret(flags, this.signal), expected }
@@ -54,19 +55,26 @@ export default class Repair extends HoldfastCommand<typeof Repair, RepairResult>
     );
   }
 
-  protected override exitCode({ left, complete }: RepairResult) {
-    if (left.length > 0) return EXIT.damage;
+  protected override exitCode({ dryRun, damaged, left, complete }: RepairResult) {
+    if (left.length > 0 || (dryRun && damaged.length > 0)) return EXIT.damage;
     return complete ? EXIT.done : EXIT.incomplete;
   }
 
-  protected override text({ dryRun, damaged, healed, loss, forgotten, left, warnings, seconds }: RepairResult): string {
-    const todo = dryRun && this.flags['forget-damaged'] && left.length > 0;
+  protected override text(result: RepairResult): string {
+    const { dryRun, damaged, healed, loss, forgotten, left, warnings } = result;
+    const { flags } = this;
+    const todo = dryRun && flags['forget-damaged'] && left.length > 0;
+    const canForget = left.some(isLost) && !flags['forget-damaged'];
+    const unread = dryRun ? damaged.filter(({ elsewhere, unread }) => elsewhere.length === 0 && unread.length > 0) : [];
     return (
       warningLines(warnings) +
       lines(
         ...damageLines(forgotten ? damaged.filter(({ repaired }) => repaired) : damaged),
-        ...lossLines(loss),
+        ...lossLines(loss, { withSecret: isWithSecret(flags) }),
         `${dryRun ? 'would be stored again' : 'stored again'} from another backend: ${count(healed.length, 'object')}`,
+        ...(unread.length > 0
+          ? [`of them only where the copy that was not read is whole: ${count(unread.length, 'object')}`]
+          : []),
         ...(todo ? ['would be cut out: what is whole on no backend, as listed above; nothing was changed'] : []),
         ...(forgotten
           ? [
@@ -78,11 +86,23 @@ export default class Repair extends HoldfastCommand<typeof Repair, RepairResult>
               ),
             ]
           : []),
-        left.length > 0
-          ? `${dryRun ? 'would be left' : 'left'}: ${count(left.length, 'problem')}, in ${seconds} s`
-          : `nothing is damaged any more, in ${seconds} s`,
+        endLine(result),
+        ...(canForget ? [CAN_FORGET] : []),
         ...(forgotten ? left.map(({ backend, key, problem }) => `DAMAGED ${backend} ${key}: ${problem}`) : []),
       )
     );
   }
+}
+
+const isWithSecret = (
+  flags: { 'forget-damaged': boolean; level?: string | undefined } & Parameters<typeof namesRestoreSecret>[0],
+): boolean => flags['forget-damaged'] || flags.level === 'chunks' || namesRestoreSecret(flags);
+
+/** How it ended, and how far that is known. */
+function endLine({ dryRun, level, damaged, left, warnings, complete, seconds }: RepairResult): string {
+  const time = `in ${seconds} s`;
+  if (left.length > 0) return `${dryRun ? 'would be left' : 'left'}: ${count(left.length, 'problem')}, ${time}`;
+  if (dryRun && damaged.length > 0) return `nothing was changed: ${count(damaged.length, 'problem')} still, ${time}`;
+  const far = `as far as level ${level} tells${complete && warnings.length === 0 ? '' : ', and the warnings above'}`;
+  return `${damaged.length > 0 ? 'nothing is damaged any more' : 'no damage found'}, ${time}, ${far}`;
 }

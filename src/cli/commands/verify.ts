@@ -4,6 +4,7 @@ import { hostname } from 'node:os';
 import { resolve } from 'node:path';
 import { HoldfastError } from '../../errors.ts';
 import { verify, type VerifyOptions, type VerifyResult } from '../../operations/verify.ts';
+import { isLost } from '../../repository/repository.ts';
 import { formatSize, parseDuration, parseSize } from '../../units.ts';
 import { requireSections } from '../config.ts';
 import {
@@ -14,7 +15,7 @@ import {
   readWriterKey,
   restoreSecret,
 } from '../context.ts';
-import { damageLines, lossLines } from '../damage-text.ts';
+import { CAN_FORGET, damageLines, lossLines } from '../damage-text.ts';
 import { EXIT } from '../exit-codes.ts';
 import { count, lines, SNAPSHOT_FORMS, warningLines } from '../render.ts';
 import { dueFlag, ReportedCommand } from '../reported-command.ts';
@@ -65,7 +66,7 @@ export default class Verify extends ReportedCommand<typeof Verify, VerifyResult>
         hint: 'Other levels look at all snapshots.',
       });
     }
-    const withSecret = level === 'chunks' || level === 'restore' || namesRestoreSecret(flags);
+    const withSecret = isWithSecret(flags);
     const expected = await expectedRepository(config);
     const access: VerifyOptions['access'] = withSecret
       ? { kind: 'restore', secret: await restoreSecret(flags, this.signal), expected }
@@ -93,13 +94,13 @@ export default class Verify extends ReportedCommand<typeof Verify, VerifyResult>
   protected override text(result: VerifyResult): string {
     const { damaged, loss, knownLoss, restored, warnings } = result;
     const left = damaged.filter(({ repaired }) => !repaired);
-    const canHeal = left.some(({ elsewhere }) => elsewhere.length > 0) && !this.flags.repair;
-    const canForget = left.some(({ elsewhere }) => elsewhere.length === 0);
+    const canHeal = left.some((one) => !isLost(one)) && !this.flags.repair;
+    const canForget = left.some(isLost);
     return (
       warningLines(warnings) +
       lines(
         ...damageLines(damaged),
-        ...lossLines(loss),
+        ...lossLines(loss, { withSecret: isWithSecret(this.flags) }),
         ...knownLoss.map(
           ({ snapshot, whole, files, since }) =>
             `known loss: snapshot ${snapshot.slice(0, 8)} ${whole ? 'cannot be restored' : `lacks ${count(files, 'file')}`}; given up on ${since}`,
@@ -110,15 +111,14 @@ export default class Verify extends ReportedCommand<typeof Verify, VerifyResult>
         ),
         ...endLines(result),
         ...(canHeal ? ['What another backend has whole is stored again by `holdfast verify --repair`.'] : []),
-        ...(canForget
-          ? [
-              'What no backend has can be given up, so that the rest is whole: `holdfast repair --forget-damaged --dry-run`.',
-            ]
-          : []),
+        ...(canForget ? [CAN_FORGET] : []),
       )
     );
   }
 }
+
+const isWithSecret = (flags: { level: string } & Parameters<typeof namesRestoreSecret>[0]): boolean =>
+  flags.level === 'chunks' || flags.level === 'restore' || namesRestoreSecret(flags);
 
 /** What was verified, and what was not. */
 function endLines({ level, objects, bytes, damaged, seconds, coverage, confidence }: VerifyResult): string[] {
