@@ -84,7 +84,7 @@ describe('a condemned record that names packs in use, dated to come', () => {
     const packs = await keysOf('a', 'packs/');
     const first = await pruneAt(0);
     expect(first.warnings).toMatchObject([{ code: 'dated_ahead', message: expect.stringContaining(key) as string }]);
-    expect(readLocalState(keeper())?.condemned).toHaveProperty([key]);
+    expect(readFirstSeen(keeper())).toHaveProperty([key]);
     expect((await pruneAt(6)).warnings).toHaveLength(1);
     expect(await keysOf('a', 'condemned/')).toEqual([key]);
     await pruneAt(8);
