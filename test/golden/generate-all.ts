@@ -237,7 +237,7 @@ async function generate(): Promise<void> {
   const held = await take('held');
   remember(4);
   const last = await take('last');
-  const said = { snapshot: last as SnapshotId, time: timestamp(its.clock.now()), host, acknowledged: true } as const;
+  const said = { snapshot: last, time: timestamp(its.clock.now()), host, acknowledged: true } as const;
   await annotate(await open(), said, signer(), its);
   database.close();
   await forgetOne(held);
