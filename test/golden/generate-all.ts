@@ -39,7 +39,6 @@ import { verify } from '../../src/operations/verify.ts';
 import {
   annotate,
   beginRun,
-  type SnapshotId,
   timestamp,
   openRepository,
   packKey,
