@@ -135,10 +135,11 @@ done <"$tmp/snapshots" >"$tmp/candidates"
 tail -n 1 "$tmp/candidates" >"$tmp/chosen"
 read -r seq time id files bytes <"$tmp/chosen"
 record=$tmp/$id.json
-# Names begin with the time.
+# Names begin with the time; of one second, any may be the newer.
 newer=0
 if [ "$snapshot" = latest ]; then
   for file in "$repository"/snapshots/*-"$id".age; do own=${file##*/}; done
+  own=${own%%-*}
   newer=$({ cat "$tmp/unopened" && printf '%s\n' "$own"; } | sort | sed -n "/^$own\$/,\$p" | sed 1d | wc -l)
   [ "$newer" = 0 ] || say "warning: $newer newer than the one that is taken could not be opened (see above); another backend may have them whole"
 fi

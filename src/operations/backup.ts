@@ -1,6 +1,6 @@
 /** `backup`: one snapshot of the state to all backends. */
 import type { Warning } from '../entry.ts';
-import { HoldfastError, isHoldfastError } from '../errors.ts';
+import { HoldfastError, isHoldfastError, isSurvivable } from '../errors.ts';
 import type { Mirror } from '../backend/mirror.ts';
 import { hex } from '../crypto/hash.ts';
 import type { SigningKey } from '../identity/agent-key.ts';
@@ -167,7 +167,7 @@ export async function backup(options: BackupOptions, seams: Seams): Promise<Back
       const isOtherDevice = device !== undefined && tree.device !== undefined && device !== tree.device;
       suspicious = judge(past, { files, bytes, statistics, isOtherDevice, scaffolds: tree.scaffolds }, thresholds);
     }
-    if (writer.totals.packs > 0 && (await hasNewReader(repository, seams))) {
+    if (writer.totals.packs > 0 && (await hasNewReader(repository, seams).catch(notReached))) {
       warnings.push({
         code: 'recipient_added',
         message:
@@ -262,6 +262,12 @@ export async function backup(options: BackupOptions, seams: Seams): Promise<Back
     seconds: secondsSince(clock, started),
     complete: holders.size >= options.require && !warnings.some(({ incomplete }) => incomplete),
   };
+}
+
+/** With no backend in reach there is no snapshot either: the commit says so, in its words. */
+function notReached(error: unknown): false {
+  if (!isSurvivable(error)) throw error;
+  return false;
 }
 
 /** What was found once may be missing still, though it is no change any more: until somebody has looked, no run is whole. */
