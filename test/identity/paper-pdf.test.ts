@@ -49,6 +49,8 @@ describe.skipIf(noScanner)('what zbarimg reads of the pages at 200 dpi in grey',
   ];
   test.each(kinds.flatMap(([name, over, codes]) => PAPER_SIZES.map((size) => ({ name, size, over, codes }))))(
     'is all of it: $name, $size',
+    // The wrapped key in the codes is new each time, and zbarimg misreads one in some hundreds of codes: another copy must do.
+    { retry: 2 },
     async ({ over, size, codes }) => {
       const { document, rendered } = await paper(over, size);
       expect(rendered.codes).toHaveLength(codes);
