@@ -98,12 +98,17 @@ class Looker {
       if (entry.type === 'folder') this.#folders.set(path, 'refused');
       return { kind: 'refuse', entry, reason };
     };
-    let now: BigIntStats | undefined;
     try {
-      now = lstatSync(inTree(base, path), { bigint: true, throwIfNoEntry: false });
+      return this.#compare(entry, parent, refuse);
     } catch (error) {
-      return refuse(reasonOf(error));
+      if (!isSystemError(error)) throw error;
+      return refuse(reasonOf(error)); // it may be gone by now, too
     }
+  }
+
+  #compare(entry: Entry, parent: FolderState | undefined, refuse: (reason: string) => Change): Change | undefined {
+    const { path } = entry;
+    const now = lstatSync(inTree(this.#options.base ?? ROOT, path), { bigint: true, throwIfNoEntry: false });
     const denied = parent === 'closed' ? 'the folder it belongs in cannot be written to' : undefined;
     if (!now) {
       if (denied !== undefined) return refuse(denied);

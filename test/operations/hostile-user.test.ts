@@ -29,7 +29,7 @@ import { contentDifference, inventory, removeFolder } from '../state/trees.ts';
 import { makeAgent } from './support.ts';
 
 /** Before one call of `node:fs` with a path, the hand of another. */
-const world = vi.hoisted(() => ({ calls: 0, at: Infinity, strike: () => {} }));
+const world = vi.hoisted(() => ({ calls: 0, at: Infinity, before: '', strike: () => {} }));
 
 vi.mock('node:fs', async (original) => {
   const real = await original<Record<string, unknown>>();
@@ -39,6 +39,7 @@ vi.mock('node:fs', async (original) => {
       name,
       (...args: unknown[]): unknown => {
         if (typeof args[0] !== 'number' && ++world.calls === world.at) world.strike();
+        if (name === world.before) world.strike();
         return (real[name] as (...all: unknown[]) => unknown)(...args);
       },
     ]),
@@ -94,6 +95,7 @@ describe.skipIf(!isRoot)('a restore by root', async () => {
     target = join(home, 'target');
     chownSync(home, NOBODY, NOBODY);
     world.at = Infinity;
+    world.before = '';
   });
 
   function expectUntouched(): void {
@@ -131,6 +133,16 @@ describe.skipIf(!isRoot)('a restore by root', async () => {
     'over what is there, of which only the metadata differ': () => plant(target, 'old', 0o600),
   };
   const places = ['.', 'memory', 'memory/deep', 'MEMORY.md', 'tool', 'empty', '.holdfast-restore-staging'];
+
+  it('says of a link that is gone when it is read that it could not be compared', async () => {
+    plant(target, 'old', 0o600);
+    const link = join(target, 'link');
+    world.strike = () => rmSync(link, { force: true });
+    world.before = 'readlinkSync';
+    const told = await restore('changed');
+    world.before = '';
+    expect(told).toMatchObject({ code: 'restore-partial' });
+  });
 
   describe.each(Object.entries(prepare))('%s', (name, ready) => {
     const overwrite = name.startsWith('over') ? 'changed' : undefined;
