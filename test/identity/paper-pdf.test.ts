@@ -1,5 +1,5 @@
 /** The PDF as a printer and a scanner see it: pdftoppm makes the page, zbarimg reads it. */
-import { describe, expect, test } from 'vitest';
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { openAge } from '../../src/crypto/age.ts';
 import { hex } from '../../src/crypto/hash.ts';
 import { rowCheck, wordsOf } from '../../src/crypto/words.ts';
@@ -23,7 +23,7 @@ async function paper(
   size: PaperSize = 'a4',
   of = root,
 ): Promise<{ document: PaperDocument; rendered: RenderedPaper }> {
-  const document = await paperOf(of, { ...facts, ...over }, random);
+  const document = await paperOf(of, { ...facts, ...over }, seededRandom('document'));
   return { document, rendered: await renderPaper(document, { size }) };
 }
 
@@ -41,6 +41,19 @@ const expectedOf = (document: PaperDocument) =>
   );
 
 describe.skipIf(noScanner)('what zbarimg reads of the pages at 200 dpi in grey', () => {
+  // zbarimg misreads one in some hundreds of codes: they are the same ones each time, also where the age library wraps the key.
+  beforeEach(() => {
+    const { bytes } = seededRandom('codes');
+    const fill = <T extends ArrayBufferView | null>(array: T): T => {
+      if (array) new Uint8Array(array.buffer, array.byteOffset, array.byteLength).set(bytes(array.byteLength));
+      return array;
+    };
+    vi.spyOn(globalThis.crypto, 'getRandomValues').mockImplementation(fill);
+  });
+  afterEach(() => {
+    vi.restoreAllMocks();
+  });
+
   const kinds: [string, Partial<PaperFacts>, codes: number][] = [
     ['words', {}, 2],
     ['words and an imported key', imported, 5],
@@ -49,8 +62,6 @@ describe.skipIf(noScanner)('what zbarimg reads of the pages at 200 dpi in grey',
   ];
   test.each(kinds.flatMap(([name, over, codes]) => PAPER_SIZES.map((size) => ({ name, size, over, codes }))))(
     'is all of it: $name, $size',
-    // The wrapped key in the codes is new each time, and zbarimg misreads one in some hundreds of codes: another copy must do.
-    { retry: 2 },
     async ({ over, size, codes }) => {
       const { document, rendered } = await paper(over, size);
       expect(rendered.codes).toHaveLength(codes);
