@@ -3,13 +3,15 @@
  */
 export const EVENT_KINDS = [
   'agent_state', // an agent changed its state
-  'layer_down', 'layer_ok',
+  'layer_down',
+  'layer_ok',
   'action', // a rule acted, or would have (dry run): evidence, command, what came of it
   'action_held', // a rule was due and did not act: cap, cool-down, quarantine
   'escalated',
   'breaker', // tripped, opened, reset by rule or hand on the page
   'level', // the degradation level changed
-  'watch_started', 'watch_stopped',
+  'watch_started',
+  'watch_stopped',
 ] as const;
 export type EventKind = (typeof EVENT_KINDS)[number];
 
