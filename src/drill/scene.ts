@@ -66,6 +66,8 @@ export interface DrillOptions {
   /** Name of this host, and `holdfast/<version>`, for snapshots that are made in the world. */
   hostname: string;
   tool: string;
+  /** How long a scenario may take. */
+  timeoutMs?: number | undefined;
   /** How long a backend may be silent. */
   silenceMs?: number | undefined;
 }

@@ -16,6 +16,7 @@ export const drillSection = z
     every: duration.optional().describe('A drill is due so long after the last; default 90d.'),
     rto: duration.optional().describe('The recovery may take so long (recovery time objective).'),
     rpo: duration.optional().describe('The newest snapshot may be so old (recovery point objective).'),
+    timeout: duration.optional().describe('A scenario that takes longer is ended, and has failed; default 6h.'),
     checks: z
       .array(z.string().min(1).max(4096))
       .max(HOOKS_MAX)
