@@ -6,6 +6,7 @@ import { describe, expect, test } from 'vitest';
 import { annotateSnapshot } from '../../src/operations/annotate.ts';
 import { BASELINE } from '../../src/drill/past.ts';
 import { packKeysOf, storeOf } from '../operations/support.ts';
+import { hasTool, isRoot } from '../state/tools.ts';
 import {
   BUILT_IN,
   checkIn,
@@ -161,10 +162,20 @@ describe('a harm done to what was restored', () => {
     ['a file that is gone', 'rm notes.txt', 'files'],
     ['a file too many', 'touch agent.sqlite-wal', 'files'],
     ['another mode', 'chmod 0777 notes.txt', 'files'],
+    ['another time', 'touch -d 2001-01-01 notes.txt', 'files'],
+    ['another mode of a folder', 'chmod 0711 memory', 'files'],
+    ...(isRoot ? [['another owner', 'chown 12345 notes.txt', 'files'] as const] : []),
+    ...(isRoot && hasTool('setfattr')
+      ? [['an attribute that is gone', 'setfattr -x user.origin notes.txt', 'files'] as const]
+      : []),
   ] as const;
 
   test('makes exactly one check fail, whatever it is', async () => {
     await using agent = await drilledAgent({ storage: 'memory' });
+    if (isRoot && hasTool('setfattr')) {
+      execFileSync('setfattr', ['-n', 'user.origin', '-v', 'the workshop', join(agent.state, 'notes.txt')]);
+      await agent.save();
+    }
     const scenarios = await Promise.all(
       cases.map(([what, run], i) =>
         scenarioOf(JSON.stringify({ name: `harm-${i}`, title: what, after: [{ step: 'tamper', run }] })),
