@@ -96,7 +96,7 @@ const scenario = z.object({
 });
 /** The schema of what the history keeps, and most of what `drill run --json` prints. */
 export const drillResultSchema = z.object({
-  ok: z.boolean().describe('Every scenario ran, and passed.'),
+  ok: z.boolean().describe('Every scenario ran and passed, but for those that the config says it does without.'),
   scenarios: z.array(scenario).describe('Those that ran.'),
   notRun: z
     .array(
@@ -104,6 +104,9 @@ export const drillResultSchema = z.object({
         name: text.describe('As of those that ran.'),
         title: text.describe('One line for people.'),
         why: text.describe('What is missing for it.'),
+        accepted: text
+          .optional()
+          .describe('Why the config does without it; then it is not what makes a drill incomplete.'),
       }),
     )
     .describe('What has not been proved.'),

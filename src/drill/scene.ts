@@ -45,6 +45,8 @@ export interface DrillOptions {
   scenarios: readonly Scenario[];
   /** Those to run; all when empty. */
   names: readonly string[];
+  /** Scenarios that the operator does without where they cannot be run, and why. Of those that are asked for by name nothing is done without. */
+  without?: Readonly<Record<string, string>> | undefined;
   /** For /bin/sh, run with the restored HOME in the restored state. */
   commands: readonly string[];
   commandTimeoutMs: number;

@@ -12,7 +12,18 @@ import { noChromium, openChromium, type Tab } from './chromium.ts';
 
 const CONTROL = /[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]/;
 
+const without = { name: 'lost-paper', title: 'no', why: 'none was given', accepted: 'the words lie in two safes' };
+
 describe('as Markdown', () => {
+  it('calls what could not be proved incomplete, and tells what is done without', () => {
+    const { accepted: _, ...missing } = without;
+    const incomplete = drillMarkdown(drillResult({ ok: false, notRun: [missing] }));
+    expect(incomplete).toContain('# Migration drill of ada: INCOMPLETE');
+    const passed = drillMarkdown(drillResult({ notRun: [without] }));
+    expect(passed).toContain('# Migration drill of ada: passed');
+    expect(passed).toContain('none was given; done without, as the config says: the words lie in two safes');
+  });
+
   it('tells the verdict, the objectives, each scenario and each check', () => {
     const text = drillMarkdown(drillResult());
     expect(text).toContain('# Migration drill of ada: passed');

@@ -3,6 +3,7 @@ import { appendFileSync, mkdirSync, readdirSync, rmSync, writeFileSync } from 'n
 import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
 import { BUILT_IN_SCENARIOS } from '../../src/drill/scenario.ts';
+import { drillResultSchema } from '../../src/drill/history.ts';
 import { takeLock } from '../../src/operations/lock.ts';
 import { openBackend } from '../../src/backend/open.ts';
 import type { Clock } from '../../src/clock.ts';
@@ -69,6 +70,24 @@ describe('a drill of an agent that is well', () => {
     expect(alone).toMatchObject({ ok: false, scenarios: [] });
     expect(alone.notRun).toHaveLength(2);
     await failure(() => agent.drill(['lost-ghost']), 'usage');
+  });
+
+  test('does without what the operator says, and says so; not of what was asked for by name, nor of what failed', async () => {
+    const scenarios = BUILT_IN.filter(({ name }) => name === 'lost-host' || name === 'lost-paper');
+    const without = { 'lost-paper': 'the words lie in two safes' };
+    const result = await agent.drill([], { scenarios, without });
+    expect(result.ok).toBe(true);
+    expect(result.notRun).toMatchObject([{ name: 'lost-paper', accepted: 'the words lie in two safes' }]);
+    expect(drillResultSchema.parse(result)).toEqual(result);
+    expect((await agent.drill([], { scenarios })).ok).toBe(false);
+    const named = await agent.drill(['lost-host', 'lost-paper'], { scenarios, without });
+    expect(named).toMatchObject({ ok: false, notRun: [{ why: expect.stringContaining('no second way') as string }] });
+    expect(named.notRun[0]).not.toHaveProperty('accepted');
+    const none = await agent.drill([], { scenarios: scenarios.slice(1), without });
+    expect(none).toMatchObject({ ok: false, scenarios: [] });
+    const given = { words: secret, vault: secret };
+    expect((await agent.drill([], { scenarios, without, secrets: given })).scenarios).toHaveLength(2);
+    await failure(() => agent.drill([], { scenarios, without: { 'lost-ghost': 'x' } }), 'usage');
   });
 
   test('measures against objectives, and what a disaster now would lose', async () => {

@@ -11,6 +11,8 @@ export interface DrillSettings {
   everyMs: number;
   rtoMs: number | undefined;
   rpoMs: number | undefined;
+  /** Names of scenarios, and why they are done without. */
+  without: Readonly<Record<string, string>>;
   timeoutMs: number | undefined;
   commands: readonly string[];
   commandTimeoutMs: number;
@@ -46,6 +48,7 @@ export function drillSettings(
     everyMs: ms('every', raw.every ?? EVERY) ?? 0,
     rtoMs: ms('rto', raw.rto),
     rpoMs: ms('rpo', raw.rpo),
+    without: raw.without ?? {},
     timeoutMs: ms('timeout', raw.timeout),
     commands: raw.checks ?? [],
     commandTimeoutMs: ms('checkTimeout', raw.checkTimeout ?? COMMAND_TIMEOUT) ?? 0,

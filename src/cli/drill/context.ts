@@ -119,6 +119,7 @@ export async function drillOptions(
     commands: settings.commands,
     commandTimeoutMs: settings.commandTimeoutMs,
     timeoutMs: settings.timeoutMs,
+    without: settings.without,
     env: Object.fromEntries(env),
     handoff: settings.handoff,
     shadow: asked.shadowArgv ? { ...USUAL_SHADOW, ...settings.shadow, argv: asked.shadowArgv } : settings.shadow,

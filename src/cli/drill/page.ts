@@ -4,7 +4,7 @@ import { escapeForDisplay } from '../../raw-path.ts';
 import { longestRecovery } from '../../drill/history.ts';
 import type { Check, DrillResult, ScenarioResult, StepResult } from '../../drill/result.ts';
 import { formatDuration } from '../../units.ts';
-import { drillFacts, lossText, secondsText } from './wording.ts';
+import { drillFacts, lossText, notRunText, secondsText, verdictOf } from './wording.ts';
 
 /** What the trend shows of an earlier drill. */
 export interface Earlier {
@@ -37,14 +37,15 @@ tr.bad-row td { background: var(--bad-back); }
 export function drillPage(result: DrillResult, earlier: readonly Earlier[]): string {
   const { scenarios, notRun, warnings } = result;
   const whose = result.agent ? ` of ${shown(result.agent.handle)}` : '';
-  const verdict = result.ok ? html`<span class="good">passed</span>` : html`<span class="bad">FAILED</span>`;
+  const word = verdictOf(result);
+  const verdict = html`<span class="${result.ok ? 'good' : 'bad'}">${word}</span>`;
   const page = html`<!doctype html>
     <html lang="en">
       <head>
         <meta charset="utf-8" />
         <meta name="viewport" content="width=device-width, initial-scale=1" />
         <meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'" />
-        <title>Drill${whose}: ${result.ok ? 'passed' : 'FAILED'}</title>
+        <title>Drill${whose}: ${word}</title>
         <style>
           ${new Html(STYLE)}
         </style>
@@ -73,7 +74,7 @@ export function drillPage(result: DrillResult, earlier: readonly Earlier[]): str
             notRun.length > 0 &&
             html`<h2>Not run</h2>
               <ul>
-                ${notRun.map(({ name, why }) => html`<li><b>${shown(name)}</b>: ${shown(why)}</li>`)}
+                ${notRun.map((one) => html`<li><b>${shown(one.name)}</b>: ${shown(notRunText(one))}</li>`)}
               </ul>`
           }
         </main>
