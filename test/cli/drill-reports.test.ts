@@ -6,7 +6,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { drillJunit } from '../../src/cli/drill/junit.ts';
 import { drillMarkdown } from '../../src/cli/drill/markdown.ts';
 import { drillPage } from '../../src/cli/drill/page.ts';
-import { drillResult, hostileResult, HOSTILE } from '../drill/results.ts';
+import { drillResult, hostileResult, HOSTILE, scenarioResult } from '../drill/results.ts';
 import { removeFolder, temporaryFolder } from '../state/trees.ts';
 import { noChromium, openChromium, type Tab } from './chromium.ts';
 
@@ -78,6 +78,19 @@ describe.skipIf(noChromium)('in a browser', () => {
     expect(tab.requests.filter((url) => !url.startsWith('file:'))).toEqual([]);
     expect(tab.complaints).toEqual([]);
     expect(await tab.evaluate(`document.documentElement.scrollWidth <= innerWidth`)).toBe(true);
+  });
+
+  it('the HTML page breaks no word of a narrow column, however much a check tells', async () => {
+    const detail = 'snapshot ff4ce85f is as it was saved, '.repeat(20);
+    const checks = [{ name: 'databases', ok: true, detail, evidence: {} }];
+    await show(drillPage(drillResult({ scenarios: [scenarioResult({ checks, skipped: [] })] }), []));
+    const lines = await tab.evaluate<number[]>(`[...document.querySelectorAll('.scenario tbody td')].map((one) => {
+      const words = document.createRange();
+      words.selectNodeContents(one);
+      return new Set([...words.getClientRects()].map(({ top }) => Math.round(top / 8))).size;
+    })`);
+    expect(lines.slice(0, 2)).toEqual([1, 1]);
+    expect(lines[2]).toBeGreaterThan(1);
   });
 
   it('the HTML page shows hostile text as text', async () => {

@@ -24,6 +24,7 @@ h1 { font-size: 1.5rem; line-height: 1.3; } h2 { font-size: 1.1rem; margin: 28px
 .good { color: var(--good); font-weight: 600; } .bad { color: var(--bad); font-weight: 600; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: 2px 14px; } dt { color: var(--dim); } dd { margin: 0; overflow-wrap: anywhere; }
 table { border-collapse: collapse; width: 100%; } th { text-align: left; color: var(--dim); font-size: .875rem; } th, td { padding: 6px 8px 6px 0; border-bottom: 1px solid var(--line); vertical-align: top; overflow-wrap: anywhere; }
+.scenario td:first-child { overflow-wrap: break-word; } .scenario td:nth-child(2) { white-space: nowrap; }
 .number { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums; }
 .scenario { border: 1px solid var(--line); border-radius: 8px; padding: 10px 14px; margin: 12px 0; } .scenario.failed { border-color: var(--bad); }
 .wide { overflow-x: auto; } svg { display: block; width: 100%; height: 22px; margin: 8px 0 2px; } svg.trend { height: 64px; }
