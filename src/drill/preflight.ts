@@ -16,15 +16,19 @@ export async function checkSecrets(options: DrillOptions, sources: Sources, seam
   await using world = await World.create({ folder: options.folder }, sources, seams);
   const { repository } = options.record;
   let refusal: HoldfastError | undefined;
+  const { addresses, seams: inside } = world.view;
   for (const [, secret] of given) {
-    try {
-      await using mirror = await openMirror(world.view.addresses, world.view.seams);
-      await openForRestore(mirror, secret, repository === undefined ? undefined : { repository }, world.view.seams);
-      return;
-    } catch (error) {
-      if (!isSurvivable(error)) throw error;
-      if (!isHoldfastError(error, 'wrong_key')) return;
-      refusal ??= error;
+    // A backend that holds another repository must not speak for all.
+    for (const some of [addresses, ...addresses.map((one) => [one])]) {
+      try {
+        await using mirror = await openMirror(some, inside);
+        await openForRestore(mirror, secret, repository === undefined ? undefined : { repository }, inside);
+        return;
+      } catch (error) {
+        if (!isSurvivable(error)) throw error;
+        if (isHoldfastError(error, 'wrong_key')) refusal ??= error;
+        else if (some === addresses) return;
+      }
     }
   }
   const kinds = given.map(([kind]) => (kind === 'identity' ? 'age key' : kind)).join(', ');

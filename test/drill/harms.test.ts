@@ -134,6 +134,24 @@ describe('a harm around an agent that is well', () => {
     expect(failures(result)).toEqual({ 'lost-host': ['newest'], 'lost-backend:a': ['newest'] });
   });
 
+  test('a backend that answers and has lost any pack at all, of older snapshots too: backends', async () => {
+    await using agent = await drilledAgent({ storage: 'memory' });
+    const { inner } = storeOf(agent, 'b');
+    const keys: string[] = [];
+    for await (const { key } of inner.list('packs/')) keys.push(key);
+    expect(keys.length).toBeGreaterThan(3);
+    for (const key of keys) {
+      const bytes = await inner.get(key);
+      await inner.delete(key);
+      const result = await agent.drill(['lost-backend:a']);
+      const found = [...(failures(result)['lost-backend:a'] ?? [])];
+      expect([key, found]).toEqual([key, expect.arrayContaining(['backends'])]);
+      expect(checkIn(result, 'lost-backend:a', 'backends').detail).toContain(`backend b lacks ${key}`);
+      await inner.put(key, bytes);
+    }
+    expect(failures(await agent.drill(['lost-backend:a']))).toEqual({});
+  });
+
   test.each(['data', 'manifest'] as const)(
     'a backend that answers and has lost a pack of %s: backends',
     async (kind) => {

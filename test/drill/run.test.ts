@@ -9,7 +9,7 @@ import { openBackend } from '../../src/backend/open.ts';
 import type { Clock } from '../../src/clock.ts';
 import { failure } from '../crypto/support.ts';
 import { FaultyBackend } from '../faulty-backend.ts';
-import { aheadClock } from '../operations/support.ts';
+import { aheadClock, makeAgent } from '../operations/support.ts';
 import { BUILT_IN, checkIn, drilledAgent, failures, leaving, scenarioIn, scenarioOf } from './support.ts';
 
 const agent = await drilledAgent();
@@ -198,6 +198,15 @@ describe('a drill of an agent that is well', () => {
     const result = await agent.drill(['lost-host', 'lost-paper'], { secrets: { words: secret, vault: wrong } });
     expect(failures(result)).toEqual({ 'lost-paper': ['recovery'] });
     expect(scenarioIn(result, 'lost-paper').error?.code).toBe('wrong_key');
+  });
+
+  test('a backend that holds the repository of another agent does not speak for the words', async () => {
+    await using other = await makeAgent({ storage: 'folders', seed: 'another agent', fill: () => {} });
+    const [foreign = { name: '', url: '' }] = other.addresses;
+    const over = { backends: [{ ...foreign, name: 'foreign' }, ...agent.addresses], record: {}, state: undefined };
+    const result = await agent.drill(['lost-host', 'lost-backend:foreign'], over);
+    expect(scenarioIn(result, 'lost-backend:foreign').ok).toBe(true);
+    expect(result.ok).toBe(false);
   });
 
   test('takes away what a drill that was killed has left, and not what one that runs is at', async () => {

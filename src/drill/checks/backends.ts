@@ -34,7 +34,7 @@ export async function checkBackends({
     } catch (error) {
       if (!isSurvivable(error)) throw error;
       const { message } = sources.problem(name) ?? error;
-      told = [message.includes(name) ? message : `backend ${name}: ${message}`];
+      told = [message.includes(`backend ${name}`) ? message : `backend ${name}: ${message}`];
     }
     problems.push(...told);
     evidence[name] = told.length === 0 ? what : `${told.length} problems`;
@@ -58,17 +58,27 @@ async function whatIsMissing(
     .filter((key) => !objects.has(key))
     .map((key) => `lacks ${key}`);
   const indexed = await past.packsIndexedBy([...objects.keys()]);
+  // A backend that has the index of a pack had the pack: those of older snapshots are looked for too.
+  const gone = new Set([...indexed].filter((key) => !objects.has(key)));
   const packs = new Set<string>();
-  for (const need of await past.needsOf(snapshot)) {
-    for (const { key } of need.packs) packs.add(key);
-    const whole = need.packs.find(({ key, bytes }) => objects.get(key) === bytes && indexed.has(key));
-    if (whole) continue;
-    const [first] = need.packs;
-    if (!first) continue;
-    const size = objects.get(first.key);
-    if (size === undefined) missing.push(`lacks ${first.key}`);
-    else if (size !== first.bytes) missing.push(`has ${first.key} with ${size} bytes instead of ${first.bytes}`);
-    else missing.push(`has no index that names ${first.key}`);
+  try {
+    for (const need of await past.needsOf(snapshot)) {
+      for (const { key } of need.packs) packs.add(key);
+      const whole = need.packs.find(({ key, bytes }) => objects.get(key) === bytes && indexed.has(key));
+      if (whole) continue;
+      const [first] = need.packs;
+      if (!first) continue;
+      const size = objects.get(first.key);
+      if (size === undefined) gone.add(first.key);
+      else if (size !== first.bytes) missing.push(`has ${first.key} with ${size} bytes instead of ${first.bytes}`);
+      else missing.push(`has no index that names ${first.key}`);
+    }
+  } catch (error) {
+    // The list of files is in one of those that are gone.
+    if (gone.size === 0 || !past.isUnreadable(error)) throw error;
   }
+  missing.push(
+    ...[...gone].map((key) => `lacks ${key}${packs.size > 0 && !packs.has(key) ? ', of an older snapshot' : ''}`),
+  );
   return { missing: [...new Set(missing)], packs: packs.size };
 }
