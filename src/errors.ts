@@ -26,6 +26,7 @@ export type ErrorCode =
   | 'source_unreadable' // the state to back up cannot be read
   | 'hook_failed' // a command of the operator's that must succeed first did not
   | 'busy' // another run on this host is at it
+  | 'timed_out' // it was not done in the time it was given
   | 'breaker_open' // an agent that failed too often is left alone for now
   | 'interrupted' // cancelled by a signal
   | 'io' // the local file system refused

@@ -1,7 +1,8 @@
 /** YAML that people write: read strictly, and what is wrong told with its place. */
 import { isNode, LineCounter, parseDocument, type Document } from 'yaml';
 import type { z } from 'zod';
-import { messageOf } from './errors.ts';
+import { HoldfastError, messageOf } from './errors.ts';
+import { CONFIG_MAX_BYTES } from './limits.ts';
 
 export interface YamlRules<T> {
   schema: z.ZodType<T>;
@@ -14,6 +15,30 @@ export interface YamlFault {
   place: string;
   what: string;
   unknown?: { key: string; known: string[] };
+}
+
+/**
+ * A whole file, as it was read.
+ * @param hint what to do about a file that is wrong, where no other key is meant
+ * @throws `config_invalid` naming file and line
+ */
+export async function parseYamlFile<T>(
+  bytes: Uint8Array,
+  { hint, ...how }: { file: string; whole: string; hint: string; rules: () => Promise<YamlRules<T>> },
+): Promise<T> {
+  const invalid = (place: string, what: string, next = hint) =>
+    new HoldfastError('config_invalid', `${place}: ${what}`, { hint: next });
+  if (bytes.length > CONFIG_MAX_BYTES) throw invalid(how.file, `it is larger than ${CONFIG_MAX_BYTES} bytes`);
+  let text: string;
+  try {
+    text = new TextDecoder('utf-8', { fatal: true }).decode(bytes);
+  } catch {
+    throw invalid(how.file, 'it is no UTF-8 text');
+  }
+  const read = await readYaml(text, how);
+  if ('data' in read) return read.data;
+  const { place, what, unknown } = read.fault;
+  throw unknown ? invalid(place, what, `Known here: ${unknown.known.join(', ')}.`) : invalid(place, what);
 }
 
 /**

@@ -2,7 +2,7 @@
 import { z } from 'zod';
 import { BACKENDS_MAX } from '../limits.ts';
 import { BUILT_IN_PROFILES, mayBeProfile, SECRET_HANDLING } from '../state/profile-names.ts';
-import { fleetSection } from './fleet-schema.ts';
+import { fleetSection } from './fleet/schema.ts';
 import { drillSection } from './drill/schema.ts';
 import { hookKeys, operatingSections } from './operating-schema.ts';
 import { retentionSection } from './retention-schema.ts';

@@ -12,7 +12,7 @@ import { readYaml } from '../yaml-file.ts';
 import { DEFAULT_PROFILE, isProfileName, type SecretHandling } from '../state/profile-names.ts';
 import { DEFAULT_THRESHOLDS, type Thresholds } from '../operations/suspicion.ts';
 import type { configSchema } from './config-schema.ts';
-import { fleetConfig, type FleetConfig } from './fleet-config.ts';
+import { fleetConfig, type FleetConfig } from './fleet/config.ts';
 import { drillSettings, type DrillSettings } from './drill/config.ts';
 import { operatingConfig, type OperatingConfig } from './operating-config.ts';
 import { misplacedSetting, wholeUrl, type BackendEntry } from './backend-config.ts';

@@ -49,6 +49,7 @@ export const EXIT_CODE_OF: Readonly<Record<ErrorCode, ExitCode>> = {
   source_unreadable: EXIT.failed,
   hook_failed: EXIT.failed,
   busy: EXIT.busy,
+  timed_out: EXIT.failed,
   breaker_open: EXIT.tryLater,
   interrupted: EXIT.interrupted,
   io: EXIT.failed,

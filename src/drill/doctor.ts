@@ -12,7 +12,7 @@ import type { Runs } from '../operations/runs.ts';
 import type { Seams } from '../operations/seams.ts';
 import { DAY_MS, formatDuration } from '../units.ts';
 import type { BackendAddress } from '../operations/backends.ts';
-import { drillDue, isProof, type DrillHistory } from './history.ts';
+import { drillDue, type DrillHistory } from './history.ts';
 
 export const LEVELS = [
   'ephemeral',
@@ -233,9 +233,7 @@ function recoverable(
 ): Evidence[] {
   const inState = state ? keyFiles.filter((path) => path.startsWith(`${state.root}/`)) : [];
   const paperOk = paperMs !== undefined && paperMs <= nowMs && nowMs - paperMs <= within.paperMs;
-  const { due, last } = drillDue(drills, within.drillMs, nowMs);
-  const latest = drills.drills.at(-1);
-  const failed = latest !== undefined && !isProof(latest.result);
+  const { due, last, failed } = drillDue(drills, within.drillMs, nowMs);
   const isRevoked = seen.log?.isRevoked ?? false;
   return [
     {
@@ -277,13 +275,15 @@ function recoverable(
     },
     {
       name: 'drill passed',
-      ok: !due && !failed,
+      ok: !due,
       found: failed
-        ? `the last one failed, ${latest.result.started}`
+        ? `the last one failed, ${failed.result.started}`
         : last
           ? `${formatDuration(nowMs - Date.parse(last.result.started))} ago: ${last.result.scenarios.map(({ name }) => name).join(', ')}`
-          : 'never on this host',
-      fix: !due && !failed ? null : 'holdfast drill run',
+          : drills.drills.length > 0
+            ? 'no drill on this host has looked at a whole recovery'
+            : 'never on this host',
+      fix: due ? 'holdfast drill run' : null,
     },
   ];
 }

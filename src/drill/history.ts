@@ -96,7 +96,7 @@ const scenario = z.object({
 });
 /** The schema of what the history keeps, and most of what `drill run --json` prints. */
 export const drillResultSchema = z.object({
-  ok: z.boolean().describe('Every scenario ran, and passed.'),
+  ok: z.boolean().describe('Every scenario ran and passed, but for those that the config says it does without.'),
   scenarios: z.array(scenario).describe('Those that ran.'),
   notRun: z
     .array(
@@ -104,6 +104,9 @@ export const drillResultSchema = z.object({
         name: text.describe('As of those that ran.'),
         title: text.describe('One line for people.'),
         why: text.describe('What is missing for it.'),
+        accepted: text
+          .optional()
+          .describe('Why the config does without it; then it is not what makes a drill incomplete.'),
       }),
     )
     .describe('What has not been proved.'),
@@ -210,24 +213,35 @@ function names(folder: string): string[] {
   }
 }
 
-/** When the next drill is due, as far as the history tells. A drill that failed, or did less than a whole recovery, does not count. */
+/** When the next drill is due, as far as the history tells: `every` after the last that proved a whole recovery, and at once when the last one failed. */
 export function drillDue(
-  { drills }: DrillHistory,
+  history: DrillHistory,
   everyMs: number,
   nowMs: number,
-): { due: boolean; last: KeptDrill | undefined; dueMs: number } {
+): { due: boolean; last: KeptDrill | undefined; failed: KeptDrill | undefined; dueMs: number } {
   // One from the future says nothing: the clock was wrong then, or is now.
-  const last = drills.findLast(
-    ({ result, isCurrent }) => isCurrent && isProof(result) && Date.parse(result.started) <= nowMs,
-  );
-  const dueMs = last === undefined ? nowMs : Date.parse(last.result.started) + everyMs;
-  return { due: last === undefined || dueMs <= nowMs, last, dueMs };
+  const drills = history.drills.filter(({ isCurrent, result }) => isCurrent && Date.parse(result.started) <= nowMs);
+  const last = drills.findLast(({ result }) => isProof(result));
+  const newest = drills.at(-1);
+  const failed = newest && hasFailed(newest.result) ? newest : undefined;
+  const dueMs = last === undefined || failed ? nowMs : Date.parse(last.result.started) + everyMs;
+  return { due: dueMs <= nowMs, last, failed, dueMs };
 }
 
-/** Whether it shows that the agent would come back: at least one recovery, and nothing failed. (What was not run is told, not counted.) */
+/** What a scenario must have looked at to show that the whole agent would come back; the other checks depend on what there is. */
+const WHOLE = ['identity', 'chain', 'files', 'databases', 'memory', 'scaffold', 'backends'] as const;
+
+/**
+ * Whether it shows that the agent would come back: nothing failed, and at least one recovery was looked at as a whole. A scenario of a few checks (that of
+ * the shadow, of the writer key, an own one) is none. (What was not run is told, not counted.)
+ */
 export function isProof({ scenarios }: DrillResult): boolean {
-  return scenarios.some(({ recoverySeconds }) => recoverySeconds !== null) && scenarios.every(({ ok }) => ok);
+  const isWhole = ({ recoverySeconds, checks }: DrillResult['scenarios'][number]) =>
+    recoverySeconds !== null && WHOLE.every((name) => checks.some((check) => check.name === name));
+  return scenarios.every(({ ok }) => ok) && scenarios.some(isWhole);
 }
+
+export const hasFailed = ({ scenarios }: DrillResult): boolean => scenarios.some(({ ok }) => !ok);
 
 /** Seconds of the scenario that took the longest to recover; null when none did. */
 export function longestRecovery({ scenarios }: Pick<DrillResult, 'scenarios'>): number | null {

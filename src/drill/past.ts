@@ -126,17 +126,15 @@ export class Past implements AsyncDisposable {
     return Buffer.concat(pieces);
   }
 
-  /** What of the entry is not on the disk as the list of files has it, read back; undefined when it is all right. */
+  /** What of the content of the entry is not on the disk as the list of files has it, read back; undefined when it is all right. */
   difference(root: string, entry: Entry): string | undefined {
     throwIfAborted(this.#signal);
     const at = inTree(rawFromText(root), entry.path);
     const found = lstatSync(at, { throwIfNoEntry: false });
     if (!found) return 'is not there';
-    const mode = found.mode & 0o7777;
-    const wrongMode = mode === entry.mode ? undefined : `has the mode ${octal(mode)} instead of ${octal(entry.mode)}`;
     switch (entry.type) {
       case 'folder':
-        return found.isDirectory() ? wrongMode : 'is no folder';
+        return found.isDirectory() ? undefined : 'is no folder';
       case 'symlink': {
         if (!found.isSymbolicLink()) return 'is no symbolic link';
         const target = readlinkSync(at, 'latin1');
@@ -145,11 +143,11 @@ export class Past implements AsyncDisposable {
       case 'file':
         if (!found.isFile()) return 'is no file';
         if (found.size !== entry.size) return `has ${found.size} bytes instead of ${entry.size}`;
-        return this.#hasContents(at, entry) ? wrongMode : 'has another content than the snapshot';
+        return this.#hasContents(at, entry) ? undefined : 'has another content than the snapshot';
       case 'fifo':
-        return found.isFIFO() ? wrongMode : 'is no FIFO';
+        return found.isFIFO() ? undefined : 'is no FIFO';
       case 'device':
-        return found.isBlockDevice() || found.isCharacterDevice() ? wrongMode : 'is no device';
+        return found.isBlockDevice() || found.isCharacterDevice() ? undefined : 'is no device';
     }
   }
 
@@ -244,8 +242,6 @@ export class Past implements AsyncDisposable {
     }
   }
 }
-
-const octal = (mode: number): string => mode.toString(8).padStart(4, '0');
 
 const contentName = (snapshot: SeenSnapshot): string =>
   `${manifestName(snapshot)}/${snapshot.record.secrets?.chunks.join() ?? ''}`;

@@ -8,7 +8,8 @@ import type { RestoreSecret } from '../operations/access.ts';
 import type { SeenSnapshot } from '../operations/open-look.ts';
 import { secondsSince, type Seams } from '../operations/seams.ts';
 import { Sqlite } from '../state/sqlite.ts';
-import { formatDuration, parseDuration } from '../units.ts';
+import { withDeadline } from '../policy/deadline.ts';
+import { DAY_MS, formatDuration, parseDuration } from '../units.ts';
 import { checkClones, checkHealed, checkNextBackup, checkStolenKey, tamper } from './afterwards.ts';
 import { checkBackends } from './checks/backends.ts';
 import { checkChain, checkNewest } from './checks/chain.ts';
@@ -18,6 +19,8 @@ import { checkIdentity } from './checks/identity.ts';
 import { checkShadow } from './checks/shadow.ts';
 import { inspectState, stateChecks } from './checks/state.ts';
 import { driftSince, freshness, type Drift } from './measure.ts';
+import { checkSecrets } from './preflight.ts';
+import { killNow } from './processes.ts';
 import type { Check, DrillResult, Objective, ScenarioResult, StepName } from './result.ts';
 import { hasCheck, selectCases, startsShadow, type Case } from './scenario.ts';
 import { CHECKS, type CheckName, type SecretKind } from './scenario-schema.ts';
@@ -27,19 +30,29 @@ import { removeLeftovers, removeTree, Sources, World } from './world.ts';
 
 /** Snapshots that are tried one after the other, newest first. */
 const TRIED_MAX = 20;
+/** How long a scenario may take, where nothing is said: a last resort, since what can be silent has deadlines of its own. */
+export const SCENARIO_MS = 6 * 3_600_000;
+/** No timer can be set for longer than 24 days. */
+const SCENARIO_MAX_MS = 20 * DAY_MS;
+/** A scenario whose time is over has so long to stop by itself. */
+const GRACE_MS = 20_000;
 
-/** @throws `usage` for a scenario that there is not, `interrupted`; what goes wrong in a scenario is told in its result */
+/**
+ * @throws `usage` for a scenario that there is not, `wrong_key` when no secret belongs to the repository, `interrupted`; what goes wrong in a scenario is
+ * told in its result
+ */
 export async function drill(options: DrillOptions, seams: Seams): Promise<DrillResult> {
   const started = seams.clock.monotonic();
   const startedMs = seams.clock.now();
   const names = options.backends.map(({ name }) => name);
+  selectCases(options.scenarios, Object.keys(options.without ?? {}), names); // one that there is not is no reason
   const cases = selectCases(options.scenarios, options.names, names).filter(
     ({ scenario }) => options.shadow || options.names.length > 0 || !startsShadow(scenario),
   );
   await removeLeftovers(options.folder, startedMs);
   await using sources = await Sources.open(options.backends, seams, options.silenceMs);
-  await using sqlite = new Sqlite(undefined, seams.signal);
-  const run = new Run(options, sources, sqlite, seams);
+  await checkSecrets(options, sources, seams);
+  await using run = new Run(options, sources, seams);
   const result: DrillResult = {
     ok: false,
     scenarios: [],
@@ -58,7 +71,9 @@ export async function drill(options: DrillOptions, seams: Seams): Promise<DrillR
       result.scenarios.push(await run.case(one));
     } catch (error) {
       if (!(error instanceof NotRunnable)) throw error;
-      result.notRun.push({ name: one.name, title: one.scenario.title, why: error.message });
+      const accepted = options.names.length === 0 ? acceptedOf(one, options.without) : undefined;
+      const { title } = one.scenario;
+      result.notRun.push({ name: one.name, title, why: error.message, ...(accepted !== undefined && { accepted }) });
     }
   }
   const { scenarios } = result;
@@ -74,9 +89,14 @@ export async function drill(options: DrillOptions, seams: Seams): Promise<DrillR
   };
   result.agent = run.agent;
   result.repository ??= run.repository;
-  result.ok = scenarios.length > 0 && scenarios.every(({ ok }) => ok) && result.notRun.length === 0;
+  const isDoneWithout = result.notRun.every(({ accepted }) => accepted !== undefined);
+  result.ok = scenarios.length > 0 && scenarios.every(({ ok }) => ok) && isDoneWithout;
   result.seconds = secondsSince(seams.clock, started);
   return result;
+}
+
+function acceptedOf({ name, scenario }: Case, without: DrillOptions['without'] = {}): string | undefined {
+  return [name, scenario.name].map((one) => (Object.hasOwn(without, one) ? without[one] : undefined)).find(Boolean);
 }
 
 function objective(seconds: number | null, mostMs: number | undefined): Objective {
@@ -97,16 +117,21 @@ class Run {
   readonly ages: number[] = [];
   readonly #options: DrillOptions;
   readonly #sources: Sources;
-  readonly #sqlite: Sqlite;
   readonly #seams: Seams;
+  /** For all scenarios, until one leaves it hanging. */
+  #sqlite: Sqlite;
   /** The live state is looked at once for each snapshot. */
   readonly #drifts = new Map<string, Drift | { unknown: string }>();
 
-  constructor(options: DrillOptions, sources: Sources, sqlite: Sqlite, seams: Seams) {
+  constructor(options: DrillOptions, sources: Sources, seams: Seams) {
     this.#options = options;
-    this.#sqlite = sqlite;
     this.#sources = sources;
     this.#seams = seams;
+    this.#sqlite = new Sqlite(undefined, seams.signal);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#sqlite[Symbol.asyncDispose]();
   }
 
   /** @throws NotRunnable */
@@ -130,9 +155,12 @@ class Run {
       secret: kind,
       warnings: [],
     };
-    const { clock } = this.#seams;
+    const { clock, signal: outer } = this.#seams;
+    /** What is under way, for whoever asks why it took so long. */
+    let under: StepName = 'prepare';
     const step = async <T>(name: StepName, work: () => Promise<T>, tell: (value: T) => string): Promise<T> => {
-      if (name !== 'clean up') throwIfAborted(this.#seams.signal);
+      if (name !== 'clean up') throwIfAborted(outer);
+      under = name;
       const started = clock.monotonic();
       let detail = 'failed';
       try {
@@ -146,35 +174,51 @@ class Run {
         result.steps.push({ name, detail, seconds: secondsSince(clock, started) });
       }
     };
-    const world = await step(
-      'prepare',
-      () => World.create({ ...this.#options, stateRoot: this.#options.state?.root }, this.#sources, this.#seams),
-      () => 'a clean folder with a HOME of its own, and the backends to be read only',
-    );
-    try {
-      const stage: Stage = {
-        options: this.#options,
-        case: one,
-        sources: this.#sources,
-        world,
-        view: world.view,
-        secret,
-      };
+    const ms = Math.min(this.#options.timeoutMs ?? SCENARIO_MS, SCENARIO_MAX_MS);
+    const expired = () =>
+      new HoldfastError('timed_out', `it was not done after ${formatDuration(ms)}, and was at "${under}" then`, {
+        hint: 'The steps say what took how long. `drill.timeout` in the config gives it more time.',
+      });
+    let world: World | undefined;
+    const whole = async (signal: AbortSignal): Promise<void> => {
+      world = await step(
+        'prepare',
+        () =>
+          World.create({ ...this.#options, stateRoot: this.#options.state?.root }, this.#sources, {
+            ...this.#seams,
+            signal,
+          }),
+        () => 'a clean folder with a HOME of its own, and the backends to be read only',
+      );
+      const { view } = world;
+      const stage: Stage = { options: this.#options, case: one, sources: this.#sources, world, view, secret };
       await this.#play(stage, result, step);
+    };
+    try {
+      await withDeadline(whole, { clock, ms, graceMs: GRACE_MS, signal: outer, expired });
     } catch (error) {
       if (!isSurvivable(error)) throw error;
       result.error = { code: error.code, message: error.message, hint: error.hint ?? null };
+      if (error.code === 'timed_out') await this.#leaveBehind(world, result, error);
     } finally {
       await step(
         'clean up',
-        async () => world[Symbol.asyncDispose](),
+        async () => world?.[Symbol.asyncDispose](),
         () => 'nothing is left',
       );
     }
     if (result.error && result.checks.every(({ ok }) => ok))
       result.checks.push(checkOf('recovery', [result.error.message], '', { code: result.error.code }));
     result.ok = result.checks.length > 0 && result.checks.every(({ ok }) => ok);
-    return result;
+    return structuredClone(result); // what was left behind may still write to the other
+  }
+
+  /** Whatever hangs hangs alone: the next scenario has another thread for its databases, and no process of the world runs on. */
+  async #leaveBehind(world: World | undefined, result: ScenarioResult, { message }: HoldfastError): Promise<void> {
+    result.checks.push(checkOf('deadline', [message], '', { steps: result.steps.map(({ name }) => name) }));
+    if (world) killNow(undefined, world.folder);
+    await this.#sqlite[Symbol.asyncDispose]();
+    this.#sqlite = new Sqlite(undefined, this.#seams.signal);
   }
 
   #secretFor({ scenario }: Case): [SecretKind, RestoreSecret] {
@@ -182,7 +226,11 @@ class Run {
       const secret = this.#options.secrets[kind];
       if (secret) return [kind, secret];
     }
-    throw new NotRunnable(`it recovers with ${scenario.recover.with.join(' or ')}, and none was given`);
+    const kinds = scenario.recover.with;
+    const noSecondWay = kinds.some((kind) => kind === 'words' || kind === 'identity')
+      ? ''
+      : ': there is no second way to come back (`holdfast paper create --shares 2of3`, `holdfast identity export --passphrase`)';
+    throw new NotRunnable(`it recovers with ${kinds.join(' or ')}, and none was given${noSecondWay}`);
   }
 
   async #play(
@@ -237,7 +285,7 @@ class Run {
     this.#take(outcomes, result);
     const drift = await step(
       'measure',
-      () => this.#drift(past, snapshot),
+      () => this.#drift(past, snapshot, scene.seams.signal),
       (found) => ('unknown' in found ? found.unknown : `${found.files} files changed since`),
     );
     const objectives = this.#objectivesOf(stage.case);
@@ -398,9 +446,13 @@ class Run {
     return outcomes;
   }
 
-  async #drift(past: Scene['past'], snapshot: SeenSnapshot): Promise<Drift | { unknown: string }> {
+  async #drift(
+    past: Scene['past'],
+    snapshot: SeenSnapshot,
+    signal: AbortSignal | undefined,
+  ): Promise<Drift | { unknown: string }> {
     const known = this.#drifts.get(snapshot.id);
-    const drift = known ?? (await driftSince(this.#options.state, past, snapshot, this.#seams.signal));
+    const drift = known ?? (await driftSince(this.#options.state, past, snapshot, signal));
     this.#drifts.set(snapshot.id, drift);
     return drift;
   }

@@ -3,9 +3,8 @@ import { readdir, readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { HoldfastError, messageOf } from '../errors.ts';
-import { CONFIG_MAX_BYTES } from '../limits.ts';
 import { parseDuration } from '../units.ts';
-import { readYaml } from '../yaml-file.ts';
+import { parseYamlFile } from '../yaml-file.ts';
 import type { CheckName, ScenarioData } from './scenario-schema.ts';
 
 export type Scenario = Readonly<ScenarioData>;
@@ -62,23 +61,11 @@ async function loadScenario(file: string): Promise<Scenario> {
 
 /** @param file for messages. @throws `config_invalid` naming file and line */
 export async function parseScenario(bytes: Uint8Array, file: string): Promise<Scenario> {
-  if (bytes.length > CONFIG_MAX_BYTES) throw invalid(file, `it is larger than ${CONFIG_MAX_BYTES} bytes`);
-  let text: string;
-  try {
-    text = new TextDecoder('utf-8', { fatal: true }).decode(bytes);
-  } catch {
-    throw invalid(file, 'it is no UTF-8 text');
-  }
   const rules = async () => {
     const { knownScenarioKeys: knownKeys, scenarioSchema: schema } = await import('./scenario-schema.ts');
     return { schema, knownKeys };
   };
-  const read = await readYaml(text, { file, whole: 'the scenario', rules });
-  if ('fault' in read) {
-    const { place, what, unknown } = read.fault;
-    throw unknown ? invalid(place, what, `Known here: ${unknown.known.join(', ')}.`) : invalid(place, what);
-  }
-  const scenario = read.data;
+  const scenario = await parseYamlFile(bytes, { file, whole: 'the scenario', hint: FORMAT_HINT, rules });
   for (const [name, duration = '0s'] of Object.entries(scenario.objectives ?? {})) {
     try {
       parseDuration(duration, 'config_invalid');
@@ -93,7 +80,9 @@ export async function parseScenario(bytes: Uint8Array, file: string): Promise<Sc
   return scenario;
 }
 
-function invalid(place: string, what: string, hint = 'docs/drill.md has the format of a scenario.'): HoldfastError {
+const FORMAT_HINT = 'docs/drill.md has the format of a scenario.';
+
+function invalid(place: string, what: string, hint = FORMAT_HINT): HoldfastError {
   return new HoldfastError('config_invalid', `${place}: ${what}`, { hint });
 }
 

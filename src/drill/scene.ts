@@ -45,6 +45,8 @@ export interface DrillOptions {
   scenarios: readonly Scenario[];
   /** Those to run; all when empty. */
   names: readonly string[];
+  /** Scenarios that the operator does without where they cannot be run, and why. Of those that are asked for by name nothing is done without. */
+  without?: Readonly<Record<string, string>> | undefined;
   /** For /bin/sh, run with the restored HOME in the restored state. */
   commands: readonly string[];
   commandTimeoutMs: number;
@@ -66,6 +68,8 @@ export interface DrillOptions {
   /** Name of this host, and `holdfast/<version>`, for snapshots that are made in the world. */
   hostname: string;
   tool: string;
+  /** How long a scenario may take. */
+  timeoutMs?: number | undefined;
   /** How long a backend may be silent. */
   silenceMs?: number | undefined;
 }

@@ -38,7 +38,7 @@ export interface PruneResult {
   due: { packs: number; bytes: number };
   /** `bytes` are those of all backends together; `locked`: its backend keeps them, out of sight, until their Object Lock is over. */
   deleted: { packs: number; indexes: number; bytes: number; byBackend: (DeletedOn & { name: string })[] };
-  /** Records of verifications, and annotations of what was forgotten, that said nothing any more. */
+  /** Records of verifications and drills, and annotations of what was forgotten, that said nothing any more. */
   tidied: Collected['tidied'];
   /** Whose unfinished backup the deletion waits for. */
   waiting: Pick<Unfinished, 'run' | 'host' | 'since' | 'kind'>[];

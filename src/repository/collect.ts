@@ -16,7 +16,7 @@ import { chooseToRepack, repack, type Repacked } from './repack.ts';
 import { endRun, type BegunRun } from './runs.ts';
 import { removeRuns, sweep, type Swept } from './sweep.ts';
 import { Survey, type CheckSnapshots, type Unfinished } from './survey.ts';
-import { removeAnnotationsOfGone, removeOldVerifications, type Tidied } from './tidy.ts';
+import { removeAnnotationsOfGone, removeOldDrills, removeOldVerifications, type Tidied } from './tidy.ts';
 
 export interface CollectOptions {
   /** The caller's, of kind `sweep`, on every live backend. Undefined: a dry run, and nothing is changed. */
@@ -155,7 +155,7 @@ async function collectAs(
     .map(({ key, record: { time, host } }) => ({ key, time, host }));
   const dueBytes = sizesOf(survey, new Set(due.flatMap(({ record }) => record.packs)));
   let deleted = NOTHING_SWEPT;
-  const tidied: Tidied = { verifications: 0, annotations: 0 };
+  const tidied: Tidied = { verifications: 0, annotations: 0, drills: 0 };
   let waiting: Unfinished[] = [];
   if (run && due.length > 0) {
     progress({ type: 'phase', name: 'waiting until listings have settled' });
@@ -172,6 +172,7 @@ async function collectAs(
   } else if (due.length > 0) waiting = others;
   if (run) {
     tidied.verifications = await removeOldVerifications(repository, survey, { nowMs: clock.now(), signal });
+    tidied.drills = await removeOldDrills(repository, survey, { nowMs: clock.now(), signal });
     await removeRuns(repository, survey, { run, presumedOver: (one) => isPresumedOver(one, options.presumeOver) });
   }
   return {

@@ -3,6 +3,7 @@ import { drain } from '../drain.ts';
 import { RECORDS_IN_FLIGHT } from '../limits.ts';
 import { readAnnotations } from './annotation.ts';
 import type { Condemned } from './condemned.ts';
+import { DRILL_FORM, readStoredDrills } from './drills.ts';
 import { parseKey, type SnapshotId } from './object-name.ts';
 import type { Repository } from './open.ts';
 import { prefixOf, unpackPrefixes } from './prefixes.ts';
@@ -16,7 +17,12 @@ export interface Tidied {
   /** Records of verifications. */
   verifications: number;
   annotations: number;
+  /** Records of drills. */
+  drills: number;
 }
+
+/** Of all drills the newest so many stay. */
+export const DRILLS_STORED = 200;
 
 /** Takes away records of verifications of which later ones say all. Nothing while a backend is out of reach. @returns how many */
 export async function removeOldVerifications(
@@ -91,6 +97,33 @@ export async function removeAnnotationsOfGone(
   if (gone.size === 0) return 0;
   const { annotations } = await readAnnotations(repository, undefined, signal);
   const old = annotations.filter(({ record }) => gone.has(record.snapshot) && !record.forgotten && !record.lost);
+  await removeAll(repository, old, signal);
+  return old.length;
+}
+
+/**
+ * Takes away the oldest records of drills: the newest `DRILLS_STORED` stay, and of each host the last that says that it passed, and the last that does not. Nothing
+ * while a backend is out of reach. @returns how many
+ */
+export async function removeOldDrills(
+  repository: Repository,
+  survey: Survey,
+  { nowMs, signal }: { nowMs: number; signal?: AbortSignal | undefined },
+): Promise<number> {
+  if (isIncomplete(repository)) return 0;
+  const listed = new Set([...survey.listings.values()].flatMap((objects) => [...objects.keys()]));
+  const keys = [...listed].filter((key) => DRILL_FORM.idIn(key) !== undefined);
+  if (keys.length <= DRILLS_STORED) return 0;
+  const { drills } = await readStoredDrills(repository, signal);
+  // One of the future makes no other superfluous.
+  const newestFirst = drills.filter(({ record }) => Date.parse(record.time) <= nowMs).toReversed();
+  const kinds = new Set<string>();
+  const old = newestFirst.filter(({ record: { host, result } }, i) => {
+    const kind = JSON.stringify([host, result['ok'] === true]);
+    const isLast = !kinds.has(kind);
+    kinds.add(kind);
+    return i >= DRILLS_STORED && !isLast;
+  });
   await removeAll(repository, old, signal);
   return old.length;
 }

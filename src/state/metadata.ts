@@ -27,14 +27,21 @@ const modeFor = (type: Entry['type'], mode: number, isOwned: boolean): number =>
  * ACLs, which are rights like the mode.
  */
 export function metadataDiffers(entry: Entry, path: RawPath, now: BigIntStats): boolean {
+  return metadataDifferences(entry, path, now).next().done !== true;
+}
+
+/** What it lacks, by the kind under which a restore would tell that it could not give it. */
+export function* metadataDifferences(
+  entry: Entry,
+  path: RawPath,
+  now: BigIntStats,
+): Generator<'times_rounded' | 'mode_not_restored' | 'owner_not_restored' | 'xattrs_not_restored'> {
   const root = isRoot();
-  return (
-    now.mtimeNs !== entry.mtimeNs ||
-    (entry.type !== 'symlink' &&
-      (Number(now.mode) & 0o7777) !== modeFor(entry.type, entry.mode, root || isOurs(entry))) ||
-    (root && (Number(now.uid) !== entry.uid || Number(now.gid) !== entry.gid)) ||
-    lacksAttributes(path, entry, { withLabels: root })
-  );
+  if (now.mtimeNs !== entry.mtimeNs) yield 'times_rounded';
+  const mode = modeFor(entry.type, entry.mode, root || isOurs(entry));
+  if (entry.type !== 'symlink' && (Number(now.mode) & 0o7777) !== mode) yield 'mode_not_restored';
+  if (root && (Number(now.uid) !== entry.uid || Number(now.gid) !== entry.gid)) yield 'owner_not_restored';
+  if (lacksAttributes(path, entry, { withLabels: root })) yield 'xattrs_not_restored';
 }
 
 /**

@@ -6,9 +6,8 @@ import { readFile } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
 import { sha256Hex } from '../crypto/hash.ts';
 import { HoldfastError, messageOf } from '../errors.ts';
-import { CONFIG_MAX_BYTES } from '../limits.ts';
 import type { RawPath } from '../raw-path.ts';
-import { readYaml } from '../yaml-file.ts';
+import { parseYamlFile } from '../yaml-file.ts';
 import { matcher } from './patterns.ts';
 import { BUILT_IN_PROFILES, DEFAULT_PROFILE, isProfileName } from './profile-names.ts';
 import type { ProfileData } from './profile-schema.ts';
@@ -46,26 +45,13 @@ export async function loadProfile(nameOrPath: string): Promise<Profile> {
 }
 
 /** @param file for messages. @throws `config_invalid` naming file and line */
-export async function parseProfile(bytes: Uint8Array, file: string): Promise<Profile> {
-  if (bytes.length > CONFIG_MAX_BYTES) throw invalid(file, `it is larger than ${CONFIG_MAX_BYTES} bytes`);
-  let text: string;
-  try {
-    text = new TextDecoder('utf-8', { fatal: true }).decode(bytes);
-  } catch {
-    throw invalid(file, 'it is no UTF-8 text');
-  }
+export function parseProfile(bytes: Uint8Array, file: string): Promise<Profile> {
   const rules = async () => {
     const { knownProfileKeys: knownKeys, profileSchema: schema } = await import('./profile-schema.ts');
     return { schema, knownKeys };
   };
-  const read = await readYaml(text, { file, whole: 'the profile', rules });
-  if ('data' in read) return read.data;
-  const { place, what, unknown } = read.fault;
-  throw unknown ? invalid(place, what, `Known here: ${unknown.known.join(', ')}.`) : invalid(place, what);
-}
-
-function invalid(place: string, what: string, hint = 'docs/profiles.md has the format of a profile.'): HoldfastError {
-  return new HoldfastError('config_invalid', `${place}: ${what}`, { hint });
+  const hint = 'docs/profiles.md has the format of a profile.';
+  return parseYamlFile(bytes, { file, whole: 'the profile', hint, rules });
 }
 
 /**

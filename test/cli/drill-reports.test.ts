@@ -6,13 +6,24 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { drillJunit } from '../../src/cli/drill/junit.ts';
 import { drillMarkdown } from '../../src/cli/drill/markdown.ts';
 import { drillPage } from '../../src/cli/drill/page.ts';
-import { drillResult, hostileResult, HOSTILE } from '../drill/results.ts';
+import { drillResult, hostileResult, HOSTILE, scenarioResult } from '../drill/results.ts';
 import { removeFolder, temporaryFolder } from '../state/trees.ts';
 import { noChromium, openChromium, type Tab } from './chromium.ts';
 
 const CONTROL = /[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]/;
 
+const without = { name: 'lost-paper', title: 'no', why: 'none was given', accepted: 'the words lie in two safes' };
+
 describe('as Markdown', () => {
+  it('calls what could not be proved incomplete, and tells what is done without', () => {
+    const { accepted: _, ...missing } = without;
+    const incomplete = drillMarkdown(drillResult({ ok: false, notRun: [missing] }));
+    expect(incomplete).toContain('# Migration drill of ada: INCOMPLETE');
+    const passed = drillMarkdown(drillResult({ notRun: [without] }));
+    expect(passed).toContain('# Migration drill of ada: passed');
+    expect(passed).toContain('none was given; done without, as the config says: the words lie in two safes');
+  });
+
   it('tells the verdict, the objectives, each scenario and each check', () => {
     const text = drillMarkdown(drillResult());
     expect(text).toContain('# Migration drill of ada: passed');
@@ -67,6 +78,19 @@ describe.skipIf(noChromium)('in a browser', () => {
     expect(tab.requests.filter((url) => !url.startsWith('file:'))).toEqual([]);
     expect(tab.complaints).toEqual([]);
     expect(await tab.evaluate(`document.documentElement.scrollWidth <= innerWidth`)).toBe(true);
+  });
+
+  it('the HTML page breaks no word of a narrow column, however much a check tells', async () => {
+    const detail = 'snapshot ff4ce85f is as it was saved, '.repeat(20);
+    const checks = [{ name: 'databases', ok: true, detail, evidence: {} }];
+    await show(drillPage(drillResult({ scenarios: [scenarioResult({ checks, skipped: [] })] }), []));
+    const lines = await tab.evaluate<number[]>(`[...document.querySelectorAll('.scenario tbody td')].map((one) => {
+      const words = document.createRange();
+      words.selectNodeContents(one);
+      return new Set([...words.getClientRects()].map(({ top }) => Math.round(top / 8))).size;
+    })`);
+    expect(lines.slice(0, 2)).toEqual([1, 1]);
+    expect(lines[2]).toBeGreaterThan(1);
   });
 
   it('the HTML page shows hostile text as text', async () => {

@@ -105,7 +105,15 @@ describe('the section drill of a config', () => {
   test('is taken, with what is usual where nothing is said', async () => {
     const { drill } = await load({ rto: '15m', checks: ['true'], scenarios: 'drills', handoff: { where: ['/A.md'] } });
     expect(drill).toEqual({
-      ...{ everyMs: 90 * 86_400_000, rtoMs: 900_000, rpoMs: undefined, commands: ['true'], commandTimeoutMs: 300_000 },
+      ...{
+        everyMs: 90 * 86_400_000,
+        rtoMs: 900_000,
+        rpoMs: undefined,
+        without: {},
+        timeoutMs: undefined,
+        commands: ['true'],
+        commandTimeoutMs: 300_000,
+      },
       ...{ handoff: { where: ['/A.md'] }, scenarios: [join(folder, 'drills')], ignore: [] },
     });
   });
@@ -113,6 +121,9 @@ describe('the section drill of a config', () => {
   test.each([
     [{ rto: 'soon' }, 'drill.rto'],
     [{ every: '5x' }, 'drill.every'],
+    [{ timeout: '6' }, 'drill.timeout'],
+    [{ without: { 'lost-paper': '' } }, 'drill.without'],
+    [{ without: { 'lost/paper': 'x' } }, 'must be the name of a scenario'],
     [{ scenario: 'x' }, 'unknown key'],
     [{ shadow: { command: 'x', ready: { http: 'http://example.org/' } } }, 'drill.shadow.ready.http'],
     [{ shadow: { command: 'x', ready: { file: '../up' } } }, 'drill.shadow.ready.file'],

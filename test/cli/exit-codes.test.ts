@@ -27,6 +27,7 @@ it('every kind of failure keeps its exit code', () => {
     source_unreadable: 1,
     hook_failed: 1,
     busy: 11,
+    timed_out: 1,
     breaker_open: 75,
     interrupted: 130,
     io: 1,

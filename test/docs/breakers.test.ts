@@ -3,7 +3,7 @@ import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { fleetSection } from '../../src/cli/fleet-schema.ts';
+import { fleetSection } from '../../src/cli/fleet/schema.ts';
 import { loadConfig, type Config } from '../../src/cli/config.ts';
 import { breakerPolicy, FALLBACK_ACTIONS, USUAL, USUAL_OF_CRITICAL } from '../../src/fleet/breaker-policy.ts';
 import { BACKOFF_MS, QUEUE_MAX } from '../../src/fleet/queue.ts';

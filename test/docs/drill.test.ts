@@ -25,13 +25,13 @@ const yaml = blocks('yaml');
 
 test('its configs are taken, and its scenario', async () => {
   const configs = yaml.filter((text) => text.startsWith('drill:'));
-  expect(configs).toHaveLength(2);
+  expect(configs).toHaveLength(3);
   for (const [i, text] of configs.entries()) {
     const path = join(folder, `config-${i}.yaml`);
     writeFileSync(path, text);
     expect((await loadConfig(path)).drill).toBeDefined();
   }
-  const { shadow } = (await loadConfig(join(folder, 'config-1.yaml'))).drill ?? {};
+  const { shadow } = (await loadConfig(join(folder, 'config-2.yaml'))).drill ?? {};
   expect(shadow).toMatchObject({ withinMs: 60_000, stopMs: 10_000, queues: ['/var/spool/agent'] });
   const own = yaml.filter((text) => text.startsWith('name: lost-office'));
   expect((await parseScenario(Buffer.from(own[0] ?? ''), 'own.yaml')).name).toBe('lost-office');

@@ -10,7 +10,7 @@ import { setRelays } from '../../src/operations/identity-log.ts';
 import { DAY_MS } from '../../src/units.ts';
 import { FakeClock } from '../fake-clock.ts';
 import { aheadClock, makeAgent, type TestAgent } from '../operations/support.ts';
-import { drillResult, scenarioResult } from './results.ts';
+import { drillResult, scenarioResult, wholeScenario } from './results.ts';
 
 let agent: TestAgent;
 const nowMs = aheadClock.now() + 60_000;
@@ -35,6 +35,7 @@ afterAll(() => agent[Symbol.asyncDispose]());
 function best(over: Partial<DoctorOptions> = {}): DoctorOptions {
   const passed = drillResult({
     started: iso(nowMs - DAY_MS),
+    scenarios: [wholeScenario()],
     agent: { handle: 'ada', publicKey: hex(agent.signer.publicKey), fingerprint: '' },
   });
   const away = agent.addresses.map(({ name }) => ({ name, url: `s3://bucket?endpoint=https://${name}.example` }));
@@ -112,6 +113,17 @@ describe('the level of an agent', () => {
     ['a paper that nobody has looked at', 2, 'paper verified', () => ({ paperMs: undefined })],
     ['a paper that was looked at in the future', 2, 'paper verified', () => ({ paperMs: nowMs + DAY_MS })],
     ['no drill', 2, 'drill passed', () => ({ drills: { drills: [], problems: [] } })],
+    [
+      'a drill of the shadow alone',
+      2,
+      'drill passed',
+      () => ({
+        drills: {
+          drills: [{ id: '', result: drillResult({ started: iso(nowMs - 1000) }), isCurrent: true }],
+          problems: [],
+        },
+      }),
+    ],
     [
       'a drill that failed after one that passed',
       2,

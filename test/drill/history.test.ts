@@ -7,7 +7,7 @@ import { hex } from '../../src/crypto/hash.ts';
 import { drillDue, drillResultSchema, DRILLS_KEPT, keepDrill, readDrills } from '../../src/drill/history.ts';
 import { DAY_MS } from '../../src/units.ts';
 import { removeFolder, temporaryFolder } from '../state/trees.ts';
-import { drillResult, hostileResult, scenarioResult } from './results.ts';
+import { drillResult, hostileResult, scenarioResult, wholeScenario } from './results.ts';
 
 const keyOf = (byte: number) => {
   const seed = new Uint8Array(32).fill(byte);
@@ -94,11 +94,12 @@ describe('a history of drills', () => {
 
 describe('a drill is due', () => {
   const at = (day: number) => Date.UTC(2026, 1, day);
+  const whole = { scenarios: [wholeScenario()] };
   const dueAt = (day: number) => drillDue(readDrills(state, agent.publicKey), 10 * DAY_MS, at(day));
 
   it('when there is none, and again when the last that passed is too old', () => {
     expect(dueAt(1)).toMatchObject({ due: true, last: undefined });
-    keepDrill(state, started('2026-02-01T00:00:00.000Z'), agent);
+    keepDrill(state, started('2026-02-01T00:00:00.000Z', whole), agent);
     expect(dueAt(2)).toMatchObject({ due: false, dueMs: at(11) });
     expect(dueAt(11).due).toBe(true);
   });
@@ -108,10 +109,34 @@ describe('a drill is due', () => {
     keepDrill(state, started('2026-02-02T00:00:00.000Z', { scenarios: [] }), agent);
     keepDrill(
       state,
-      started('2026-02-03T00:00:00.000Z', { scenarios: [scenarioResult({ recoverySeconds: null })] }),
+      started('2026-02-03T00:00:00.000Z', { scenarios: [wholeScenario({ recoverySeconds: null })] }),
       agent,
     );
-    keepDrill(state, started('2026-04-01T00:00:00.000Z'), agent);
+    keepDrill(state, started('2026-04-01T00:00:00.000Z', whole), agent);
     expect(dueAt(4)).toMatchObject({ due: true, last: undefined });
+  });
+
+  it('after one that looked at little of what came back, such as that of the shadow alone', () => {
+    const named = (...names: string[]) => names.map((name) => ({ name, ok: true, detail: '', evidence: {} }));
+    const shadow = scenarioResult({ name: 'shadow', checks: named('identity', 'files', 'shadow: answers') });
+    keepDrill(state, started('2026-02-01T00:00:00.000Z', { scenarios: [shadow] }), agent);
+    expect(dueAt(2)).toMatchObject({ due: true, last: undefined, failed: undefined });
+    keepDrill(state, started('2026-02-02T00:00:00.000Z', { scenarios: [shadow, wholeScenario()] }), agent);
+    expect(dueAt(3).due).toBe(false);
+    keepDrill(state, started('2026-02-03T00:00:00.000Z', { scenarios: [shadow] }), agent);
+    expect(dueAt(4)).toMatchObject({ due: false, dueMs: at(12) });
+  });
+
+  it('at once when the newest has failed, and no more when one has passed since', () => {
+    const failed = { scenarios: [wholeScenario(), wholeScenario({ name: 'lost-backend:nas', ok: false })] };
+    keepDrill(state, started('2026-02-01T00:00:00.000Z', whole), agent);
+    keepDrill(state, started('2026-02-02T00:00:00.000Z', failed), agent);
+    expect(dueAt(3)).toMatchObject({
+      due: true,
+      dueMs: at(3),
+      failed: { result: { started: '2026-02-02T00:00:00.000Z' } },
+    });
+    keepDrill(state, started('2026-02-03T00:00:00.000Z', whole), agent);
+    expect(dueAt(4)).toMatchObject({ due: false, failed: undefined });
   });
 });

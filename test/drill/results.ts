@@ -36,6 +36,13 @@ export function scenarioResult(over: Partial<ScenarioResult> = {}): ScenarioResu
   };
 }
 
+/** A scenario in which all was looked at that shows that the agent comes back. */
+export function wholeScenario(over: Partial<ScenarioResult> = {}): ScenarioResult {
+  const names = ['identity', 'chain', 'newest', 'files', 'databases', 'memory', 'scaffold', 'backends', 'freshness'];
+  const checks = names.map((name) => ({ name, ok: true, detail: 'well', evidence: {} }));
+  return scenarioResult({ checks, ...over });
+}
+
 export function drillResult(over: Partial<DrillResult> = {}): DrillResult {
   return {
     ok: true,

@@ -3,10 +3,13 @@ import { appendFileSync, mkdirSync, readdirSync, rmSync, writeFileSync } from 'n
 import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
 import { BUILT_IN_SCENARIOS } from '../../src/drill/scenario.ts';
+import { drillResultSchema } from '../../src/drill/history.ts';
 import { takeLock } from '../../src/operations/lock.ts';
 import { openBackend } from '../../src/backend/open.ts';
+import type { Clock } from '../../src/clock.ts';
 import { failure } from '../crypto/support.ts';
 import { FaultyBackend } from '../faulty-backend.ts';
+import { aheadClock, makeAgent } from '../operations/support.ts';
 import { BUILT_IN, checkIn, drilledAgent, failures, leaving, scenarioIn, scenarioOf } from './support.ts';
 
 const agent = await drilledAgent();
@@ -67,6 +70,24 @@ describe('a drill of an agent that is well', () => {
     expect(alone).toMatchObject({ ok: false, scenarios: [] });
     expect(alone.notRun).toHaveLength(2);
     await failure(() => agent.drill(['lost-ghost']), 'usage');
+  });
+
+  test('does without what the operator says, and says so; not of what was asked for by name, nor of what failed', async () => {
+    const scenarios = BUILT_IN.filter(({ name }) => name === 'lost-host' || name === 'lost-paper');
+    const without = { 'lost-paper': 'the words lie in two safes' };
+    const result = await agent.drill([], { scenarios, without });
+    expect(result.ok).toBe(true);
+    expect(result.notRun).toMatchObject([{ name: 'lost-paper', accepted: 'the words lie in two safes' }]);
+    expect(drillResultSchema.parse(result)).toEqual(result);
+    expect((await agent.drill([], { scenarios })).ok).toBe(false);
+    const named = await agent.drill(['lost-host', 'lost-paper'], { scenarios, without });
+    expect(named).toMatchObject({ ok: false, notRun: [{ why: expect.stringContaining('no second way') as string }] });
+    expect(named.notRun[0]).not.toHaveProperty('accepted');
+    const none = await agent.drill([], { scenarios: scenarios.slice(1), without });
+    expect(none).toMatchObject({ ok: false, scenarios: [] });
+    const given = { words: secret, vault: secret };
+    expect((await agent.drill([], { scenarios, without, secrets: given })).scenarios).toHaveLength(2);
+    await failure(() => agent.drill([], { scenarios, without: { 'lost-ghost': 'x' } }), 'usage');
   });
 
   test('measures against objectives, and what a disaster now would lose', async () => {
@@ -131,6 +152,61 @@ describe('a drill of an agent that is well', () => {
       { name: 'b', ok: false },
     ]);
     expect(checkIn(result, 'crash-in-backup', 'backends').detail).toContain('backend b');
+  });
+
+  test.each([
+    ['heeds that it is to stop', true],
+    ['does not settle whatever it is told', false],
+  ])('a scenario that hangs in what %s ends in its time, is told, and the next one runs', async (_, isHeeding) => {
+    const timeoutMs = 10 * 60_000;
+    const isHung = Promise.withResolvers<void>();
+    let isFirst = true;
+    const opener: typeof openBackend = async (address, how) => {
+      const real = await openBackend(address, how);
+      const get: typeof real.get = async (key, range, at) => {
+        if (!key.startsWith('packs/') || !isFirst) return real.get(key, range, at);
+        isHung.resolve();
+        return new Promise((_resolve, reject) => {
+          if (isHeeding) at?.signal?.addEventListener('abort', () => reject(new DOMException('', 'AbortError')));
+        });
+      };
+      const done = () => real[Symbol.asyncDispose]();
+      return { ...real, get, head: real.head.bind(real), list: real.list.bind(real), [Symbol.asyncDispose]: done };
+    };
+    const clock: Clock = {
+      ...aheadClock,
+      // The time of the scenario, and the grace after it, are over as soon as it hangs; nothing else takes any.
+      sleep: (ms, signal) => {
+        if (!isFirst || (ms !== timeoutMs && ms !== 20_000)) return aheadClock.sleep(ms, signal);
+        return isHung.promise.then(() => (ms === 20_000 ? void (isFirst = false) : undefined));
+      },
+    };
+    const over = { timeoutMs, silenceMs: 3_600_000 };
+    const result = await agent.drill(['lost-host', 'stolen-writer-key'], over, { openBackend: opener, clock });
+    expect(failures(result)).toEqual({ 'lost-host': ['deadline'] });
+    const { error, steps } = scenarioIn(result, 'lost-host');
+    expect(error).toMatchObject({ code: 'timed_out', message: 'it was not done after 10m, and was at "recover" then' });
+    expect(steps.at(-1)?.name).toBe('clean up');
+    expect(scenarioIn(result, 'stolen-writer-key').ok).toBe(true);
+    expect(readdirSync(`${agent.folder}-worlds`)).toEqual([]);
+  });
+
+  test('words that open nothing are refused, and no scenario is said to have failed; beside a secret that does, theirs has', async () => {
+    const wrong = { kind: 'root', root: agent.root.map((byte) => byte ^ 1) } as typeof secret;
+    const error = await failure(() => agent.drill(['lost-host'], { secrets: { words: wrong } }), 'wrong_key');
+    expect(error.message).toContain('given: words');
+    const result = await agent.drill(['lost-host', 'lost-paper'], { secrets: { words: secret, vault: wrong } });
+    expect(failures(result)).toEqual({ 'lost-paper': ['recovery'] });
+    expect(scenarioIn(result, 'lost-paper').error?.code).toBe('wrong_key');
+  });
+
+  test('a backend that holds the repository of another agent does not speak for the words', async () => {
+    await using other = await makeAgent({ storage: 'folders', seed: 'another agent', fill: () => {} });
+    const [foreign = { name: '', url: '' }] = other.addresses;
+    const over = { backends: [{ ...foreign, name: 'foreign' }, ...agent.addresses], record: {}, state: undefined };
+    const result = await agent.drill(['lost-host', 'lost-backend:foreign'], over);
+    expect(scenarioIn(result, 'lost-backend:foreign').ok).toBe(true);
+    expect(result.ok).toBe(false);
   });
 
   test('takes away what a drill that was killed has left, and not what one that runs is at', async () => {

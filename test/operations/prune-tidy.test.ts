@@ -9,10 +9,13 @@ import {
   condemn,
   packPrefixes,
   readAnnotations,
+  readStoredDrills,
   readVerified,
+  storeDrill,
   storeVerified,
   timestamp,
 } from '../../src/repository/repository.ts';
+import { DRILLS_STORED } from '../../src/repository/tidy.ts';
 import { DAY_MS } from '../../src/units.ts';
 import { seededRandom } from '../crypto/support.ts';
 import { aheadClock, contentsOf, expectLevel, makeAgent, putBack, storeOf } from './support.ts';
@@ -66,6 +69,29 @@ async function found(level: 'listing' | 'objects' | 'chunks', on: number[], some
   return storeVerified(opened, record, agent.signer, agent.seams());
 }
 const left = async () => (await readVerified(await agent.open(), () => true)).keys.toSorted();
+
+test('the oldest drills go, and not the last of a host that passed or failed', async () => {
+  const repository = await agent.open();
+  const store = async (minute: number, host: string, ok: boolean) => {
+    const time = timestamp(aheadClock.now() - 1_000_000_000 + minute * 60_000);
+    return (await storeDrill(repository, { time, host, result: { ok } }, agent.signer, agent.seams())).key;
+  };
+  const keeper = [await store(0, 'keeper', true), await store(1, 'keeper', true), await store(2, 'keeper', false)];
+  const old = [await store(3, 'agent', true), await store(4, 'agent', true)];
+  const newer: string[] = [];
+  for (let i = 0; i < DRILLS_STORED; i++) newer.push(await store(10 + i, 'agent', true));
+  const ahead = await store(10_000_000, 'agent', true);
+  const drillsOn = async () => {
+    const { drills } = await readStoredDrills(await agent.open());
+    return drills.map(({ key }) => key);
+  };
+  expect(await pruneAt(1, { dryRun: true })).toMatchObject({ tidied: { drills: 0 } });
+  expect(await pruneAt(1)).toMatchObject({ tidied: { drills: 3 }, complete: true });
+  expect(await drillsOn()).toEqual([...keeper.slice(1), ...newer, ahead]);
+  for (const name of ['a', 'b'])
+    for (const key of [keeper[0] ?? '', ...old]) expect(await storeOf(agent, name).inner.head(key)).toBeUndefined();
+  expect(await pruneAt(1)).toMatchObject({ tidied: { drills: 0 } });
+});
 
 test('records of verifications go once later ones say all that they say of what is still there', async () => {
   const [one = '', two = ''] = packs;

@@ -78,6 +78,7 @@ export default class Prune extends HoldfastCommand<typeof Prune, PruneResult> {
             `deleted on ${name}: ${packs(gone)}${locked ? ' (kept by the bucket until their lock is over)' : ''}`,
         ),
         ...(tidied.verifications > 0 ? [`removed: ${count(tidied.verifications, 'old record')} of verifications`] : []),
+        ...(tidied.drills > 0 ? [`removed: ${count(tidied.drills, 'old record')} of drills`] : []),
         ...(tidied.annotations > 0
           ? [`removed: ${count(tidied.annotations, 'annotation')} of forgotten snapshots`]
           : []),

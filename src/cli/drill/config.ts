@@ -11,6 +11,9 @@ export interface DrillSettings {
   everyMs: number;
   rtoMs: number | undefined;
   rpoMs: number | undefined;
+  /** Names of scenarios, and why they are done without. */
+  without: Readonly<Record<string, string>>;
+  timeoutMs: number | undefined;
   commands: readonly string[];
   commandTimeoutMs: number;
   handoff: Handoff | undefined;
@@ -38,13 +41,15 @@ export function drillSettings(
   resolvePath: (path: string) => string,
   file: string,
 ): DrillSettings {
-  const ms = <T extends string | undefined>(key: 'every' | 'rto' | 'rpo' | 'checkTimeout', text: T) =>
+  const ms = <T extends string | undefined>(key: 'every' | 'rto' | 'rpo' | 'timeout' | 'checkTimeout', text: T) =>
     text === undefined ? undefined : at(file, `drill.${key}`, () => parseDuration(text, 'config_invalid'));
   const { scenarios = [], handoff } = raw;
   return {
     everyMs: ms('every', raw.every ?? EVERY) ?? 0,
     rtoMs: ms('rto', raw.rto),
     rpoMs: ms('rpo', raw.rpo),
+    without: raw.without ?? {},
+    timeoutMs: ms('timeout', raw.timeout),
     commands: raw.checks ?? [],
     commandTimeoutMs: ms('checkTimeout', raw.checkTimeout ?? COMMAND_TIMEOUT) ?? 0,
     handoff: handoff && Object.fromEntries(Object.entries(handoff).filter(([, one]) => one !== undefined)),

@@ -118,6 +118,8 @@ export async function drillOptions(
     home: homedir(),
     commands: settings.commands,
     commandTimeoutMs: settings.commandTimeoutMs,
+    timeoutMs: settings.timeoutMs,
+    without: settings.without,
     env: Object.fromEntries(env),
     handoff: settings.handoff,
     shadow: asked.shadowArgv ? { ...USUAL_SHADOW, ...settings.shadow, argv: asked.shadowArgv } : settings.shadow,

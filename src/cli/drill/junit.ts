@@ -3,6 +3,7 @@
  * (junit-10.xsd), of which others read parts.
  */
 import type { DrillResult, NotRun, ScenarioResult } from '../../drill/result.ts';
+import { notRunText } from './wording.ts';
 
 export function drillJunit(result: DrillResult): string {
   const { scenarios, notRun } = result;
@@ -48,10 +49,11 @@ function testCase(classname: string, name: string, body: readonly string[], time
   return [`    <testcase${attributes({ classname, name, time })}>`, ...body, '    </testcase>'];
 }
 
-function notRunSuite({ name, why }: NotRun): string {
+function notRunSuite(one: NotRun): string {
+  const { name } = one;
   return [
     `  <testsuite${attributes({ name, tests: 1, failures: 0, errors: 0, skipped: 1, time: 0 })}>`,
-    ...testCase(name, 'ran', [`      <skipped${attributes({ message: why })}/>`]),
+    ...testCase(name, 'ran', [`      <skipped${attributes({ message: notRunText(one) })}/>`]),
     '  </testsuite>',
   ].join('\n');
 }

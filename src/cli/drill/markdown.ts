@@ -1,19 +1,19 @@
 /** A drill as Markdown (CommonMark with tables): for an issue, a wiki, a pull request. */
 import { escapeForDisplay } from '../../raw-path.ts';
 import type { DrillResult, ScenarioResult } from '../../drill/result.ts';
-import { drillFacts, lossText, secondsText } from './wording.ts';
+import { drillFacts, lossText, notRunText, secondsText, verdictOf } from './wording.ts';
 
 export function drillMarkdown(result: DrillResult): string {
   const { scenarios, notRun, warnings } = result;
   return [
-    `# Migration drill${result.agent ? ` of ${text(result.agent.handle)}` : ''}: ${result.ok ? 'passed' : 'FAILED'}`,
+    `# Migration drill${result.agent ? ` of ${text(result.agent.handle)}` : ''}: ${verdictOf(result)}`,
     '',
     ...drillFacts(result).map(([name, value]) => `- ${name}: ${text(value)}`),
     '',
     '| scenario | | checks | recovery | would be lost | identity |',
     '| --- | --- | ---: | ---: | ---: | --- |',
     ...scenarios.map(row),
-    ...notRun.map(({ name, why }) => `| ${text(name)} | not run | | | | ${text(why)} |`),
+    ...notRun.map((one) => `| ${text(one.name)} | not run | | | | ${text(notRunText(one))} |`),
     '',
     ...scenarios.flatMap(section),
     ...(warnings.length > 0 ? ['## Warnings', '', ...warnings.map(({ message }) => `- ${text(message)}`), ''] : []),

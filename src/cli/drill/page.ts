@@ -4,7 +4,7 @@ import { escapeForDisplay } from '../../raw-path.ts';
 import { longestRecovery } from '../../drill/history.ts';
 import type { Check, DrillResult, ScenarioResult, StepResult } from '../../drill/result.ts';
 import { formatDuration } from '../../units.ts';
-import { drillFacts, lossText, secondsText } from './wording.ts';
+import { drillFacts, lossText, notRunText, secondsText, verdictOf } from './wording.ts';
 
 /** What the trend shows of an earlier drill. */
 export interface Earlier {
@@ -24,6 +24,7 @@ h1 { font-size: 1.5rem; line-height: 1.3; } h2 { font-size: 1.1rem; margin: 28px
 .good { color: var(--good); font-weight: 600; } .bad { color: var(--bad); font-weight: 600; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: 2px 14px; } dt { color: var(--dim); } dd { margin: 0; overflow-wrap: anywhere; }
 table { border-collapse: collapse; width: 100%; } th { text-align: left; color: var(--dim); font-size: .875rem; } th, td { padding: 6px 8px 6px 0; border-bottom: 1px solid var(--line); vertical-align: top; overflow-wrap: anywhere; }
+.scenario td:first-child { overflow-wrap: break-word; } .scenario td:nth-child(2) { white-space: nowrap; }
 .number { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums; }
 .scenario { border: 1px solid var(--line); border-radius: 8px; padding: 10px 14px; margin: 12px 0; } .scenario.failed { border-color: var(--bad); }
 .wide { overflow-x: auto; } svg { display: block; width: 100%; height: 22px; margin: 8px 0 2px; } svg.trend { height: 64px; }
@@ -37,14 +38,15 @@ tr.bad-row td { background: var(--bad-back); }
 export function drillPage(result: DrillResult, earlier: readonly Earlier[]): string {
   const { scenarios, notRun, warnings } = result;
   const whose = result.agent ? ` of ${shown(result.agent.handle)}` : '';
-  const verdict = result.ok ? html`<span class="good">passed</span>` : html`<span class="bad">FAILED</span>`;
+  const word = verdictOf(result);
+  const verdict = html`<span class="${result.ok ? 'good' : 'bad'}">${word}</span>`;
   const page = html`<!doctype html>
     <html lang="en">
       <head>
         <meta charset="utf-8" />
         <meta name="viewport" content="width=device-width, initial-scale=1" />
         <meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'" />
-        <title>Drill${whose}: ${result.ok ? 'passed' : 'FAILED'}</title>
+        <title>Drill${whose}: ${word}</title>
         <style>
           ${new Html(STYLE)}
         </style>
@@ -73,7 +75,7 @@ export function drillPage(result: DrillResult, earlier: readonly Earlier[]): str
             notRun.length > 0 &&
             html`<h2>Not run</h2>
               <ul>
-                ${notRun.map(({ name, why }) => html`<li><b>${shown(name)}</b>: ${shown(why)}</li>`)}
+                ${notRun.map((one) => html`<li><b>${shown(one.name)}</b>: ${shown(notRunText(one))}</li>`)}
               </ul>`
           }
         </main>

@@ -16,6 +16,14 @@ export const drillSection = z
     every: duration.optional().describe('A drill is due so long after the last; default 90d.'),
     rto: duration.optional().describe('The recovery may take so long (recovery time objective).'),
     rpo: duration.optional().describe('The newest snapshot may be so old (recovery point objective).'),
+    without: z
+      .record(
+        z.string().regex(/^[a-z0-9][a-z0-9-]{0,63}(?::[a-z0-9-]{1,32})?$/, 'must be the name of a scenario'),
+        z.string().min(1).max(500),
+      )
+      .optional()
+      .describe('Scenarios that are done without where they cannot be run, each with the reason, which reports tell.'),
+    timeout: duration.optional().describe('A scenario that takes longer is ended, and has failed; default 6h.'),
     checks: z
       .array(z.string().min(1).max(4096))
       .max(HOOKS_MAX)

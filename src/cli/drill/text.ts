@@ -2,6 +2,7 @@
 import type { DrillResult, ScenarioResult } from '../../drill/result.ts';
 import { formatDuration, formatSize } from '../../units.ts';
 import { count, lines, warningLines } from '../render.ts';
+import { notRunText } from './wording.ts';
 
 export function drillText(result: DrillResult): string {
   const { scenarios, notRun, backends, warnings } = result;
@@ -10,7 +11,7 @@ export function drillText(result: DrillResult): string {
     warningLines(warnings) +
     lines(
       ...scenarios.flatMap((one) => scenarioLines(one, width)),
-      ...notRun.map(({ name, why }) => `not run  ${name.padEnd(width)}  ${why}`),
+      ...notRun.map((one) => `not run  ${one.name.padEnd(width)}  ${notRunText(one)}`),
       ...backends.flatMap(({ name, error }) => (error === undefined ? [] : [`backend ${name}: ${error}`])),
       '',
       ...summary(result),
@@ -28,16 +29,18 @@ function scenarioLines({ name, ok, checks, recoverySeconds, error, title }: Scen
 
 function summary({ ok, scenarios, notRun, objectives, agent, seconds }: DrillResult): string[] {
   const failed = scenarios.filter((one) => !one.ok).length;
+  const missing = notRun.filter(({ accepted }) => accepted === undefined).length;
+  const without = notRun.length === 0 ? '' : `; done without: ${notRun.map(({ name }) => name).join(', ')}`;
   const who = agent ? `${agent.handle} (${agent.fingerprint})` : 'the agent';
   const loss = scenarios.find(({ dataLoss }) => dataLoss?.bytes !== null && dataLoss)?.dataLoss;
   const { rto, rpo } = objectives;
   const against = (most: number | null) => (most === null ? '' : ` (objective: ${formatDuration(most * 1000)})`);
   return [
     ok
-      ? `The drill passed: ${who} came back in all of ${count(scenarios.length, 'scenario')}, in ${formatDuration(seconds * 1000)}.`
+      ? `The drill passed: ${who} came back in all of ${count(scenarios.length, 'scenario')}, in ${formatDuration(seconds * 1000)}${without}.`
       : failed > 0
         ? `The drill FAILED: ${failed} of ${count(scenarios.length, 'scenario')}.`
-        : `The drill is INCOMPLETE: ${count(scenarios.length, 'scenario')} passed, ${notRun.length} could not be run.`,
+        : `The drill is INCOMPLETE: ${count(scenarios.length, 'scenario')} passed, ${missing} could not be run. Give what is missing, or say why you do without (\`drill.without\`).`,
     ...(rto.seconds === null
       ? []
       : [`slowest recovery: ${formatDuration(rto.seconds * 1000)}${against(rto.mostSeconds)}`]),

@@ -1,7 +1,21 @@
 /** What all reports of a drill say alike. */
-import type { DataLoss, DrillResult, Objective } from '../../drill/result.ts';
+import type { DataLoss, DrillResult, NotRun, Objective } from '../../drill/result.ts';
 import { formatDuration, formatSize } from '../../units.ts';
 import { count } from '../render.ts';
+
+/** One word for the drill as a whole: what was not proved is no failure, and has not passed. */
+export function verdictOf({
+  ok,
+  scenarios,
+}: Pick<DrillResult, 'ok' | 'scenarios'>): 'passed' | 'FAILED' | 'INCOMPLETE' {
+  if (ok) return 'passed';
+  return scenarios.some((one) => !one.ok) ? 'FAILED' : 'INCOMPLETE';
+}
+
+/** Why a scenario was not run, and why nobody minds. */
+export function notRunText({ why, accepted }: NotRun): string {
+  return accepted === undefined ? why : `${why}; done without, as the config says: ${accepted}`;
+}
 
 /** Pairs of a name and what there is to say of the drill as a whole. */
 export function drillFacts({

@@ -15,6 +15,9 @@ export class Findings {
   others = 0;
   jsonFiles = 0;
   jsonLinesFiles = 0;
+  /** Of each file: contents, modes, …; and what the recovery said that it could not restore here. */
+  readonly compared: string[] = [];
+  readonly notCompared: string[] = [];
   readonly databases: string[] = [];
   readonly memories: string[] = [];
   readonly templates: string[] = [];

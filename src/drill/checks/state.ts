@@ -15,6 +15,7 @@ import { Earlier, isOfInterest, kindsOf, newestOf, type Kinds, type Version } fr
 import { Findings } from './findings.ts';
 import { jsonFault, jsonLinesFault } from './json.ts';
 import { checkKeyFile, KEY_FILE_MAX_BYTES } from './keys.ts';
+import { MetadataCheck } from './metadata.ts';
 
 const TEMPLATE_MAX_BYTES = 64 * 1024;
 /** Of memories that are compared byte by byte. */
@@ -37,6 +38,7 @@ class Inspection {
   readonly #isTaskList = matcher(TASK_LISTS);
   readonly #isIgnored: (path: RawPath, isFolder: boolean) => boolean;
   readonly #base: RawPath;
+  readonly #metadata: MetadataCheck;
   #earlier!: Earlier;
 
   constructor(scene: Scene) {
@@ -45,6 +47,9 @@ class Inspection {
     this.#isBlank = scaffoldJudge(scene.profile);
     this.#isIgnored = matcher(scene.options.ignore);
     this.#base = rawFromText(scene.host.state);
+    this.#metadata = new MetadataCheck(scene.host.state, scene.recovered.warnings);
+    this.findings.compared.push('contents', ...this.#metadata.compared);
+    this.findings.notCompared.push(...this.#metadata.notCompared);
   }
 
   async run(): Promise<void> {
@@ -74,7 +79,8 @@ class Inspection {
     const { findings } = this;
     const shown = rawForDisplay(entry.path);
     const difference = past.difference(host.state, entry);
-    if (difference !== undefined) findings.fault('files', entry.path, `${shown} ${difference}`);
+    const what = difference ?? this.#metadata.difference(entry);
+    if (what !== undefined) findings.fault('files', entry.path, `${shown} ${what}`);
     if (entry.type !== 'file') {
       if (entry.type === 'folder') findings.folders++;
       else findings.others++;
@@ -255,6 +261,7 @@ export function stateChecks(
       ? 'there is no snapshot before to compare with'
       : `compared with ${before.length} snapshots before`;
   const { files, bytes, folders, others, secrets, databases, memories, templates, keys, tasks } = findings;
+  const { compared, notCompared } = findings;
   const lost = [...findings.lost].map((path) => `${path} was not restored: no backend has its data`);
   const told = (name: Parameters<Findings['problems']>[0]) => findings.problems(name);
   return {
@@ -262,7 +269,11 @@ export function stateChecks(
       'files',
       [...told('files'), ...(explained ? [] : lost)],
       `${files} files read back, each as in the snapshot`,
-      { files, bytes, folders, others, secrets, ...(lost.length > 0 ? { notRestored: lost.length } : {}) },
+      {
+        ...{ files, bytes, folders, others, secrets, compared },
+        ...(notCompared.length > 0 ? { notCompared } : {}),
+        ...(lost.length > 0 ? { notRestored: lost.length } : {}),
+      },
     ),
     parse: checkOf(
       'parse',

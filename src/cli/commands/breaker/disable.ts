@@ -1,5 +1,5 @@
 import { HoldfastCommand } from '../../base-command.ts';
-import { agentArg, breakerText, commandBreaker, type BreakerRow } from '../../fleet-context.ts';
+import { agentArg, breakerText, commandBreaker, type BreakerRow } from '../../fleet/context.ts';
 
 export default class BreakerDisable extends HoldfastCommand<typeof BreakerDisable, BreakerRow> {
   static override summary = 'Let every call of an agent through, whatever comes of it.';

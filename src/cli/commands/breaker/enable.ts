@@ -1,5 +1,5 @@
 import { HoldfastCommand } from '../../base-command.ts';
-import { agentArg, breakerText, commandBreaker, type BreakerRow } from '../../fleet-context.ts';
+import { agentArg, breakerText, commandBreaker, type BreakerRow } from '../../fleet/context.ts';
 
 export default class BreakerEnable extends HoldfastCommand<typeof BreakerEnable, BreakerRow> {
   static override summary = 'Put a breaker that was disabled back in use.';

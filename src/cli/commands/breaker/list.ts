@@ -1,5 +1,5 @@
 import { HoldfastCommand } from '../../base-command.ts';
-import { breakerRow, openFleet, whenText, type BreakerRow } from '../../fleet-context.ts';
+import { breakerRow, openFleet, whenText, type BreakerRow } from '../../fleet/context.ts';
 import { table } from '../../render.ts';
 
 export default class BreakerList extends HoldfastCommand<typeof BreakerList, BreakerRow[]> {

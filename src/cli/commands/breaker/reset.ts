@@ -1,5 +1,5 @@
 import { HoldfastCommand } from '../../base-command.ts';
-import { agentArg, breakerText, commandBreaker, type BreakerRow } from '../../fleet-context.ts';
+import { agentArg, breakerText, commandBreaker, type BreakerRow } from '../../fleet/context.ts';
 
 export default class BreakerReset extends HoldfastCommand<typeof BreakerReset, BreakerRow> {
   static override summary = 'Close a breaker, whatever opened it, and forget its failures. What is disabled stays so.';

@@ -6,7 +6,7 @@ import { parseDuration } from '../../../units.ts';
 import { HoldfastCommand } from '../../base-command.ts';
 import { commandStreams, kept, passedSignals } from '../../command-streams.ts';
 import type { ExitCode } from '../../exit-codes.ts';
-import { agentArg, openFleet, reporterFlag } from '../../fleet-context.ts';
+import { agentArg, openFleet, reporterFlag } from '../../fleet/context.ts';
 
 type Result = Omit<GuardedRunResult, 'rejection'>;
 

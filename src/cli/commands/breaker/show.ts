@@ -2,7 +2,7 @@ import type { BreakerPolicy } from '../../../fleet/breaker-policy.ts';
 import type { BreakerState, Evidence } from '../../../policy/breaker.ts';
 import { formatDuration } from '../../../units.ts';
 import { HoldfastCommand } from '../../base-command.ts';
-import { agentArg, breakerRow, openFleet, whenText, type BreakerRow } from '../../fleet-context.ts';
+import { agentArg, breakerRow, openFleet, whenText, type BreakerRow } from '../../fleet/context.ts';
 import { facts, table } from '../../render.ts';
 
 interface BreakerDetails extends BreakerRow {

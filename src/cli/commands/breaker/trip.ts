@@ -1,6 +1,6 @@
 import * as Flags from '@oclif/core/flags';
 import { HoldfastCommand } from '../../base-command.ts';
-import { agentArg, breakerText, commandBreaker, reporterFlag, type BreakerRow } from '../../fleet-context.ts';
+import { agentArg, breakerText, commandBreaker, reporterFlag, type BreakerRow } from '../../fleet/context.ts';
 
 export default class BreakerTrip extends HoldfastCommand<typeof BreakerTrip, BreakerRow> {
   static override summary = 'Stop all calls of an agent, until `breaker reset`.';

@@ -1,7 +1,7 @@
 import * as Flags from '@oclif/core/flags';
 import { HoldfastError } from '../../../../errors.ts';
 import { HoldfastCommand } from '../../../base-command.ts';
-import { openFleet } from '../../../fleet-context.ts';
+import { openFleet } from '../../../fleet/context.ts';
 import { lines } from '../../../render.ts';
 
 interface DropResult {

@@ -1,6 +1,6 @@
 import type { QueuedCommand } from '../../../../fleet/queue.ts';
 import { HoldfastCommand } from '../../../base-command.ts';
-import { openFleet } from '../../../fleet-context.ts';
+import { openFleet } from '../../../fleet/context.ts';
 import { table } from '../../../render.ts';
 
 interface QueueRow extends Pick<QueuedCommand, 'id' | 'agent' | 'argv' | 'cwd' | 'attempts' | 'problem'> {

@@ -3,7 +3,7 @@ import { tellBy } from '../../../../fleet/tell.ts';
 import { HoldfastCommand } from '../../../base-command.ts';
 import { passedSignals, queuedStreams } from '../../../command-streams.ts';
 import { EXIT } from '../../../exit-codes.ts';
-import { openFleet, reporterFlag } from '../../../fleet-context.ts';
+import { openFleet, reporterFlag } from '../../../fleet/context.ts';
 import { lines } from '../../../render.ts';
 
 export default class BreakerQueueRun extends HoldfastCommand<typeof BreakerQueueRun, RunQueueResult> {

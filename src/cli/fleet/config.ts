@@ -1,10 +1,15 @@
 /** From the section `fleet` of the config to what operations take. */
 import type { z } from 'zod';
-import { HoldfastError, isHoldfastError } from '../errors.ts';
-import { FALLBACK_ACTIONS, isAction, type BreakerOptions, type FleetBreakerOptions } from '../fleet/breaker-policy.ts';
-import { parseDuration } from '../units.ts';
-import type { configSchema } from './config-schema.ts';
-import { nearest } from './suggest.ts';
+import { HoldfastError, isHoldfastError } from '../../errors.ts';
+import {
+  FALLBACK_ACTIONS,
+  isAction,
+  type BreakerOptions,
+  type FleetBreakerOptions,
+} from '../../fleet/breaker-policy.ts';
+import { parseDuration } from '../../units.ts';
+import type { configSchema } from '../config-schema.ts';
+import { nearest } from '../suggest.ts';
 
 export interface FleetConfig {
   /** An absolute path; absent for the usual place. */

@@ -1,7 +1,7 @@
 /** The section `fleet` of holdfast.yaml. */
 import { z } from 'zod';
-import { WINDOW_MAX_CALLS } from '../policy/breaker.ts';
-import { duration } from './operating-schema.ts';
+import { WINDOW_MAX_CALLS } from '../../policy/breaker.ts';
+import { duration } from '../operating-schema.ts';
 
 /** As `checkAgentName` has it: it becomes part of keys. */
 const agentName = z
