@@ -151,6 +151,9 @@ export interface DrillHistory {
   problems: { file: string; message: string }[];
 }
 
+/** The last that a Date can be: in the year 275760. */
+const LAST_DATE_MS = 8.64e15;
+
 const folderOf = (state: string): string => join(state, 'drills');
 
 /**
@@ -220,7 +223,7 @@ export function drillDue(
   const last = drills.findLast(
     ({ result, isCurrent }) => isCurrent && isProof(result) && Date.parse(result.started) <= nowMs,
   );
-  const dueMs = last === undefined ? nowMs : Date.parse(last.result.started) + everyMs;
+  const dueMs = last === undefined ? nowMs : Math.min(Date.parse(last.result.started) + everyMs, LAST_DATE_MS);
   return { due: last === undefined || dueMs <= nowMs, last, dueMs };
 }
 

@@ -2,12 +2,14 @@
  * `drill run`: for each scenario a world of its own in which the agent is lost and brought back, from the secrets that a human would have, and proved to
  * be the same. Nothing outside the world is changed, and nothing of it is left.
  */
-import { HoldfastError, isHoldfastError, isSurvivable, throwIfAborted } from '../errors.ts';
+import { HoldfastError, isHoldfastError, isSurvivable, messageOf, throwIfAborted } from '../errors.ts';
 import { timestamp } from '../repository/repository.ts';
 import type { RestoreSecret } from '../operations/access.ts';
+import { readLocalState } from '../operations/local-state.ts';
 import type { SeenSnapshot } from '../operations/open-look.ts';
 import { secondsSince, type Seams } from '../operations/seams.ts';
 import { Sqlite } from '../state/sqlite.ts';
+import { isSystemError } from '../state/system-error.ts';
 import { formatDuration, parseDuration } from '../units.ts';
 import { checkClones, checkHealed, checkNextBackup, checkStolenKey, tamper } from './afterwards.ts';
 import { checkBackends } from './checks/backends.ts';
@@ -146,6 +148,9 @@ class Run {
         result.steps.push({ name, detail, seconds: secondsSince(clock, started) });
       }
     };
+    // Before the backends are looked at: a backup may end meanwhile.
+    const { folders } = this.#options.record;
+    const remembered = folders && readLocalState(folders)?.last;
     const world = await step(
       'prepare',
       () => World.create({ ...this.#options, stateRoot: this.#options.state?.root }, this.#sources, this.#seams),
@@ -159,9 +164,11 @@ class Run {
         world,
         view: world.view,
         secret,
+        remembered: remembered ?? undefined,
       };
       await this.#play(stage, result, step);
-    } catch (error) {
+    } catch (cause) {
+      const error = ofSystem(cause);
       if (!isSurvivable(error)) throw error;
       result.error = { code: error.code, message: error.message, hint: error.hint ?? null };
     } finally {
@@ -173,7 +180,13 @@ class Run {
     }
     if (result.error && result.checks.every(({ ok }) => ok))
       result.checks.push(checkOf('recovery', [result.error.message], '', { code: result.error.code }));
-    result.ok = result.checks.length > 0 && result.checks.every(({ ok }) => ok);
+    if (result.checks.length === 0) {
+      const whys = result.skipped.map(({ name, why }) => `${name}: ${why}`);
+      throw new NotRunnable(
+        `none of its checks had anything to look at${whys.length > 0 ? ` (${whys.join('; ')})` : ''}`,
+      );
+    }
+    result.ok = result.checks.every(({ ok }) => ok);
     return result;
   }
 
@@ -412,6 +425,15 @@ class Run {
       recovered.identity.continuous || record.identityFile !== undefined || record.writerKeyFile !== undefined;
     return { continuous: check?.ok === true && isProved, publicKey: recovered.agent.publicKey };
   }
+}
+
+/** The local file system may refuse at any place, for want of room above all: that is told of the scenario, and is no end of the others. */
+function ofSystem(cause: unknown): unknown {
+  if (isHoldfastError(cause) || !isSystemError(cause)) return cause;
+  return new HoldfastError('io', `the scratch folder of the drill: ${messageOf(cause)}`, {
+    hint: 'See that TMPDIR has room for the state, and that no step of the scenario takes its folders away.',
+    cause,
+  });
 }
 
 function recoveryTime(seconds: number | null, mostMs: number): Outcome {

@@ -8,6 +8,7 @@ import { readSecretText } from '../identity/secret-file.ts';
 import { parseWriterKey } from '../identity/writer-key.ts';
 import type { RestoreSecret } from '../operations/access.ts';
 import { backup, type BackupResult } from '../operations/backup.ts';
+import type { LocalState } from '../operations/local-state.ts';
 import type { SeenSnapshot } from '../operations/open-look.ts';
 import { recover, type RecoverResult } from '../operations/recover.ts';
 import { rotateIdentity } from '../operations/rotate.ts';
@@ -32,6 +33,8 @@ export interface Stage {
   world: World;
   view: View;
   secret: RestoreSecret;
+  /** The last snapshot that this host had made when the scenario began. */
+  remembered: LocalState['last'] | undefined;
 }
 
 /** What was done, as far as checks ask for it. */

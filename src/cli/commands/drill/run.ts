@@ -73,6 +73,8 @@ export default class DrillRun extends ReportedCommand<typeof DrillRun, RunResult
   };
 
   protected override readonly kind = 'drill';
+  /** A terminal that is closed must leave neither the restored state nor an agent that runs in it. */
+  protected override readonly interruptedBy = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
 
   protected override async work(): Promise<RunResult> {
     const config = requireSections(await this.loadConfig(), 'backends');
