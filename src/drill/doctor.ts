@@ -140,7 +140,7 @@ async function stateInFiles({ state }: DoctorOptions): Promise<Evidence> {
 }
 
 function backedUp(
-  { backends, require, runs, within, state }: DoctorOptions,
+  { backends, require, runs, within, state, log }: DoctorOptions,
   { snapshots, problem }: Seen,
   domains: ReadonlyMap<string, FailureDomain>,
   nowMs: number,
@@ -168,9 +168,9 @@ function backedUp(
       fix:
         holders.length >= wanted
           ? null
-          : backends.length < wanted
-            ? 'holdfast sync'
-            : newest
+          : problem !== undefined
+            ? whyBlind({ log, backends })
+            : newest || backends.length < wanted
               ? 'holdfast sync'
               : backupCommand,
     },
@@ -216,6 +216,10 @@ function backedUp(
     },
   ];
 }
+
+/** What shows why nothing on the backends can be looked at. */
+const whyBlind = ({ log, backends }: Pick<DoctorOptions, 'log' | 'backends'>): string =>
+  'code' in log ? 'holdfast recover --from URL --target DIR' : `holdfast backend test ${backends[0]?.name}`;
 
 const key = (domain: FailureDomain | undefined): string => `${domain?.machine} ${domain?.place}`;
 const placeText = (domain: FailureDomain | undefined): string =>

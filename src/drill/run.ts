@@ -228,7 +228,7 @@ class Run {
     } catch (error) {
       if (!isSurvivable(error)) throw error;
       await this.#whyNot(stage, done, result);
-      throw error;
+      throw this.#noneIsLeft(stage, done) ?? error;
     }
     await using past = recovered.scene.past;
     const { scene } = recovered;
@@ -290,6 +290,19 @@ class Run {
       if (isSkipped(outcome)) result.skipped.push(outcome);
       else result.checks.push(outcome);
     }
+  }
+
+  /** That the scenario has taken a backend away is no news: what counts is that the others are gone by themselves. */
+  #noneIsLeft({ view, sources }: Stage, { lost }: Simulated): HoldfastError | undefined {
+    const left = [...view.overlays.keys()].filter((name) => !lost.has(name));
+    const problems = left.flatMap((name) => sources.problem(name) ?? []);
+    const [first] = problems;
+    if (!first || problems.length < left.length) return undefined;
+    const why = problems.map(({ message }, i) =>
+      message.includes(left[i] ?? '') ? message : `backend ${left[i]}: ${message}`,
+    );
+    const { hint = 'Look whether it can be reached: `holdfast backend test` tries it.' } = first;
+    return new HoldfastError('not_enough_backends', `of what is left nothing can be read: ${why.join('; ')}`, { hint });
   }
 
   /** Without a recovery it can still be told which backend lacks what. */

@@ -129,8 +129,8 @@ async function isOnAll(usable: readonly (readonly [string, Overlay])[], key: str
 async function damageNewest(stage: Stage, done: Simulated): Promise<void> {
   await withPast(stage, async (past) => {
     const [newest, ...older] = past.snapshots.toReversed();
-    if (!newest || older.length === 0)
-      throw new NotRunnable('there is one snapshot only, and none older to fall back to');
+    if (!newest) throw new NotRunnable('there is no snapshot');
+    if (older.length === 0) throw new NotRunnable('there is one snapshot only, and none older to fall back to');
     const packsOf = async (snapshot: SeenSnapshot) =>
       new Set((await past.needsOf(snapshot)).flatMap(({ packs }) => packs.map(({ key }) => key)));
     const needed = await packsOf(newest);

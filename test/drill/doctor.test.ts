@@ -148,6 +148,18 @@ describe('the level of an agent', () => {
     expect(found.triangle.connectivity.safe).toBe(false);
   });
 
+  it('has no backup made where nothing can be looked at', async () => {
+    const { next } = await look({ log: new HoldfastError('missing_key', 'no writer key') });
+    expect(next?.command).toBe('holdfast recover --from URL --target DIR');
+    const all = [...agent.stores];
+    agent.stores.clear();
+    try {
+      expect((await look()).next?.command).toBe('holdfast backend test a');
+    } finally {
+      for (const [name, store] of all) agent.stores.set(name, store);
+    }
+  });
+
   it('counts no backend that cannot be reached', async () => {
     const { stores } = agent;
     const b = stores.get('b');

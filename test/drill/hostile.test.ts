@@ -7,6 +7,7 @@ import type { DrillResult } from '../../src/drill/result.ts';
 import type { DrillOptions } from '../../src/drill/scene.ts';
 import { processesIn } from '../../src/drill/processes.ts';
 import { failure } from '../crypto/support.ts';
+import { makeAgent } from '../operations/support.ts';
 import { BUILT_IN, census, checkIn, drilledAgent, failures, scenarioIn, scenarioOf } from './support.ts';
 
 const agent = await drilledAgent();
@@ -50,6 +51,32 @@ describe('a scenario of the user', () => {
     const pipes = 'for f in sessions/current.jsonl "$HOLDFAST_DRILL_IDENTITY"; do rm "$f" && mkfifo "$f"; done';
     const result = await own(`${tamper(pipes)}\nchecks: { only: [identity, files, parse] }`);
     expect(failures(result)).toEqual({ own: ['identity', 'files'] });
+  });
+});
+
+describe('what a drill has not proved', () => {
+  test('an agent without one file is none that came back', async () => {
+    await using nobody = await makeAgent({ storage: 'folders', fill: () => {} });
+    await nobody.backup();
+    const result = await agent.drill(['lost-host', 'older-snapshot'], {
+      backends: nobody.addresses,
+      secrets: { words: { kind: 'root', root: nobody.root } },
+      ...{ record: {}, state: undefined },
+    });
+    expect(failures(result)).toEqual({ 'lost-host': ['files'] });
+    expect(checkIn(result, 'lost-host', 'files').detail).toContain('holds not one file');
+  });
+
+  test('a backend that is gone beside the one that the scenario takes away is the one that is told', async () => {
+    const [a, b] = agent.addresses;
+    if (!a || !b) throw new Error('two backends');
+    const backends = [a, { name: 'b', url: `${b.url}-gone` }];
+    const result = await agent.drill(['lost-backend:a'], { backends });
+    expect(failures(result)).toEqual({ 'lost-backend:a': ['recovery'] });
+    const { error } = scenarioIn(result, 'lost-backend:a');
+    expect(error).toMatchObject({ code: 'not_enough_backends', hint: expect.stringContaining('mounted') });
+    expect(error?.message).toContain('of what is left nothing can be read: backend b: its folder');
+    expect(error?.message).not.toContain('the drill has taken it away');
   });
 });
 

@@ -11,7 +11,9 @@ export function drillText(result: DrillResult): string {
     lines(
       ...scenarios.flatMap((one) => scenarioLines(one, width)),
       ...notRun.map(({ name, why }) => `not run  ${name.padEnd(width)}  ${why}`),
-      ...backends.flatMap(({ name, error }) => (error === undefined ? [] : [`backend ${name}: ${error}`])),
+      ...backends.flatMap(({ name, error }) =>
+        error === undefined ? [] : [error.includes(name) ? error : `backend ${name}: ${error}`],
+      ),
       '',
       ...summary(result),
     )
