@@ -92,7 +92,12 @@ function lose({ view, case: { backend }, sources }: Stage, which: 'each' | 'othe
   }
   const left = names.filter((name) => !done.lost.has(name));
   if (done.lost.size === 0) throw new NotRunnable('there is one backend only: nothing can be taken away beside it');
-  if (left.length === 0) throw new NotRunnable('there is one backend only: without it nothing is left to recover from');
+  if (left.length === 0)
+    throw new NotRunnable(
+      names.length === 1
+        ? 'there is one backend only: without it nothing is left to recover from'
+        : 'it takes every backend away: nothing is left to recover from',
+    );
   const cut = left.find((name) => sources.problem(name));
   done.told.push(`${[...done.lost].join(', ')} cannot be reached${cut === undefined ? '' : `, nor can ${cut}`}`);
 }

@@ -86,11 +86,11 @@ describe('a command', () => {
     const body = key.split('\n').filter((line) => line !== '' && !line.startsWith('-----'));
     const run = 'cat "$HOLDFAST_DRILL_IDENTITY" keys/agent.key; rm keys/agent.key; echo it is broken; exit 1';
     const failed = await own(tamper(run));
-    const printed = await agent.drill(['lost-host'], { commands: ['cat "$HOLDFAST_DRILL_IDENTITY"'] });
+    const printed = await agent.drill(['lost-host'], { commands: ['cat "$HOLDFAST_DRILL_IDENTITY"; echo holdfast'] });
     for (const text of [failed, printed].map((one) => JSON.stringify(one)))
       for (const secret of [...body, '5a'.repeat(32)]) expect(text).not.toContain(secret);
     expect(scenarioIn(failed, 'own').error?.message).toContain('[secret] it is broken');
-    expect(checkIn(printed, 'lost-host', 'command-1').evidence['output']).toContain('[secret]');
+    expect(checkIn(printed, 'lost-host', 'command-1').evidence['output']).toMatch(/\[secret\].* holdfast$/);
   });
 
   test('that cannot even be started is told as one that failed', async () => {

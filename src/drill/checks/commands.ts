@@ -18,6 +18,8 @@ const WORD = /^[A-Za-z0-9_+/=.-]{8,}$/;
 /** `NAME=value`, `name: "value",` */
 const VALUE = /^[^=:]{1,200}[=:]\s*["']?(.*?)["']?[,;]?\s*$/;
 const VALUE_MIN_CHARS = 6;
+/** A part of a key file that is no word. */
+const KEY_MIN_CHARS = 20;
 /** Between SIGTERM and SIGKILL, for what a command has left running. */
 const TERM_GRACE_MS = 10_000;
 
@@ -69,8 +71,11 @@ export async function secretsIn({
     if (entry.type !== 'file' || !entry.isApart) continue;
     addSecrets(readSmall(host.state, entry.path, KEY_FILE_MAX_BYTES), secrets);
   }
-  for (const file of [host.files.identity, host.files.writerKey])
-    addSecrets(readSmall(dirname(file), rawFromText(basename(file)), KEY_FILE_MAX_BYTES), secrets);
+  for (const file of [host.files.identity, host.files.writerKey]) {
+    const text = readSmall(dirname(file), rawFromText(basename(file)), KEY_FILE_MAX_BYTES)?.toString('latin1') ?? '';
+    // Besides keys, names stand there.
+    for (const [found] of text.matchAll(SECRET)) if (found.length >= KEY_MIN_CHARS) secrets.add(found);
+  }
   return secrets;
 }
 
