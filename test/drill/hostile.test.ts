@@ -7,6 +7,7 @@ import type { DrillResult } from '../../src/drill/result.ts';
 import type { DrillOptions } from '../../src/drill/scene.ts';
 import { processesIn } from '../../src/drill/processes.ts';
 import { failure } from '../crypto/support.ts';
+import { FakeClock } from '../fake-clock.ts';
 import { makeAgent } from '../operations/support.ts';
 import { BUILT_IN, census, checkIn, drilledAgent, failures, scenarioIn, scenarioOf } from './support.ts';
 
@@ -65,6 +66,14 @@ describe('what a drill has not proved', () => {
     });
     expect(failures(result)).toEqual({ 'lost-host': ['files'] });
     expect(checkIn(result, 'lost-host', 'files').detail).toContain('holds not one file');
+  });
+
+  test('a snapshot that is dated to come is not fresh: a clock is wrong', async () => {
+    const clock = new FakeClock(Date.parse('2020-01-01T00:00:00Z'));
+    const own = await scenarioOf('name: own\ntitle: mine\nchecks: { only: [freshness] }\nobjectives: { rpo: 24h }\n');
+    const result = await agent.drill(['own'], { scenarios: [own] }, { clock });
+    expect(failures(result)).toEqual({ own: ['freshness'] });
+    expect(checkIn(result, 'own', 'freshness').detail).toMatch(/is dated .* from now: a clock is wrong/);
   });
 
   test('a backend that is gone beside the one that the scenario takes away is the one that is told', async () => {
