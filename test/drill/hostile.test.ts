@@ -134,10 +134,14 @@ describe('a command', () => {
   test('that is interrupted is no failure of the agent', async () => {
     const stop = new AbortController();
     const note = join(agent.folder, 'begun');
-    const opener = own(tamper(`touch "${note}"; sleep 600`), {}, { signal: stop.signal });
+    const drilling = own(
+      `${tamper(`touch "${note}"; sleep 600`)}\nchecks: { only: [identity] }`,
+      {},
+      { signal: stop.signal },
+    );
     await expect.poll(() => readdirSync(agent.folder), { timeout: 20_000 }).toContain('begun');
     stop.abort();
-    await failure(() => opener, 'interrupted');
+    await failure(() => drilling, 'interrupted');
     rmSync(note);
     expect(readdirSync(worlds)).toEqual([]);
   });
