@@ -23,6 +23,7 @@ export class Overlay implements AsyncDisposable {
   /** Where in an object of the base a byte is another one. */
   readonly #flipped = new Map<string, number>();
   #lost: HoldfastError | undefined;
+  #isListed: (key: string) => boolean = () => true;
   /** Says at which `put` the process that writes dies. */
   #diesAt: ((key: string) => boolean) | undefined;
 
@@ -45,6 +46,11 @@ export class Overlay implements AsyncDisposable {
   bringBack(): void {
     this.#lost = undefined;
     this.#diesAt = undefined;
+  }
+
+  /** Of the base nothing else is listed from now on: somebody may be writing there meanwhile. */
+  listOnly(isListed: (key: string) => boolean): void {
+    this.#isListed = isListed;
   }
 
   /** The object is missing. */
@@ -124,7 +130,7 @@ export class Overlay implements AsyncDisposable {
     }
     for await (const object of this.#base.list(prefix, options)) {
       this.#check();
-      if (!own.has(object.key) && !this.#gone.has(object.key)) yield object;
+      if (!own.has(object.key) && !this.#gone.has(object.key) && this.#isListed(object.key)) yield object;
     }
   }
 

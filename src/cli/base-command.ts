@@ -56,7 +56,7 @@ export abstract class HoldfastCommand<T extends typeof Command, R> extends Comma
     return EXIT.done;
   }
 
-  /** Aborted by SIGINT and SIGTERM, with a HoldfastError `interrupted`. */
+  /** Aborted by `interruptedBy`, with a HoldfastError `interrupted`. */
   protected get signal(): AbortSignal {
     return this.#interruption.signal;
   }
@@ -72,6 +72,9 @@ export abstract class HoldfastCommand<T extends typeof Command, R> extends Comma
 
   /** True for commands that see to signals themselves: they stand in for another program. */
   protected readonly takesSignals: boolean = false;
+
+  /** What interrupts it. */
+  protected readonly interruptedBy: readonly NodeJS.Signals[] = ['SIGINT', 'SIGTERM'];
 
   /** All operands, of commands that take any number. */
   protected operands: readonly string[] = [];
@@ -145,7 +148,7 @@ export abstract class HoldfastCommand<T extends typeof Command, R> extends Comma
   }
 
   override async run(): Promise<void> {
-    if (!this.takesSignals) process.on('SIGINT', this.#interrupt).on('SIGTERM', this.#interrupt);
+    if (!this.takesSignals) for (const signal of this.interruptedBy) process.on(signal, this.#interrupt);
     keepYoungGenerationSmall();
     this.#display = createProgress(process.stderr, { quiet: this.flags.quiet, clock: this.clock });
     try {
@@ -155,8 +158,7 @@ export abstract class HoldfastCommand<T extends typeof Command, R> extends Comma
       process.exitCode = this.exitCode(result);
     } finally {
       this.#display.end();
-      process.off('SIGINT', this.#interrupt);
-      process.off('SIGTERM', this.#interrupt);
+      for (const signal of this.interruptedBy) process.off(signal, this.#interrupt);
     }
   }
 

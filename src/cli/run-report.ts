@@ -79,7 +79,10 @@ export class RunReport {
 
   /** To be called before anything is done. @throws `insecure_permissions` */
   check(): void {
-    if (this.hooks) checkOwner(this.#context.config.path);
+    const { kind, config } = this.#context;
+    if (this.hooks) checkOwner(config.path, 'hooks', '`state.before`, `after` and `onError`');
+    const { commands = [], shadow } = (kind === 'drill' && config.drill) || {};
+    if (commands.length > 0 || shadow) checkOwner(config.path, 'commands', '`drill.checks` and `drill.shadow`');
     this.#isTrusted = true;
   }
 
@@ -183,11 +186,11 @@ function drilled({ objectives, scenarios, notRun }: Reported) {
 }
 
 /** Who can write the config has its commands run. @throws `insecure_permissions` */
-function checkOwner(path: string): void {
+function checkOwner(path: string, what: string, where: string): void {
   const { uid, mode } = statSync(path);
   if ((uid === 0 || uid === process.getuid?.()) && (mode & 0o022) === 0) return;
-  throw new HoldfastError('insecure_permissions', `${path} names hooks, and others can write it`, {
-    hint: 'Make it yours, look through `state.before`, `after` and `onError`, then: chmod go-w.',
+  throw new HoldfastError('insecure_permissions', `${path} names ${what}, and others can write it`, {
+    hint: `Make it yours, look through ${where}, then: chmod go-w.`,
   });
 }
 

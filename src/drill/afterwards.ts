@@ -1,6 +1,6 @@
 /** What is tried with an agent that was brought back: tampering, a backup, a second copy of it, a thief with its writer key. */
 import { join } from 'node:path';
-import { HoldfastError, isSurvivable } from '../errors.ts';
+import { HoldfastError, isSurvivable, throwIfAborted } from '../errors.ts';
 import { openAge } from '../crypto/age.ts';
 import { equalBytes, hex } from '../crypto/hash.ts';
 import { readSecretText } from '../identity/secret-file.ts';
@@ -14,7 +14,7 @@ import { verify } from '../operations/verify.ts';
 import { rawForDisplay } from '../raw-path.ts';
 import { openRepository, parseKey, type Access } from '../repository/repository.ts';
 import type { Check } from './result.ts';
-import { runIn } from './checks/commands.ts';
+import { redacted, runIn, secretsIn } from './checks/commands.ts';
 import { checkOf, type Scene } from './scene.ts';
 import { backupFrom, recoverOn, withPast, type Simulated } from './simulate.ts';
 
@@ -23,16 +23,20 @@ const TRIED_MAX = 32;
 
 /** Before the checks: something happens to the restored state. @throws `hook_failed` when the command fails */
 export async function tamper(scene: Scene, command: string): Promise<void> {
+  const secrets = await secretsIn(scene); // it may take the files away
   const { problem, output } = await runIn(scene, command);
+  throwIfAborted(scene.seams.signal);
   if (problem === undefined) return;
-  throw new HoldfastError('hook_failed', `the step tamper ${problem}: ${output.trim().slice(-200)}`, {
+  const shown = redacted(output, secrets);
+  throw new HoldfastError('hook_failed', `the step tamper ${problem}${shown && `: ${shown}`}`, {
     hint: 'Run the command by itself; see `after` in the scenario.',
   });
 }
 
 /** The agent goes on as before: its next backup follows. */
 export async function checkNextBackup(scene: Scene): Promise<Check> {
-  const before = scene.past.newest;
+  // Which is not that of the recovery, after a step that has made one.
+  const before = await withPast(scene, async ({ newest }) => newest);
   const { snapshot, backends, warnings } = await backupFrom(scene, scene.host, scene.view, scene.profile);
   const problems = backends.flatMap(({ name, state, error }) =>
     state === 'committed' || scene.sources.problem(name)

@@ -2,7 +2,7 @@
  * `doctor`: how much this agent would survive, as a level with the evidence for it, and what to do next. Nothing counts that was not looked at: a
  * backend that cannot be reached, a paper that nobody has typed in, a drill that was never run are no evidence.
  */
-import { readdir } from 'node:fs/promises';
+import { readdir, realpath } from 'node:fs/promises';
 import type { Warning } from '../entry.ts';
 import { isSurvivable, type HoldfastError } from '../errors.ts';
 import { failureDomain, THIS_MACHINE, type FailureDomain } from '../operations/failure-domain.ts';
@@ -88,7 +88,7 @@ export async function doctor(options: DoctorOptions, seams: Seams): Promise<Doct
   const levels = [
     { level: 1 as const, evidence: [await stateInFiles(options)] },
     { level: 2 as const, evidence: backedUp(options, seen, domains, nowMs) },
-    { level: 3 as const, evidence: recoverable(options, seen, nowMs) },
+    { level: 3 as const, evidence: recoverable(options, await keysIn(options), seen, nowMs) },
     { level: 4 as const, evidence: several(seen, nowMs) },
   ].map(({ level, evidence }) => ({
     level,
@@ -140,7 +140,7 @@ async function stateInFiles({ state }: DoctorOptions): Promise<Evidence> {
 }
 
 function backedUp(
-  { backends, require, runs, within, state }: DoctorOptions,
+  { backends, require, runs, within, state, log }: DoctorOptions,
   { snapshots, problem }: Seen,
   domains: ReadonlyMap<string, FailureDomain>,
   nowMs: number,
@@ -168,9 +168,9 @@ function backedUp(
       fix:
         holders.length >= wanted
           ? null
-          : backends.length < wanted
-            ? 'holdfast sync'
-            : newest
+          : problem !== undefined
+            ? whyBlind({ log, backends })
+            : newest || backends.length < wanted
               ? 'holdfast sync'
               : backupCommand,
     },
@@ -217,6 +217,10 @@ function backedUp(
   ];
 }
 
+/** What shows why nothing on the backends can be looked at. */
+const whyBlind = ({ log, backends }: Pick<DoctorOptions, 'log' | 'backends'>): string =>
+  'code' in log ? 'holdfast recover --from URL --target DIR' : `holdfast backend test ${backends[0]?.name}`;
+
 const key = (domain: FailureDomain | undefined): string => `${domain?.machine} ${domain?.place}`;
 const placeText = (domain: FailureDomain | undefined): string =>
   domain === undefined
@@ -226,12 +230,25 @@ const placeText = (domain: FailureDomain | undefined): string =>
       : domain.machine;
 const listed = (names: readonly string[]): string => (names.length === 0 ? 'none' : names.join(', '));
 
+/** Key files that lie in the state, by whatever links. */
+async function keysIn({ keyFiles, state }: DoctorOptions): Promise<string[]> {
+  if (!state) return [];
+  const real = (path: string) => realpath(path).catch(() => path);
+  const roots = [`${state.root}/`, `${await real(state.root)}/`];
+  const found: string[] = [];
+  for (const path of keyFiles) {
+    const places = [path, await real(path)];
+    if (places.some((place) => roots.some((root) => place.startsWith(root)))) found.push(path);
+  }
+  return found;
+}
+
 function recoverable(
-  { log, keyFiles, state, paperMs, drills, within }: DoctorOptions,
+  { log, state, paperMs, drills, within }: DoctorOptions,
+  inState: readonly string[],
   seen: Seen,
   nowMs: number,
 ): Evidence[] {
-  const inState = state ? keyFiles.filter((path) => path.startsWith(`${state.root}/`)) : [];
   const paperOk = paperMs !== undefined && paperMs <= nowMs && nowMs - paperMs <= within.paperMs;
   const { due, last, failed } = drillDue(drills, within.drillMs, nowMs);
   const isRevoked = seen.log?.isRevoked ?? false;

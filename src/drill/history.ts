@@ -154,6 +154,9 @@ export interface DrillHistory {
   problems: { file: string; message: string }[];
 }
 
+/** The last that a Date can be: in the year 275760. */
+const LAST_DATE_MS = 8.64e15;
+
 const folderOf = (state: string): string => join(state, 'drills');
 
 /**
@@ -224,8 +227,9 @@ export function drillDue(
   const last = drills.findLast(({ result }) => isProof(result));
   const newest = drills.at(-1);
   const failed = newest && hasFailed(newest.result) ? newest : undefined;
-  const dueMs = last === undefined || failed ? nowMs : Date.parse(last.result.started) + everyMs;
-  return { due: dueMs <= nowMs, last, failed, dueMs };
+  const dueMs =
+    last === undefined || failed ? nowMs : Math.min(Date.parse(last.result.started) + everyMs, LAST_DATE_MS);
+  return { due: last === undefined || dueMs <= nowMs, last, failed, dueMs };
 }
 
 /** What a scenario must have looked at to show that the whole agent would come back; the other checks depend on what there is. */

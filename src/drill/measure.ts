@@ -116,6 +116,9 @@ function* live(
   }
 }
 
+/** Clocks of two hosts may be so far apart. */
+const SKEW_MS = 5 * 60_000;
+
 /** How old the snapshot is, and what has come since; fails where more may be lost than the objective says. */
 export function freshness(
   snapshot: SeenSnapshot,
@@ -123,13 +126,21 @@ export function freshness(
   nowMs: number,
   rpoMs: number | undefined,
 ): { outcome: Outcome; dataLoss: DataLoss } {
-  const ageMs = Math.max(0, nowMs - Date.parse(snapshot.record.time));
+  const sinceMs = nowMs - Date.parse(snapshot.record.time);
+  const ageMs = Math.max(0, sinceMs);
   const seconds = Math.round(ageMs / 1000);
-  const age = `${nameOf(snapshot)} is ${formatDuration(ageMs)} old`;
+  const isToCome = sinceMs < -SKEW_MS;
+  const age = isToCome
+    ? `${nameOf(snapshot)} is dated ${formatDuration(-sinceMs)} from now: a clock is wrong`
+    : `${nameOf(snapshot)} is ${formatDuration(ageMs)} old`;
   if ('unknown' in drift && rpoMs === undefined)
     return { outcome: skip('freshness', drift.unknown), dataLoss: { bytes: null, files: null, seconds } };
   const problems =
-    rpoMs !== undefined && ageMs > rpoMs ? [`${age}, and the objective (rpo) is ${formatDuration(rpoMs)}`] : [];
+    rpoMs !== undefined && isToCome
+      ? [`${age}, and how old it is against the objective (rpo) cannot be told`]
+      : rpoMs !== undefined && ageMs > rpoMs
+        ? [`${age}, and the objective (rpo) is ${formatDuration(rpoMs)}`]
+        : [];
   if ('unknown' in drift) {
     const outcome = checkOf('freshness', problems, `${age}; ${drift.unknown}`, { seconds });
     return { outcome, dataLoss: { bytes: null, files: null, seconds } };

@@ -1,11 +1,14 @@
 /** Processes of a world: what was started in it carries its folder in the environment, also when it has left its process group. */
-import { readdirSync, readFileSync } from 'node:fs';
+import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import type { Clock } from '../clock.ts';
 import { signalGroup, signalProcess } from '../operations/hooks.ts';
 
 const POLL_MS = 50;
 
-/** Ids of the processes of this user whose environment names the folder; none where there is no /proc. */
+/**
+ * Ids of the processes of this user whose environment names the folder, or that work in it away from any terminal (one at a terminal is somebody
+ * who looks around); none where there is no /proc.
+ */
 export function processesIn(folder: string): number[] {
   let ids: string[];
   try {
@@ -16,11 +19,18 @@ export function processesIn(folder: string): number[] {
   return ids.map(Number).filter((id) => {
     if (id === process.pid) return false;
     try {
-      return readFileSync(`/proc/${id}/environ`, 'latin1').includes(`=${folder}/`);
+      if (readFileSync(`/proc/${id}/environ`, 'latin1').includes(`=${folder}/`)) return true;
+      return readlinkSync(`/proc/${id}/cwd`).startsWith(`${folder}/`) && !hasTerminal(id);
     } catch {
       return false; // gone, or another user's
     }
   });
+}
+
+/** The fifth number after the name of the program, which may have any character in it, is that of the terminal. */
+function hasTerminal(id: number): boolean {
+  const stat = readFileSync(`/proc/${id}/stat`, 'latin1');
+  return stat.slice(stat.lastIndexOf(')') + 2).split(' ')[4] !== '0';
 }
 
 function signalEach(ids: readonly number[], signal: NodeJS.Signals): void {

@@ -2,13 +2,15 @@
  * `drill run`: for each scenario a world of its own in which the agent is lost and brought back, from the secrets that a human would have, and proved to
  * be the same. Nothing outside the world is changed, and nothing of it is left.
  */
-import { HoldfastError, isHoldfastError, isSurvivable, throwIfAborted } from '../errors.ts';
+import { HoldfastError, isHoldfastError, isSurvivable, messageOf, throwIfAborted } from '../errors.ts';
 import { timestamp } from '../repository/repository.ts';
 import type { RestoreSecret } from '../operations/access.ts';
+import { readLocalState } from '../operations/local-state.ts';
 import type { SeenSnapshot } from '../operations/open-look.ts';
 import { secondsSince, type Seams } from '../operations/seams.ts';
 import { Sqlite } from '../state/sqlite.ts';
 import { withDeadline } from '../policy/deadline.ts';
+import { isSystemError } from '../state/system-error.ts';
 import { DAY_MS, formatDuration, parseDuration } from '../units.ts';
 import { checkClones, checkHealed, checkNextBackup, checkStolenKey, tamper } from './afterwards.ts';
 import { checkBackends } from './checks/backends.ts';
@@ -179,6 +181,9 @@ class Run {
       new HoldfastError('timed_out', `it was not done after ${formatDuration(ms)}, and was at "${under}" then`, {
         hint: 'The steps say what took how long. `drill.timeout` in the config gives it more time.',
       });
+    // Before the backends are looked at: a backup may end meanwhile.
+    const { folders } = this.#options.record;
+    const remembered = (folders && readLocalState(folders)?.last) ?? undefined;
     let world: World | undefined;
     const whole = async (signal: AbortSignal): Promise<void> => {
       world = await step(
@@ -191,12 +196,21 @@ class Run {
         () => 'a clean folder with a HOME of its own, and the backends to be read only',
       );
       const { view } = world;
-      const stage: Stage = { options: this.#options, case: one, sources: this.#sources, world, view, secret };
+      const stage: Stage = {
+        options: this.#options,
+        case: one,
+        sources: this.#sources,
+        world,
+        view,
+        secret,
+        remembered,
+      };
       await this.#play(stage, result, step);
     };
     try {
       await withDeadline(whole, { clock, ms, graceMs: GRACE_MS, signal: outer, expired });
-    } catch (error) {
+    } catch (cause) {
+      const error = ofSystem(cause);
       if (!isSurvivable(error)) throw error;
       result.error = { code: error.code, message: error.message, hint: error.hint ?? null };
       if (error.code === 'timed_out') await this.#leaveBehind(world, result, error);
@@ -209,7 +223,13 @@ class Run {
     }
     if (result.error && result.checks.every(({ ok }) => ok))
       result.checks.push(checkOf('recovery', [result.error.message], '', { code: result.error.code }));
-    result.ok = result.checks.length > 0 && result.checks.every(({ ok }) => ok);
+    if (result.checks.length === 0) {
+      const whys = result.skipped.map(({ name, why }) => `${name}: ${why}`);
+      throw new NotRunnable(
+        `none of its checks had anything to look at${whys.length > 0 ? ` (${whys.join('; ')})` : ''}`,
+      );
+    }
+    result.ok = result.checks.every(({ ok }) => ok);
     return structuredClone(result); // what was left behind may still write to the other
   }
 
@@ -263,7 +283,7 @@ class Run {
     } catch (error) {
       if (!isSurvivable(error)) throw error;
       await this.#whyNot(stage, done, result);
-      throw error;
+      throw this.#noneIsLeft(stage, done) ?? error;
     }
     await using past = recovered.scene.past;
     const { scene } = recovered;
@@ -325,6 +345,19 @@ class Run {
       if (isSkipped(outcome)) result.skipped.push(outcome);
       else result.checks.push(outcome);
     }
+  }
+
+  /** That the scenario has taken a backend away is no news: what counts is that the others are gone by themselves. */
+  #noneIsLeft({ view, sources }: Stage, { lost }: Simulated): HoldfastError | undefined {
+    const left = [...view.overlays.keys()].filter((name) => !lost.has(name));
+    const problems = left.flatMap((name) => sources.problem(name) ?? []);
+    const [first] = problems;
+    if (!first || problems.length < left.length) return undefined;
+    const why = problems.map(({ message }, i) =>
+      message.includes(left[i] ?? '') ? message : `backend ${left[i]}: ${message}`,
+    );
+    const { hint = 'Look whether it can be reached: `holdfast backend test` tries it.' } = first;
+    return new HoldfastError('not_enough_backends', `of what is left nothing can be read: ${why.join('; ')}`, { hint });
   }
 
   /** Without a recovery it can still be told which backend lacks what. */
@@ -464,6 +497,15 @@ class Run {
       recovered.identity.continuous || record.identityFile !== undefined || record.writerKeyFile !== undefined;
     return { continuous: check?.ok === true && isProved, publicKey: recovered.agent.publicKey };
   }
+}
+
+/** The local file system may refuse at any place, for want of room above all: that is told of the scenario, and is no end of the others. */
+function ofSystem(cause: unknown): unknown {
+  if (isHoldfastError(cause) || !isSystemError(cause)) return cause;
+  return new HoldfastError('io', `the scratch folder of the drill: ${messageOf(cause)}`, {
+    hint: 'See that TMPDIR has room for the state, and that no step of the scenario takes its folders away.',
+    cause,
+  });
 }
 
 function recoveryTime(seconds: number | null, mostMs: number): Outcome {

@@ -1,8 +1,9 @@
 /** Scenarios: what is lost, how the agent is brought back, and what is checked then, as data (scenarios/*.yaml, or files of the user's). docs/drill.md explains the format. */
-import { readdir, readFile, stat } from 'node:fs/promises';
+import { open, readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { HoldfastError, messageOf } from '../errors.ts';
+import { CONFIG_MAX_BYTES } from '../limits.ts';
 import { parseDuration } from '../units.ts';
 import { parseYamlFile } from '../yaml-file.ts';
 import type { CheckName, ScenarioData } from './scenario-schema.ts';
@@ -47,16 +48,27 @@ export async function loadScenarios(path: string): Promise<Scenario[]> {
   );
   if (!isFolder) return [await loadScenario(path)];
   const names = (await readdir(path)).filter((name) => /\.ya?ml$/.test(name)).toSorted();
+  if (names.length === 0) throw invalid(path, 'there is no scenario (.yaml) in it');
   return Promise.all(names.map((name) => loadScenario(join(path, name))));
 }
 
 async function loadScenario(file: string): Promise<Scenario> {
   try {
-    return await parseScenario(await readFile(file), file);
+    return await parseScenario(await readStart(file), file);
   } catch (cause) {
     if (cause instanceof HoldfastError) throw cause;
     throw invalid(file, `the scenario cannot be read: ${messageOf(cause)}`, 'Correct the path, or put the file there.');
   }
+}
+
+/** No more of it than tells that it is too long: it may have no end. */
+async function readStart(file: string): Promise<Uint8Array> {
+  await using handle = await open(file, 'r');
+  const buffer = new Uint8Array(CONFIG_MAX_BYTES + 1);
+  let length = 0;
+  for (let got = -1; length < buffer.length && got !== 0; length += got)
+    got = (await handle.read(buffer, length, buffer.length - length)).bytesRead;
+  return buffer.subarray(0, length);
 }
 
 /** @param file for messages. @throws `config_invalid` naming file and line */

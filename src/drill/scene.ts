@@ -2,7 +2,7 @@
 import type { RawPath } from '../raw-path.ts';
 import type { RestoreSecret } from '../operations/access.ts';
 import type { BackendAddress } from '../operations/backends.ts';
-import type { LocalFolders } from '../operations/local-state.ts';
+import type { LocalFolders, LocalState } from '../operations/local-state.ts';
 import type { SeenSnapshot } from '../operations/open-look.ts';
 import type { RecoverResult } from '../operations/recover.ts';
 import type { StateOptions } from '../operations/save-tree.ts';
@@ -83,6 +83,8 @@ export interface Scene {
   world: World;
   view: View;
   secret: RestoreSecret;
+  /** The last snapshot that this host had made when the scenario began. */
+  remembered: LocalState['last'] | undefined;
   /** Backends that the scenario has taken away. */
   lost: ReadonlySet<string>;
   host: Host;

@@ -8,6 +8,7 @@ import { readSecretText } from '../identity/secret-file.ts';
 import { parseWriterKey } from '../identity/writer-key.ts';
 import type { RestoreSecret } from '../operations/access.ts';
 import { backup, type BackupResult } from '../operations/backup.ts';
+import type { LocalState } from '../operations/local-state.ts';
 import type { SeenSnapshot } from '../operations/open-look.ts';
 import { recover, type RecoverResult } from '../operations/recover.ts';
 import { rotateIdentity } from '../operations/rotate.ts';
@@ -32,6 +33,8 @@ export interface Stage {
   world: World;
   view: View;
   secret: RestoreSecret;
+  /** The last snapshot that this host had made when the scenario began. */
+  remembered: LocalState['last'] | undefined;
 }
 
 /** What was done, as far as checks ask for it. */
@@ -89,7 +92,12 @@ function lose({ view, case: { backend }, sources }: Stage, which: 'each' | 'othe
   }
   const left = names.filter((name) => !done.lost.has(name));
   if (done.lost.size === 0) throw new NotRunnable('there is one backend only: nothing can be taken away beside it');
-  if (left.length === 0) throw new NotRunnable('there is one backend only: without it nothing is left to recover from');
+  if (left.length === 0)
+    throw new NotRunnable(
+      names.length === 1
+        ? 'there is one backend only: without it nothing is left to recover from'
+        : 'it takes every backend away: nothing is left to recover from',
+    );
   const cut = left.find((name) => sources.problem(name));
   done.told.push(`${[...done.lost].join(', ')} cannot be reached${cut === undefined ? '' : `, nor can ${cut}`}`);
 }
@@ -126,8 +134,8 @@ async function isOnAll(usable: readonly (readonly [string, Overlay])[], key: str
 async function damageNewest(stage: Stage, done: Simulated): Promise<void> {
   await withPast(stage, async (past) => {
     const [newest, ...older] = past.snapshots.toReversed();
-    if (!newest || older.length === 0)
-      throw new NotRunnable('there is one snapshot only, and none older to fall back to');
+    if (!newest) throw new NotRunnable('there is no snapshot');
+    if (older.length === 0) throw new NotRunnable('there is one snapshot only, and none older to fall back to');
     const packsOf = async (snapshot: SeenSnapshot) =>
       new Set((await past.needsOf(snapshot)).flatMap(({ packs }) => packs.map(({ key }) => key)));
     const needed = await packsOf(newest);

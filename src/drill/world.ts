@@ -2,8 +2,8 @@
  * The world of a drill: a scratch folder with hosts that have their own HOME, XDG folders and state, and the backends seen through overlays. What
  * happens in it changes nothing outside, and nothing of it is left.
  */
-import { chmodSync, lstatSync, mkdirSync, readdirSync, rmSync } from 'node:fs';
-import { mkdtemp, readdir, stat } from 'node:fs/promises';
+import { chmodSync, existsSync, lstatSync, mkdirSync, readdirSync, rmSync } from 'node:fs';
+import { lstat, mkdtemp, readdir } from 'node:fs/promises';
 import { isAbsolute, join, relative } from 'node:path';
 import { HoldfastError, isHoldfastError, isSurvivable, messageOf, systemErrorCode } from '../errors.ts';
 import { rawFromText, type RawPath } from '../raw-path.ts';
@@ -124,8 +124,12 @@ export interface WorldOptions {
   /** The root of the state in production, and the HOME it may lie below. */
   stateRoot?: string | undefined;
   home?: string | undefined;
+  /** See `DrillOptions`. */
+  atExit?: ((work: () => void) => () => void) | undefined;
 }
 
+/** Where records of snapshots lie: docs/format.md. */
+const SNAPSHOTS = 'snapshots/';
 const PREFIX = 'holdfast-drill-';
 /** A younger folder may be about to be locked. */
 const STALE_AFTER_MS = 10 * 60_000;
@@ -138,6 +142,7 @@ export class World implements AsyncDisposable {
   readonly #seams: Seams;
   readonly #lock: Disposable;
   readonly #overlays: Overlay[] = [];
+  readonly #atExitNoMore: (() => void) | undefined;
   #views = 0;
 
   private constructor(folder: string, options: WorldOptions, sources: Sources, seams: Seams) {
@@ -146,6 +151,15 @@ export class World implements AsyncDisposable {
     this.#sources = sources;
     this.#seams = seams;
     this.#lock = takeLock(folder, 'drill');
+    // For an end of this process that waits for nothing: the secrets go all the same.
+    this.#atExitNoMore = options.atExit?.(() => {
+      killNow(undefined, folder);
+      try {
+        removeTree(folder);
+      } catch {
+        // the next drill takes it away
+      }
+    });
     this.view = this.#viewOf(new Map());
   }
 
@@ -162,6 +176,7 @@ export class World implements AsyncDisposable {
       const overlays = world.view.overlays as Map<string, Overlay>;
       for (const name of sources.names)
         overlays.set(name, world.#own(await sources.overlay(name, join(folder, 'written', name), seams)));
+      await world.#stopTime();
       return world;
     } catch (error) {
       if (world) await world[Symbol.asyncDispose]();
@@ -186,7 +201,11 @@ export class World implements AsyncDisposable {
   }
 
   /** A new machine, with nothing on it. */
-  host(name: string): Host {
+  host(wanted: string): Host {
+    // A scenario may go through a step twice.
+    const isTaken = (one: string) => existsSync(join(this.folder, one));
+    let name = wanted;
+    for (let i = 2; isTaken(name); i++) name = `${wanted}-${i}`;
     const at = (...names: string[]) => join(this.folder, name, ...names);
     const home = at('home');
     const { stateRoot, home: realHome } = this.#options;
@@ -222,6 +241,23 @@ export class World implements AsyncDisposable {
     for (const overlay of this.#overlays) await overlay[Symbol.asyncDispose]();
     this.#lock[Symbol.dispose]();
     removeTree(this.folder);
+    this.#atExitNoMore?.();
+  }
+
+  /** The agent in production may make a snapshot meanwhile: what was compared with the newest must find the same one to the end. */
+  async #stopTime(): Promise<void> {
+    const overlays = [...this.view.overlays.values()];
+    const there = new Set<string>();
+    const listing = overlays.map(async (overlay) => {
+      try {
+        const backend = await overlay.open();
+        for await (const { key } of backend.list(SNAPSHOTS, { signal: this.#seams.signal })) there.add(key);
+      } catch (error) {
+        if (!isSurvivable(error)) throw error; // whoever reads there meets it again
+      }
+    });
+    await Promise.all(listing);
+    for (const overlay of overlays) overlay.listOnly((key) => !key.startsWith(SNAPSHOTS) || there.has(key));
   }
 
   #own(overlay: Overlay): Overlay {
@@ -255,8 +291,9 @@ export async function removeLeftovers(folder: string, nowMs: number): Promise<vo
     if (!name.startsWith(PREFIX)) continue;
     const path = join(folder, name);
     try {
-      const { mtimeMs, uid } = await stat(path);
-      if (nowMs - mtimeMs < STALE_AFTER_MS || uid !== process.getuid?.()) continue;
+      const found = await lstat(path);
+      // A link of somebody else's may lead anywhere.
+      if (!found.isDirectory() || nowMs - found.mtimeMs < STALE_AFTER_MS || found.uid !== process.getuid?.()) continue;
       takeLock(path, 'drill')[Symbol.dispose](); // held by one that runs
       killNow(undefined, path);
       removeTree(path);

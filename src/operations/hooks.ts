@@ -1,5 +1,6 @@
 /** Hooks: commands of the operator's that run before the state is read, after it was read, and when a backup fails. */
-import { spawn } from 'node:child_process';
+import { spawn, type ChildProcessByStdio } from 'node:child_process';
+import type { Readable } from 'node:stream';
 import type { Clock } from '../clock.ts';
 import type { Warning } from '../entry.ts';
 import { HoldfastError, isHoldfastError, messageOf, throwIfAborted } from '../errors.ts';
@@ -169,12 +170,17 @@ export async function runCommand(
   signal: AbortSignal | undefined,
   leavesNothing = false,
 ): Promise<CommandEnd> {
-  const child = spawn('/bin/sh', ['-c', command], {
-    cwd: folder,
-    env: { ...env },
-    stdio: ['ignore', 'pipe', 'pipe'],
-    detached: true, // the leader of a group; and Ctrl-C on the terminal is ours to pass on
-  });
+  let child: ChildProcessByStdio<null, Readable, Readable>;
+  try {
+    child = spawn('/bin/sh', ['-c', command], {
+      cwd: folder,
+      env: { ...env },
+      stdio: ['ignore', 'pipe', 'pipe'],
+      detached: true, // the leader of a group; and Ctrl-C on the terminal is ours to pass on
+    });
+  } catch (error) {
+    return { exitCode: null, problem: `could not be started: ${messageOf(error)}` }; // some reasons come as an event, others at once
+  }
   child.stdout.on('data', (bytes: Buffer) => output.push(bytes));
   child.stderr.on('data', (bytes: Buffer) => output.push(bytes));
   const ended = new AbortController();

@@ -1,7 +1,7 @@
 /** `doctor`: each level is earned, by evidence that was looked at, and the next step is the first that is missing. */
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { mkdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
 import { hex } from '../../src/crypto/hash.ts';
 import { doctor, WITHIN, type DoctorOptions } from '../../src/drill/doctor.ts';
 import { HoldfastError } from '../../src/errors.ts';
@@ -110,6 +110,19 @@ describe('the level of an agent', () => {
       }),
     ],
     ['keys that lie in the state', 2, 'keys apart from the state', () => ({ keyFiles: [join(agent.state, 'id.key')] })],
+    [
+      'keys that lie in the state by a link',
+      2,
+      'keys apart from the state',
+      () => {
+        const link = `${agent.folder}-link`;
+        symlinkSync(agent.state, link);
+        onTestFinished(() => rmSync(link));
+        writeFileSync(join(agent.state, 'id.key'), 'key');
+        onTestFinished(() => rmSync(join(agent.state, 'id.key')));
+        return { keyFiles: [join(link, 'id.key')] };
+      },
+    ],
     ['a paper that nobody has looked at', 2, 'paper verified', () => ({ paperMs: undefined })],
     ['a paper that was looked at in the future', 2, 'paper verified', () => ({ paperMs: nowMs + DAY_MS })],
     ['no drill', 2, 'drill passed', () => ({ drills: { drills: [], problems: [] } })],
@@ -158,6 +171,18 @@ describe('the level of an agent', () => {
     const found = await doctor(options, alone.seams({ clock }));
     expect(found).toMatchObject({ level: 3, next: { command: 'holdfast recover --from URL --target DIR' } });
     expect(found.triangle.connectivity.safe).toBe(false);
+  });
+
+  it('has no backup made where nothing can be looked at', async () => {
+    const { next } = await look({ log: new HoldfastError('missing_key', 'no writer key') });
+    expect(next?.command).toBe('holdfast recover --from URL --target DIR');
+    const all = [...agent.stores];
+    agent.stores.clear();
+    try {
+      expect((await look()).next?.command).toBe('holdfast backend test a');
+    } finally {
+      for (const [name, store] of all) agent.stores.set(name, store);
+    }
   });
 
   it('counts no backend that cannot be reached', async () => {

@@ -104,6 +104,13 @@ describe('a drill is due', () => {
     expect(dueAt(11).due).toBe(true);
   });
 
+  it('never again when it is wanted less often than there are dates', () => {
+    keepDrill(state, started('2026-02-01T00:00:00.000Z'), agent);
+    const { due, dueMs } = drillDue(readDrills(state, agent.publicKey), 99_999_999 * DAY_MS, at(2));
+    expect(due).toBe(false);
+    expect(new Date(dueMs).toISOString()).toBe('+275760-09-13T00:00:00.000Z');
+  });
+
   it('after one that failed, that recovered nothing, or that is dated to come', () => {
     keepDrill(state, started('2026-02-01T00:00:00.000Z', { scenarios: [scenarioResult({ ok: false })] }), agent);
     keepDrill(state, started('2026-02-02T00:00:00.000Z', { scenarios: [] }), agent);

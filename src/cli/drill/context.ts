@@ -1,5 +1,6 @@
 /** From the config, the flags and the files of this host to what a drill takes. */
 import { homedir, hostname, tmpdir } from 'node:os';
+import { resolve } from 'node:path';
 import { hex } from '../../crypto/hash.ts';
 import type { Warning } from '../../entry.ts';
 import { HoldfastError, isSurvivable } from '../../errors.ts';
@@ -15,9 +16,19 @@ import { ownProfile, stateOptions } from '../state-options.ts';
 
 /** Those that come with holdfast, those of the config, and those of these files or folders. @throws `config_invalid` */
 export async function allScenarios(config: Config | undefined, more: readonly string[]): Promise<Scenario[]> {
-  const all = await builtInScenarios();
-  for (const path of [...(config?.drill?.scenarios ?? []), ...more]) all.push(...(await loadScenarios(path)));
-  return all;
+  const own: Scenario[] = [];
+  const paths = new Set([...(config?.drill?.scenarios ?? []), ...more.map((path) => resolve(path))]);
+  for (const path of paths) own.push(...(await loadScenarios(path)));
+  // The same file may be named twice, by itself and by its folder.
+  const twice = own.find((one) =>
+    own.some((other) => other.name === one.name && JSON.stringify(other) !== JSON.stringify(one)),
+  );
+  if (twice) {
+    throw new HoldfastError('config_invalid', `two of your scenarios are called ${twice.name}: one would not be run`, {
+      hint: 'Give each a name of its own.',
+    });
+  }
+  return [...(await builtInScenarios()), ...own];
 }
 
 /** Names of scenarios, and the command after `--`. @throws `usage` */
@@ -134,7 +145,7 @@ export async function drillOptions(
       process.once('exit', work);
       return () => process.off('exit', work);
     },
-    folder: tmpdir(),
+    folder: resolve(tmpdir()), // which may be relative: commands run elsewhere
     hostname: hostname(),
   };
   return { options, warnings };

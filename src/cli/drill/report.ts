@@ -1,6 +1,6 @@
 /** Reports of a drill as files, each in the form that its name asks for. */
-import { writeFileSync } from 'node:fs';
-import { extname, resolve } from 'node:path';
+import { accessSync, constants, statSync, writeFileSync } from 'node:fs';
+import { dirname, extname, resolve } from 'node:path';
 import { HoldfastError, messageOf } from '../../errors.ts';
 import { longestRecovery, type KeptDrill } from '../../drill/history.ts';
 import type { DrillResult } from '../../drill/result.ts';
@@ -34,10 +34,29 @@ export interface Report {
 export function planReports(paths: readonly string[]): Report[] {
   return paths.map((path) => {
     const render = FORMS[extname(path).toLowerCase()];
-    if (render) return { path: resolve(path), render };
-    throw new HoldfastError('usage', `${path} does not say what form the report is to have`, {
-      hint: 'End its name in .md (Markdown), .html (a page), .xml (JUnit) or .json.',
-    });
+    if (!render) {
+      throw new HoldfastError('usage', `${path} does not say what form the report is to have`, {
+        hint: 'End its name in .md (Markdown), .html (a page), .xml (JUnit) or .json.',
+      });
+    }
+    checkWritable(resolve(path));
+    return { path: resolve(path), render };
+  });
+}
+
+/** As far as can be told without writing. A pipe would wait for whoever reads it. */
+function checkWritable(path: string): void {
+  let why: string | undefined;
+  try {
+    const found = statSync(path, { throwIfNoEntry: false });
+    if (found && !found.isFile()) why = 'it is no plain file';
+    else accessSync(found ? path : dirname(path), constants.W_OK);
+  } catch (error) {
+    why = messageOf(error);
+  }
+  if (why === undefined) return;
+  throw new HoldfastError('usage', `the report ${path} could not be written after the drill: ${why}`, {
+    hint: 'Make its folder, or name another file.',
   });
 }
 

@@ -12,7 +12,9 @@ export function drillText(result: DrillResult): string {
     lines(
       ...scenarios.flatMap((one) => scenarioLines(one, width)),
       ...notRun.map((one) => `not run  ${one.name.padEnd(width)}  ${notRunText(one)}`),
-      ...backends.flatMap(({ name, error }) => (error === undefined ? [] : [`backend ${name}: ${error}`])),
+      ...backends.flatMap(({ name, error }) =>
+        error === undefined ? [] : [error.includes(name) ? error : `backend ${name}: ${error}`],
+      ),
       '',
       ...summary(result),
     )

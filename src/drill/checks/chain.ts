@@ -1,6 +1,5 @@
 /** Is the history whole, and is its end the newest that this host knows of? */
 import { whatLogLacks } from '../../operations/continuity.ts';
-import { readLocalState } from '../../operations/local-state.ts';
 import { checkOf, nameOf, skip, type Outcome, type Scene } from '../scene.ts';
 
 /** Every link from the newest to the oldest that is kept; what was forgotten on purpose is no gap. */
@@ -24,9 +23,7 @@ export function checkChain({ past }: Scene): Outcome {
 }
 
 /** An old snapshot must not pass for the newest: what this host remembers is the measure. */
-export function checkNewest({ past, options: { record } }: Scene): Outcome {
-  const memory = record.folders && readLocalState(record.folders);
-  const last = memory?.last;
+export function checkNewest({ past, options: { record }, remembered: last }: Scene): Outcome {
   if (!record.folders || !last) return skip('newest', 'this host remembers no snapshot to compare with');
   const { newest } = past;
   const problems: string[] = [];

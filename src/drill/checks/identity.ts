@@ -1,10 +1,13 @@
 /** Is it the same agent: does the key that came back sign, and is it the one that the signed log and this host know? */
-import { readFile } from 'node:fs/promises';
-import { isHoldfastError, messageOf } from '../../errors.ts';
+import { basename, dirname } from 'node:path';
+import { HoldfastError, isHoldfastError, messageOf } from '../../errors.ts';
 import { hex } from '../../crypto/hash.ts';
 import { sign, verify } from '../../crypto/ed25519.ts';
 import { deviceId, fingerprint, parseAgentKey, sshPublicLine, type SigningKey } from '../../identity/agent-key.ts';
+import { rawFromText } from '../../raw-path.ts';
+import { readSmall } from '../past.ts';
 import { checkOf, type Outcome, type Scene } from '../scene.ts';
+import { KEY_FILE_MAX_BYTES } from './keys.ts';
 
 const CHALLENGE_BYTES = 32;
 
@@ -13,7 +16,10 @@ export async function checkIdentity(scene: Scene): Promise<Outcome> {
   const { publicKey: inForce, handle } = past.repository.keys.agent;
   let key: SigningKey;
   try {
-    key = parseAgentKey(await readFile(host.files.identity, 'utf8'));
+    const { identity: file } = host.files;
+    const bytes = readSmall(dirname(file), rawFromText(basename(file)), KEY_FILE_MAX_BYTES);
+    if (!bytes) throw new HoldfastError('missing_key', 'it is not there, or no plain file');
+    key = parseAgentKey(bytes.toString('utf8'));
   } catch (error) {
     const problem = `the recovered key file cannot be used: ${isHoldfastError(error) ? error.message : messageOf(error)}`;
     return checkOf('identity', [problem], '', { signs: false });

@@ -1,5 +1,5 @@
 /** Do JSON and JSON lines parse? */
-import { closeSync, openSync, readSync } from 'node:fs';
+import { closeSync, constants, fstatSync, openSync, readSync } from 'node:fs';
 import { isHoldfastError } from '../../errors.ts';
 import { LineSplitter } from '../../lines.ts';
 
@@ -16,8 +16,9 @@ export function jsonFault(text: string): string | undefined {
 
 /** The first line of the file that is no JSON. Each line ends with a line feed. */
 export function jsonLinesFault(file: string | Buffer): string | undefined {
-  const fd = openSync(file, 'r');
+  const fd = openSync(file, constants.O_RDONLY | constants.O_NONBLOCK); // opening a pipe would wait for its writer
   try {
+    if (!fstatSync(fd).isFile()) return undefined; // that it is none is told by another check
     const splitter = new LineSplitter(LINE_MAX_BYTES);
     const buffer = Buffer.allocUnsafe(PIECE_BYTES);
     let number = 0;

@@ -2,9 +2,10 @@
  * The shadow: the recovered agent itself, started in the restored state beside the one that runs, fenced off from work, asked, and stopped. What
  * it does to production is looked for afterwards: a marker keeps only an agent from work that heeds it.
  */
-import { spawn, type ChildProcess } from 'node:child_process';
+import { spawn, type ChildProcessByStdio } from 'node:child_process';
 import { lstatSync, rmSync, writeFileSync, type BigIntStats } from 'node:fs';
 import { join, resolve } from 'node:path';
+import type { Readable } from 'node:stream';
 import type { Clock } from '../../clock.ts';
 import { HoldfastError, isHoldfastError, messageOf, throwIfAborted } from '../../errors.ts';
 import { HOOK_OUTPUT_MAX_BYTES } from '../../limits.ts';
@@ -51,7 +52,13 @@ export async function checkShadow(scene: Scene): Promise<Outcome[]> {
   const { shadow } = options;
   if (!shadow) throw new HoldfastError('bug', 'no shadow');
   const before = production(scene, shadow);
-  const running = await Shadow.start(scene, shadow);
+  let running: Shadow;
+  try {
+    running = await Shadow.start(scene, shadow);
+  } catch (error) {
+    if (!isHoldfastError(error, 'hook_failed')) throw error;
+    return [checkOf('shadow: starts', [error.message], '', { command: shadow.argv })];
+  }
   let outcomes: Outcome[];
   try {
     outcomes = await running.ask();
@@ -65,7 +72,7 @@ export async function checkShadow(scene: Scene): Promise<Outcome[]> {
 class Shadow {
   readonly #scene: Scene;
   readonly #settings: ShadowSettings;
-  readonly #child: ChildProcess;
+  readonly #child: ChildProcessByStdio<null, Readable, Readable>;
   readonly #env: Readonly<Record<string, string>>;
   readonly #output = new Tail(HOOK_OUTPUT_MAX_BYTES);
   readonly #startedMs: number;
@@ -106,12 +113,17 @@ class Shadow {
     this.#env = { ...options.env, ...host.env, HOLDFAST_SHADOW: '1' };
     this.#startedMs = seams.clock.monotonic();
     const [program = '', ...args] = settings.argv;
-    const child = spawn(program, args, {
-      cwd: host.state,
-      env: { ...this.#env },
-      stdio: ['ignore', 'pipe', 'pipe'],
-      detached: true, // the leader of a group
-    });
+    let child: ChildProcessByStdio<null, Readable, Readable>;
+    try {
+      child = spawn(program, args, {
+        cwd: host.state,
+        env: { ...this.#env },
+        stdio: ['ignore', 'pipe', 'pipe'],
+        detached: true, // the leader of a group
+      });
+    } catch (cause) {
+      throw new HoldfastError('hook_failed', `it could not be started: ${messageOf(cause)}`, { cause });
+    }
     this.#child = child;
     child.stdout.on('data', (bytes: Buffer) => this.#output.push(bytes));
     child.stderr.on('data', (bytes: Buffer) => this.#output.push(bytes));
@@ -233,8 +245,8 @@ class Shadow {
     const how = await endAll(this.#child.pid, world.folder, this.#settings.stopMs, seams.clock);
     this.#ending = this.#problem === undefined ? how : 'by itself';
     await this.#end;
-    this.#child.stdout?.destroy();
-    this.#child.stderr?.destroy();
+    this.#child.stdout.destroy();
+    this.#child.stderr.destroy();
     this.#atExitNoMore?.();
   }
 

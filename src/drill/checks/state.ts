@@ -264,10 +264,11 @@ export function stateChecks(
   const { compared, notCompared } = findings;
   const lost = [...findings.lost].map((path) => `${path} was not restored: no backend has its data`);
   const told = (name: Parameters<Findings['problems']>[0]) => findings.problems(name);
+  const empty = files + lost.length === 0 ? [`${nameOf(snapshot)} holds not one file: that is no agent`] : [];
   return {
     files: checkOf(
       'files',
-      [...told('files'), ...(explained ? [] : lost)],
+      [...empty, ...told('files'), ...(explained ? [] : lost)],
       `${files} files read back, each as in the snapshot`,
       {
         ...{ files, bytes, folders, others, secrets, compared },

@@ -73,6 +73,8 @@ export default class DrillRun extends ReportedCommand<typeof DrillRun, RunResult
   };
 
   protected override readonly kind = 'drill';
+  /** A terminal that is closed must leave neither the restored state nor an agent that runs in it. */
+  protected override readonly interruptedBy = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
 
   protected override async work(): Promise<RunResult> {
     const config = requireSections(await this.loadConfig(), 'backends');
@@ -117,10 +119,9 @@ export default class DrillRun extends ReportedCommand<typeof DrillRun, RunResult
     };
   }
 
-  protected override exitCode({ ok, scenarios, warnings, stored }: RunResult) {
+  protected override exitCode({ ok, scenarios, warnings }: RunResult) {
     if (scenarios.some((one) => !one.ok)) return EXIT.drillFailed;
-    const isStored = !this.flags.store || (stored !== null && !warnings.some(({ incomplete }) => incomplete));
-    return ok && isStored ? EXIT.done : EXIT.incomplete;
+    return ok && !warnings.some(({ incomplete }) => incomplete) ? EXIT.done : EXIT.incomplete;
   }
 
   protected override text(result: RunResult): string {
