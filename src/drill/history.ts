@@ -229,7 +229,7 @@ export function drillDue(
   const failed = newest && hasFailed(newest.result) ? newest : undefined;
   const dueMs =
     last === undefined || failed ? nowMs : Math.min(Date.parse(last.result.started) + everyMs, LAST_DATE_MS);
-  return { due: last === undefined || dueMs <= nowMs, last, failed, dueMs };
+  return { due: dueMs <= nowMs, last, failed, dueMs };
 }
 
 /** What a scenario must have looked at to show that the whole agent would come back; the other checks depend on what there is. */
