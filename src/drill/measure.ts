@@ -151,3 +151,15 @@ export function freshness(
   const outcome = checkOf('freshness', problems, `${age}; ${lost}`, { seconds, files, bytes, ...counts, paths });
   return { outcome, dataLoss: { bytes, files, seconds } };
 }
+
+/** Fails when it took longer than the objective says. */
+export function recoveryTime(seconds: number | null, mostMs: number): Outcome {
+  const took = formatDuration((seconds ?? 0) * 1000);
+  const most = formatDuration(mostMs);
+  const problems =
+    (seconds ?? 0) * 1000 > mostMs ? [`the recovery took ${took}, and the objective (rto) is ${most}`] : [];
+  return checkOf('recovery-time', problems, `the recovery took ${took}, within ${most}`, {
+    seconds,
+    mostSeconds: mostMs / 1000,
+  });
+}

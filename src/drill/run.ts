@@ -2,14 +2,13 @@
  * `drill run`: for each scenario a world of its own in which the agent is lost and brought back, from the secrets that a human would have, and proved to
  * be the same. Nothing outside the world is changed, and nothing of it is left.
  */
-import { HoldfastError, isHoldfastError, isSurvivable, messageOf, throwIfAborted } from '../errors.ts';
+import { HoldfastError, isHoldfastError, isSurvivable, throwIfAborted } from '../errors.ts';
 import { timestamp } from '../repository/repository.ts';
 import type { RestoreSecret } from '../operations/access.ts';
 import { readLocalState } from '../operations/local-state.ts';
 import type { SeenSnapshot } from '../operations/open-look.ts';
 import { secondsSince, type Seams } from '../operations/seams.ts';
 import { Sqlite } from '../state/sqlite.ts';
-import { isSystemError } from '../state/system-error.ts';
 import { formatDuration, parseDuration } from '../units.ts';
 import { checkClones, checkHealed, checkNextBackup, checkStolenKey, tamper } from './afterwards.ts';
 import { checkBackends } from './checks/backends.ts';
@@ -19,13 +18,13 @@ import { checkHandoff } from './checks/handoff.ts';
 import { checkIdentity } from './checks/identity.ts';
 import { checkShadow } from './checks/shadow.ts';
 import { inspectState, stateChecks } from './checks/state.ts';
-import { driftSince, freshness, type Drift } from './measure.ts';
+import { driftSince, freshness, recoveryTime, type Drift } from './measure.ts';
 import type { Check, DrillResult, Objective, ScenarioResult, StepName } from './result.ts';
 import { hasCheck, selectCases, startsShadow, type Case } from './scenario.ts';
 import { CHECKS, type CheckName, type SecretKind } from './scenario-schema.ts';
 import { checkOf, isSkipped, nameOf, skip, type DrillOptions, type Outcome, type Scene } from './scene.ts';
 import { NotRunnable, openPast, profileOf, recoverOn, simulate, type Simulated, type Stage } from './simulate.ts';
-import { removeLeftovers, removeTree, Sources, World } from './world.ts';
+import { ofSystem, removeLeftovers, removeTree, Sources, World } from './world.ts';
 
 /** Snapshots that are tried one after the other, newest first. */
 const TRIED_MAX = 20;
@@ -438,24 +437,4 @@ class Run {
       recovered.identity.continuous || record.identityFile !== undefined || record.writerKeyFile !== undefined;
     return { continuous: check?.ok === true && isProved, publicKey: recovered.agent.publicKey };
   }
-}
-
-/** The local file system may refuse at any place, for want of room above all: that is told of the scenario, and is no end of the others. */
-function ofSystem(cause: unknown): unknown {
-  if (isHoldfastError(cause) || !isSystemError(cause)) return cause;
-  return new HoldfastError('io', `the scratch folder of the drill: ${messageOf(cause)}`, {
-    hint: 'See that TMPDIR has room for the state, and that no step of the scenario takes its folders away.',
-    cause,
-  });
-}
-
-function recoveryTime(seconds: number | null, mostMs: number): Outcome {
-  const took = formatDuration((seconds ?? 0) * 1000);
-  const most = formatDuration(mostMs);
-  const problems =
-    (seconds ?? 0) * 1000 > mostMs ? [`the recovery took ${took}, and the objective (rto) is ${most}`] : [];
-  return checkOf('recovery-time', problems, `the recovery took ${took}, within ${most}`, {
-    seconds,
-    mostSeconds: mostMs / 1000,
-  });
 }

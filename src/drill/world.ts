@@ -19,6 +19,7 @@ import { takeLock } from '../operations/lock.ts';
 import type { Seams } from '../operations/seams.ts';
 import { killNow } from './processes.ts';
 import { clearFlags } from '../state/attributes.ts';
+import { isSystemError } from '../state/system-error.ts';
 
 /** The real backends, opened once for all scenarios, to be read only. */
 export class Sources implements AsyncDisposable {
@@ -279,6 +280,15 @@ export class World implements AsyncDisposable {
       },
     };
   }
+}
+
+/** The local file system may refuse at any place, for want of room above all: that is told of the scenario, and is no end of the others. */
+export function ofSystem(cause: unknown): unknown {
+  if (isHoldfastError(cause) || !isSystemError(cause)) return cause;
+  return new HoldfastError('io', `the scratch folder of the drill: ${messageOf(cause)}`, {
+    hint: 'See that TMPDIR has room for the state, and that no step of the scenario takes its folders away.',
+    cause,
+  });
 }
 
 async function overlayBase(overlay: Overlay, instead: Backend): Promise<Backend> {
