@@ -105,7 +105,7 @@ describe('a drill is due', () => {
   });
 
   it('never again when it is wanted less often than there are dates', () => {
-    keepDrill(state, started('2026-02-01T00:00:00.000Z'), agent);
+    keepDrill(state, started('2026-02-01T00:00:00.000Z', { scenarios: [wholeScenario()] }), agent);
     const { due, dueMs } = drillDue(readDrills(state, agent.publicKey), 99_999_999 * DAY_MS, at(2));
     expect(due).toBe(false);
     expect(new Date(dueMs).toISOString()).toBe('+275760-09-13T00:00:00.000Z');
