@@ -2,7 +2,7 @@
  * A backend as if, for drills: what is read comes from a real one, what is written or deleted lands in a scratch backend and is seen from then on.
  * The real one is never changed: no more than reading is asked of it. Losses can be planted, and look as they would.
  */
-import { HoldfastError, isHoldfastError } from '../errors.ts';
+import { HoldfastError, isHoldfastError, isSurvivable } from '../errors.ts';
 import { checkKey, objectNotFound, type Backend, type ByteRange } from './backend.ts';
 import type { ReadableBackend } from './cutoff.ts';
 
@@ -75,6 +75,29 @@ export class Overlay implements AsyncDisposable {
     const keys: string[] = [];
     for await (const { key } of this.#scratch.list('')) keys.push(key);
     return keys.toSorted();
+  }
+
+  /**
+   * What was written and is not as it lies in the real storage, planted losses apart: `missing` there, or `damaged`, since it was written again. What is
+   * new in this world is missing in every real storage.
+   */
+  async mended(signal?: AbortSignal): Promise<{ key: string; was: 'missing' | 'damaged' }[]> {
+    const found: { key: string; was: 'missing' | 'damaged' }[] = [];
+    for (const key of await this.written()) {
+      if (this.#gone.has(key) || this.#flipped.has(key)) continue;
+      found.push({ key, was: (await this.#base.head(key, { signal })) ? 'damaged' : 'missing' });
+    }
+    return found;
+  }
+
+  /** Whether the real storage has the object; false when it cannot be asked. */
+  async hasForReal(key: string, signal?: AbortSignal): Promise<boolean> {
+    try {
+      return (await this.#base.head(key, { signal })) !== undefined;
+    } catch (error) {
+      if (!isSurvivable(error)) throw error;
+      return false;
+    }
   }
 
   /** A handle; disposing of it closes nothing. @throws `backend_unavailable` while it is lost */

@@ -162,6 +162,28 @@ describe('a harm around an agent that is well', () => {
     expect(failures(await agent.drill(['lost-backend:a']))).toEqual({});
   });
 
+  test.each(['missing', 'damaged'])(
+    'a pack that is %s on the backend that is read first: backends, though the recovery heals it',
+    async (how) => {
+      await using agent = await drilledAgent({ storage: 'memory' });
+      const { inner } = storeOf(agent, 'a');
+      for (const pack of await packKeysOf(agent, 'data')) {
+        const bytes = await inner.get(pack);
+        await inner.delete(pack);
+        if (how === 'damaged')
+          await inner.put(
+            pack,
+            bytes.map((byte, i) => (i > bytes.length / 3 ? byte ^ 1 : byte)),
+          );
+      }
+      const names = ['lost-host', 'lost-all-but:b', 'rotated-key', 'crash-in-backup'];
+      const failed = failures(await agent.drill(names));
+      const expected = how === 'damaged' ? ['lost-host'] : ['lost-host', 'rotated-key', 'crash-in-backup'];
+      for (const name of expected) expect([name, failed[name]]).toEqual([name, ['backends']]);
+      expect(failed).not.toHaveProperty('lost-all-but:b');
+    },
+  );
+
   test.each(['data', 'manifest'] as const)(
     'a backend that answers and has lost a pack of %s: backends',
     async (kind) => {

@@ -24,8 +24,14 @@ export async function checkBackends({
       const backend = await overlay.open();
       const objects = new Map<string, number>();
       for await (const { key, size } of backend.list('', { signal })) objects.set(key, size);
+      // What the recovery has healed in this world, the backend itself has not.
+      const damaged: string[] = [];
+      for (const { key, was } of await overlay.mended(signal)) {
+        if (was === 'damaged') damaged.push(`has ${key} damaged: another backend's was read`);
+        else if (await isOnAnother(view, name, key, signal)) objects.delete(key);
+      }
       const { missing, packs } = await whatIsMissing(past, snapshot, objects, signal);
-      told = missing.map((problem) => `backend ${name} ${problem}`);
+      told = [...damaged, ...missing].map((problem) => `backend ${name} ${problem}`);
       what = `${packs} packs needed, ${objects.size} objects there`;
       if (objects.has(snapshot.key)) {
         const bytes = await backend.get(snapshot.key, undefined, { signal });
@@ -41,6 +47,17 @@ export async function checkBackends({
   }
   const names = asked.map(([name]) => name).join(', ');
   return checkOf('backends', problems, `each alone has all that ${nameOf(snapshot)} needs: ${names}`, evidence);
+}
+
+/** Whether it is not new in this world. */
+async function isOnAnother(
+  { overlays }: Scene['view'],
+  name: string,
+  key: string,
+  signal: AbortSignal | undefined,
+): Promise<boolean> {
+  for (const [other, overlay] of overlays) if (other !== name && (await overlay.hasForReal(key, signal))) return true;
+  return false;
 }
 
 /** What a snapshot needs besides packs and the indexes that name them. */
