@@ -12,6 +12,7 @@ import type { configSchema } from '../config-schema.ts';
 import { nearest } from '../suggest.ts';
 import { watchedAgents } from './agent-config.ts';
 import { durationAt, invalid } from './config-value.ts';
+import { watchConfig, type WatchConfig } from './watch-config.ts';
 
 export interface FleetConfig {
   /** How each agent is looked at, by name, in the order of the file. */
@@ -24,6 +25,7 @@ export interface FleetConfig {
     backoffMs?: readonly number[];
     env: readonly string[];
   };
+  watch?: WatchConfig;
 }
 
 export type RawFleet = NonNullable<z.output<typeof configSchema>['fleet']>;
@@ -51,6 +53,7 @@ export function fleetConfig(raw: RawFleet, resolvePath: (path: string) => string
       ),
     },
     queue: { ...(backoffMs && { backoffMs }), env: queue?.env ?? [] },
+    watch: watchConfig(raw, resolvePath, file),
   };
 }
 
