@@ -117,7 +117,7 @@ export function statusText(
   const bad = inOrder(result.agents.filter((row) => !isWell(row)));
   const well = inOrder(result.agents.filter(isWell));
   const parts = [summary(result, bad)];
-  if (bad.length > 0) parts.push('\n', problemTable(bad, Date.parse(result.time), columns));
+  if (bad.length > 0) parts.push('\n', problemTable(bad, result, columns));
   if (!onlyProblems && well.length > 0) {
     parts.push(lines('', `well (${well.length}${well.some(({ critical }) => critical) ? ', * critical' : ''}):`));
     parts.push(nameColumns(well.map(marked), columns));
@@ -157,13 +157,15 @@ function watchedBy({ watcher, time }: StatusResult): string {
   return `watched by process ${watcher.pid} on ${watcher.host}, ${formatDuration(ageMs)} ago`;
 }
 
-function problemTable(rows: readonly AgentRow[], nowMs: number, columns: number): string {
+function problemTable(rows: readonly AgentRow[], { time, watcher }: StatusResult, columns: number): string {
+  // From one look nobody knows since when.
+  const [nowMs, isWatched] = [Date.parse(time), watcher !== null];
   const cells = rows.map((row) => {
     const [first = '', ...rest] = row.problems;
     const why = rest.length === 0 ? first : `${first} (and ${rest.length} more)`;
-    return [marked(row), row.state, since(row, nowMs), trendText(row), why];
+    return [marked(row), row.state, ...(isWatched ? [since(row, nowMs), trendText(row)] : []), why];
   });
-  return cut(table(['agent', 'state', 'for', 'trend', 'why'], cells), columns);
+  return cut(table(['agent', 'state', ...(isWatched ? ['for', 'trend'] : []), 'why'], cells), columns);
 }
 
 const since = ({ since: from }: AgentRow, nowMs: number) => formatDuration(Math.max(0, nowMs - Date.parse(from)));
