@@ -73,7 +73,9 @@ function rows({ incidents }: Verdict): Row[] {
     const own = incidents.filter((one) => one.name === name);
     if (own.length === 0) return [];
     const seen = own.flatMap(({ seen: found, watchedMs }) => (found ? [(found.atMs - watchedMs) / 1000] : []));
-    const acted = own.flatMap(({ actedMs, watchedMs }) => (actedMs === undefined ? [] : [(actedMs - watchedMs) / 1000]));
+    const acted = own.flatMap(({ actedMs, watchedMs }) =>
+      actedMs === undefined ? [] : [(actedMs - watchedMs) / 1000],
+    );
     const back = own.flatMap(({ backMs, watchedMs }) => (backMs === undefined ? [] : [(backMs - watchedMs) / 1000]));
     const middle = (values: readonly number[]) => (values.length === 0 ? null : median(values));
     const most = (values: readonly number[]) => (values.length === 0 ? null : Math.max(...values));
@@ -97,7 +99,9 @@ function table(of: readonly Row[]): string {
   ]);
   const widths = head.map((title, i) => Math.max(title.length, ...lines.map((line) => String(line[i]).length)));
   const text = (line: readonly (string | number)[]) =>
-    line.map((cell, i) => (i === 0 ? String(cell).padEnd(widths[i] ?? 0) : String(cell).padStart(widths[i] ?? 0))).join('  ');
+    line
+      .map((cell, i) => (i === 0 ? String(cell).padEnd(widths[i] ?? 0) : String(cell).padStart(widths[i] ?? 0)))
+      .join('  ');
   return [text(head), ...lines.map(text)].join('\n');
 }
 
@@ -152,14 +156,20 @@ async function main(): Promise<number> {
     const of = rows(verdict);
     const figures = { watchersKilled, watchersFrozen, storms, touched, atOnce, most, falseAlarms };
     const text = asked.json
-      ? JSON.stringify({ seed: asked.seed, ok: isOk, intervalMs: asked.intervalMs, faults: of, ...figures, problems }, null, 2)
+      ? JSON.stringify(
+          { seed: asked.seed, ok: isOk, intervalMs: asked.intervalMs, faults: of, ...figures, problems },
+          null,
+          2,
+        )
       : [
           table(of),
           '',
           `The interval is ${asked.intervalMs / 1000} s. The watcher was killed ${watchersKilled} and frozen ${watchersFrozen} times; ${storms} times more than half of all stood still.`,
           `Restarted at once: ${atOnce} at most, of ${most} allowed. Healthy agents touched: ${touched}. Looks that failed at healthy ones: ${falseAlarms}.`,
           `Seed ${asked.seed}: npm run chaos -- --seed ${asked.seed} ${asked.short ? '--short' : `--minutes ${asked.minutes}`}`,
-          isOk ? `Every fault was seen with look ${LOOKS} at the latest, acted on and over.` : ['Wrong:', ...problems].join('\n  '),
+          isOk
+            ? `Every fault was seen with look ${LOOKS} at the latest, acted on and over.`
+            : ['Wrong:', ...problems].join('\n  '),
         ].join('\n');
     process.stdout.write(`${text}\n`);
     if (isOk && !asked.keep) removeFolder(work);

@@ -4,7 +4,7 @@ import type { FleetEvent } from '../../../src/fleet/events.ts';
 import type { Dice } from '../../torture/dice.ts';
 import { FAILURES, MOST_TOUCHED } from './config.ts';
 import { FAULT_NAMES, FAULTS, canStrike, type FaultName } from './faults.ts';
-import { ChaosFleet, until } from './fleet.ts';
+import { until, type ChaosFleet } from './fleet.ts';
 import { Incident, look, type Sight } from './incidents.ts';
 
 /** An agent that is not back by then is given up, and that is wrong. */
@@ -46,7 +46,8 @@ export class Chaos {
   /** Agents that are well, and have been for a while, and to which this can be done. */
   free(fault: FaultName): string[] {
     const restingMs = Date.now() - REST_INTERVALS * this.#fleet.times.intervalMs;
-    const isBusy = (name: string) => this.incidents.some(({ agent, backMs = Infinity }) => agent === name && backMs > restingMs);
+    const isBusy = (name: string) =>
+      this.incidents.some(({ agent, backMs = Infinity }) => agent === name && backMs > restingMs);
     return this.#fleet.names.filter(
       (name) => canStrike(fault, name) && !this.bystanders.includes(name) && !isBusy(name),
     );
@@ -152,10 +153,13 @@ export class Chaos {
       if (seen && seen.looks > LOOKS) this.#wrong(`${agent}, ${fault.title}, was seen with look ${seen.looks} only`);
     const touched = this.#touched(sight);
     for (const one of touched) this.#wrong(one);
-    const most = Math.floor(MOST_TOUCHED * this.#fleet.names.length);
+    const most = Math.max(1, Math.floor(MOST_TOUCHED * this.#fleet.names.length));
     const atOnce = this.#atOnce(sight);
     if (atOnce > most) this.#wrong(`${atOnce} were restarted at once, and not ${most} at most`);
-    const falseAlarms = [...sight.health.values()].reduce((sum, { name, history }) => sum + history.filter(({ atMs, ok }) => !ok && !this.#isExcused(name, atMs)).length, 0);
+    const falseAlarms = [...sight.health.values()].reduce(
+      (sum, { name, history }) => sum + history.filter(({ atMs, ok }) => !ok && !this.#isExcused(name, atMs)).length,
+      0,
+    );
     return { incidents: this.incidents, touched: touched.length, atOnce, most, falseAlarms };
   }
 
@@ -163,23 +167,37 @@ export class Chaos {
   #touched({ restarts, scalings, events }: Sight): string[] {
     const found: string[] = [];
     for (const [name, pid] of this.#pids)
-      if (!this.incidents.some(({ agent, fault }) => agent === name && fault.answer === 'restart') && this.#fleet.pid(name) !== pid)
+      if (
+        !this.incidents.some(({ agent, fault }) => agent === name && fault.answer === 'restart') &&
+        this.#fleet.pid(name) !== pid
+      )
         found.push(`${name} is another process, and nothing was done to it`);
     for (const { agent, begunMs, rule } of restarts)
       if (!this.#during(agent, begunMs, 'restart')) found.push(`${agent} was restarted by rule ${rule}, and was well`);
     for (const { agent, atMs } of scalings)
       if (!this.#during(agent, atMs, 'scale')) found.push(`${agent} was scaled, and was well`);
     for (const { kind, agent, atMs, message } of events)
-      if (agent !== undefined && ACTS.includes(kind) && !this.#during(agent, atMs))
+      if (agent !== undefined && ACTS.includes(kind) && !this.#during(agent, atMs) && !this.#isTold(kind, agent, atMs))
         found.push(`${agent} was well, and there is an event: ${message}`);
     for (const incident of this.incidents) {
       const { agent, atMs, backMs = Infinity, fault } = incident;
-      const times = restarts.filter((one) => one.agent === agent && one.begunMs >= atMs && one.begunMs <= backMs).length;
+      const times = restarts.filter(
+        (one) => one.agent === agent && one.begunMs >= atMs && one.begunMs <= backMs,
+      ).length;
       // A watcher that died may not know what came of its try.
       const may = this.#gaps.some(({ fromMs, toMs }) => fromMs <= backMs && toMs >= atMs) ? 2 : 1;
       if (times > may) found.push(`${agent}, ${fault.title}, was restarted ${times} times`);
     }
     return found;
+  }
+
+  /** Of agents that stood still with many others a person may be told. */
+  #isTold(kind: FleetEvent['kind'], name: string, ms: number): boolean {
+    return kind === 'escalated' && this.#inStorm(name, ms);
+  }
+
+  #inStorm(name: string, ms: number): boolean {
+    return this.#storms.some(({ fromMs, toMs, agents }) => agents.includes(name) && ms >= fromMs && ms <= toMs);
   }
 
   #during(name: string, ms: number, answer?: string): boolean {
@@ -191,13 +209,17 @@ export class Chaos {
 
   #isExcused(name: string, ms: number): boolean {
     const { intervalMs } = this.#fleet.times;
-    const isStorm = this.#storms.some(({ fromMs, toMs, agents }) => agents.includes(name) && ms >= fromMs && ms <= toMs);
+    const isStorm = this.#storms.some(
+      ({ fromMs, toMs, agents }) => agents.includes(name) && ms >= fromMs && ms <= toMs,
+    );
     return isStorm || this.#during(name, ms) || this.#during(name, ms - intervalMs);
   }
 
   /** The most that were being restarted, or had not warmed up after it, at one moment: by what the restart command wrote down. */
   #atOnce({ restarts }: Sight): number {
-    const spans = restarts.map(({ begunMs, doneMs = begunMs }) => [begunMs, doneMs + this.#fleet.times.warmUpMs] as const);
+    const spans = restarts.map(
+      ({ begunMs, doneMs = begunMs }) => [begunMs, doneMs + this.#fleet.times.warmUpMs] as const,
+    );
     return Math.max(0, ...spans.map(([at]) => spans.filter(([from, to]) => from <= at && to >= at).length));
   }
 }

@@ -43,7 +43,8 @@ export function watchConfig(fleet: ChaosFleet): string {
   const agents = fleet.names.map((name, i) => {
     const url = `http://${fleet.address(name)}`;
     const agent = {
-      live: i % 2 === 0 ? { process: { pidFile: fleet.at(name, 'pid'), command: 'agent-process' } } : `${url}/health/live`,
+      live:
+        i % 2 === 0 ? { process: { pidFile: fleet.at(name, 'pid'), command: 'agent-process' } } : `${url}/health/live`,
       ready: `${url}/health/ready`,
       progress: { file: fleet.at(name, 'HEARTBEAT.md'), within: ms(1) },
       stats: { http: `${url}/stats` },

@@ -34,14 +34,25 @@ export const FAULTS = {
     heal: (fleet, name) => fleet.kill(name, 'SIGCONT'),
   },
   slow: { title: 'slow', layers: ['live', 'ready'], answer: 'restart', strike: word('slow') },
-  partitioned: { title: 'partitioned: refuses', layers: ['live', 'ready'], answer: 'restart', strike: word('partitioned') },
+  partitioned: {
+    title: 'partitioned: refuses',
+    layers: ['live', 'ready'],
+    answer: 'restart',
+    strike: word('partitioned'),
+  },
   silent: { title: 'partitioned: no answer', layers: ['live', 'ready'], answer: 'restart', strike: word('silent') },
   stuck: { title: 'no progress', layers: ['progress'], answer: 'restart', strike: word('stuck') },
   erroring: {
     ...{ title: 'its tasks fail', layers: ['errors'], answer: 'breaker', strike: word('erroring'), heal: word('') },
   },
   growing: {
-    ...{ title: 'its queue grows', layers: ['queue'], answer: 'scale', strike: (fleet, name) => fleet.crowd(name), heal: word('') },
+    ...{
+      title: 'its queue grows',
+      layers: ['queue'],
+      answer: 'scale',
+      strike: (fleet, name) => fleet.crowd(name),
+      heal: word(''),
+    },
   },
 } satisfies Record<string, Fault>;
 export type FaultName = keyof typeof FAULTS;

@@ -113,7 +113,9 @@ export class ChaosFleet implements AsyncDisposable {
 
   /** Its queue is at once longer than it may be, and more comes in than its replicas can do. */
   crowd(name: string): void {
-    const replicas = existsSync(this.at(name, 'replicas')) ? readFileSync(this.at(name, 'replicas'), 'utf8').trim() : '1';
+    const replicas = existsSync(this.at(name, 'replicas'))
+      ? readFileSync(this.at(name, 'replicas'), 'utf8').trim()
+      : '1';
     for (let i = 0; i < CROWD; i++) writeFileSync(this.at(name, 'queue', `crowd-${i}`), '');
     this.fault(name, `growing ${replicas}`);
   }
