@@ -6,6 +6,7 @@ import { runCommand as runShell, Tail } from '../operations/hooks.ts';
 import { secondsSince } from '../operations/seams.ts';
 import type { Breakers } from './breakers.ts';
 import type { Told } from './guarded-run.ts';
+import type { AgentHealth } from './health.ts';
 import { quarantine } from './quarantine.ts';
 import type { Action, Evidence } from './rules.ts';
 import type { StateStore } from './store.ts';
@@ -97,6 +98,8 @@ export interface ActionContext {
   reason: string;
   /** What to scale to. */
   replicas: number;
+  /** One look at the agent, now. */
+  look: (signal: AbortSignal) => Promise<AgentHealth | undefined>;
   signal: AbortSignal;
 }
 

@@ -256,7 +256,11 @@ export class Watchdog {
     const replicas = (memory.replicas ?? 1) + 1;
     const ends = dryRun
       ? []
-      : await act(actions, { agent, rule: name, reason, replicas, signal }, { ...this.#options, ...this.#seams });
+      : await act(
+          actions,
+          { agent, rule: name, reason, replicas, signal, look: (one) => look(agent, one) },
+          { ...this.#options, ...this.#seams },
+        );
     const problem = ends.find(({ ok }) => !ok)?.problem;
     const isScaled = actions.includes('scale') && (dryRun || ends.some(({ action, ok }) => action === 'scale' && ok));
     const what = dryRun ? `would do: ${actions.join(', ')}` : actions.join(', ');

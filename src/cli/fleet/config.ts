@@ -10,6 +10,7 @@ import {
 import { parseDuration } from '../../units.ts';
 import type { configSchema } from '../config-schema.ts';
 import { nearest } from '../suggest.ts';
+import { watchConfig, type WatchConfig } from './watch-config.ts';
 
 export interface FleetConfig {
   /** An absolute path; absent for the usual place. */
@@ -20,6 +21,7 @@ export interface FleetConfig {
     backoffMs?: readonly number[];
     env: readonly string[];
   };
+  watch?: WatchConfig;
 }
 
 type RawFleet = NonNullable<z.output<typeof configSchema>['fleet']>;
@@ -46,6 +48,7 @@ export function fleetConfig(raw: RawFleet, resolvePath: (path: string) => string
       ),
     },
     queue: { ...(backoffMs && { backoffMs }), env: queue?.env ?? [] },
+    watch: watchConfig(raw, resolvePath, file),
   };
 }
 

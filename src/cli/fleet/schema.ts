@@ -2,6 +2,7 @@
 import { z } from 'zod';
 import { WINDOW_MAX_CALLS } from '../../policy/breaker.ts';
 import { duration } from '../operating-schema.ts';
+import { watchAgentKeys, watchKeys } from './watch-schema.ts';
 
 /** As `checkAgentName` has it: it becomes part of keys. */
 const agentName = z
@@ -114,12 +115,14 @@ export const fleetSection = {
         })
         .optional()
         .describe('Commands that wait to be run again.'),
+      ...watchKeys,
       agents: z
         .record(
           agentName,
           z.strictObject({
             critical: z.boolean().optional().describe('That the others cannot do without it.'),
             breaker: breaker.describe('When calls of this agent are stopped.'),
+            ...watchAgentKeys,
           }),
         )
         .optional()
