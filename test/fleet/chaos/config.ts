@@ -61,6 +61,19 @@ export function watchConfig(fleet: ChaosFleet): string {
       store: fleet.at('fleet.sqlite'),
       ...{ interval: `${intervalMs}ms`, timeout: `${timeoutMs}ms`, startup: ms(10) },
       ...{ failures: FAILURES, successes: SUCCESSES },
+      rules: {
+        dead: { coolDown: ms(5) },
+        stuck: { when: { down: 'progress' }, coolDown: ms(5) },
+        unready: { when: { down: 'ready' }, actions: ['restart'], coolDown: ms(5) },
+        queue: { coolDown: ms(8) },
+        errors: { coolDown: ms(8) },
+      },
+      watch: {
+        maxTouched: `${100 * MOST_TOUCHED}%`,
+        settle: ms(15),
+        forget: ms(5),
+        lease: `${Math.max(1000, 3 * intervalMs)}ms`,
+      },
       agents: Object.fromEntries(agents) as Record<string, unknown>,
     },
   });
