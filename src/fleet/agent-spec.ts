@@ -27,7 +27,7 @@ export type ProbeSpec =
 
 export type ProgressSpec =
   | Exclude<ProbeSpec, { http: HttpSpec }>
-  | { http: HttpSpec & { withinMs: number; field?: string } }
+  | { http: HttpSpec & { withinMs?: number; field?: string } }
   | { told: 'lastActivityMs' | 'lastTaskMs'; withinMs: number };
 
 /** What the config asks for of one agent; each with its policy, defaults filled in. */
@@ -88,7 +88,7 @@ export function agentSpec(name: string, settings: AgentSettings, seams: SpecSeam
 }
 
 function looking(look: ProbeSpec, context: CommandContext): Pick<LayerSpec, 'cost'> & { probe: Probe } {
-  if ('http' in look) return { cost: 'light', probe: httpProbe(look.http) };
+  if ('http' in look) return { cost: 'light', probe: httpProbe(look.http, context.env) };
   if ('tcp' in look) return { cost: 'light', probe: tcpProbe(look.tcp) };
   if ('command' in look) return { cost: 'process', probe: commandProbe(look.command, context) };
   if ('process' in look) return { cost: 'light', probe: processProbe(look.process, context.clock) };
@@ -104,7 +104,7 @@ function progressLayer(
     return { policy, cost: 'light', judge: idle ? idleJudge(judge) : judge };
   }
   const { cost, probe } =
-    'http' in look ? { cost: 'light' as const, probe: httpProgress(look.http, context.clock) } : looking(look, context);
+    'http' in look ? { cost: 'light' as const, probe: httpProgress(look.http, context) } : looking(look, context);
   return { policy, cost, probe, ...(idle && { judge: idleJudge() }) };
 }
 

@@ -14,13 +14,15 @@ export interface HttpSpec {
   contains?: string;
   /** Checks in a JSON body that must be there and pass. */
   checks?: readonly string[];
-  /** A value, or the file that holds it. Secrets. */
-  headers?: Readonly<Record<string, string | { file: string }>>;
+  /** Where each has its value from. Secrets. */
+  headers?: Readonly<Record<string, { file: string } | { env: string }>>;
 }
 
 /** More of a body is not read. */
 const BODY_MAX_BYTES = 64 * 1024;
 const HEADER_MAX_BYTES = 16 * 1024;
+
+export type Env = Readonly<Record<string, string | undefined>>;
 
 export interface Answer {
   status: number;
@@ -33,10 +35,13 @@ const http = new HttpAgent({ keepAlive: false, maxSockets: Infinity });
 const https = new HttpsAgent({ keepAlive: false, maxSockets: Infinity, maxCachedSessions: 1000 });
 
 /** Redirections are not followed: the answer is the one of the very address. @throws system errors; `interrupted` */
-export async function ask({ url, headers = {} }: HttpSpec, signal: AbortSignal): Promise<Answer> {
+export async function ask({ url, headers = {} }: HttpSpec, env: Env, signal: AbortSignal): Promise<Answer> {
   const sent: Record<string, string> = { accept: '*/*', 'user-agent': 'holdfast' };
-  for (const [name, value] of Object.entries(headers))
-    sent[name] = typeof value === 'string' ? value : (await readFile(value.file, 'utf8')).trim();
+  for (const [name, from] of Object.entries(headers)) {
+    const value = 'file' in from ? await readFile(from.file, 'utf8') : env[from.env];
+    if (value === undefined) throw new Error(`the variable ${'env' in from ? from.env : ''} is not set`);
+    sent[name] = value.trim();
+  }
   const { promise, resolve, reject } = Promise.withResolvers<Answer>();
   const isTls = url.startsWith('https:');
   const options = { headers: sent, agent: isTls ? https : http, lookup: cachedLookup, maxHeaderSize: HEADER_MAX_BYTES };
@@ -111,12 +116,12 @@ export function unreached(error: unknown, to: string): Finding {
   return NOBODY.has(code) ? absent(text) : failed(text);
 }
 
-export function httpProbe(spec: HttpSpec): Probe {
+export function httpProbe(spec: HttpSpec, env: Env = {}): Probe {
   const where = shownUrl(spec.url);
   return async (signal) => {
     let answer: Answer;
     try {
-      answer = await ask(spec, signal);
+      answer = await ask(spec, env, signal);
     } catch (error) {
       if (error instanceof HoldfastError) throw error;
       return unreached(error, where);

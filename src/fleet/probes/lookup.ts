@@ -57,8 +57,9 @@ function next(): void {
       ...(family !== undefined && { family }),
       ...(hints !== undefined && { hints }),
     };
-    lookup(hostname, options, (error, addresses = []) => {
+    lookup(hostname, options, (error, found) => {
       running--;
+      const addresses = error ? [] : found;
       // One that failed is known for no time at all: the next look asks again.
       name.known = { addresses, untilMs: error ? 0 : systemClock.monotonic() + KEPT_MS };
       for (const tell of name.asking.splice(0)) tell(error, addresses);

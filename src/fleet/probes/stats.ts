@@ -5,7 +5,7 @@ import { formatSize } from '../../units.ts';
 import type { AgentStats } from '../health.ts';
 import { lastLine, runProbe, type CommandContext } from './command.ts';
 import { aged, readSmall, timeOf } from './file.ts';
-import { ask, shownUrl, statusProblem, unreached, type HttpSpec } from './http.ts';
+import { ask, judgeAnswer, shownUrl, statusProblem, unreached, type HttpSpec } from './http.ts';
 import { failed, found, oneLine, type Finding, type StatsProbe, type Told } from './probe.ts';
 
 type NumberKey = Exclude<keyof AgentStats, 'tasksCompleted'>;
@@ -131,7 +131,7 @@ async function textOf(spec: StatsSpec, context: CommandContext, signal: AbortSig
   });
   try {
     if ('http' in spec) {
-      const answer = await ask(spec.http, signal);
+      const answer = await ask(spec.http, context.env, signal);
       const problem = statusProblem(answer, spec.http, shownUrl(spec.http.url));
       return problem === undefined ? answer.body : nothing(failed(problem));
     }
@@ -258,17 +258,17 @@ export const idleJudge =
     return { ok: true, evidence: oneLine(`idle: no task in progress (${finding.evidence})`) };
   };
 
-/** Progress by HTTP: a time in the answer, under `field` (`a.b` for one inside another) or under the usual names. */
+/** Progress by HTTP: what the answer says, and where `withinMs` is given a time in it, under `field` (`a.b` for one inside another) or under the usual names. */
 export function httpProgress(
-  spec: HttpSpec & { withinMs: number; field?: string },
-  clock: Clock,
+  spec: HttpSpec & { withinMs?: number; field?: string },
+  { clock, env }: Pick<CommandContext, 'clock' | 'env'>,
 ): (signal: AbortSignal) => Promise<Finding> {
   const where = shownUrl(spec.url);
   return async (signal) => {
     try {
-      const answer = await ask(spec, signal);
-      const problem = statusProblem(answer, spec, where);
-      if (problem !== undefined) return failed(problem);
+      const answer = await ask(spec, env, signal);
+      const said = judgeAnswer(answer, spec, where);
+      if (!said.ok || spec.withinMs === undefined) return said;
       const atMs = spec.field === undefined ? usualTime(answer.body) : fieldTime(answer.body, spec.field);
       if (atMs === undefined)
         return failed(
