@@ -81,7 +81,7 @@ export class HealthWriter {
       const [key, states, nowMs] = [pageKey(i), statesOf(known), this.#clock.monotonic()];
       const before = this.#written.get(key);
       if (before?.states === states && nowMs - before.atMs < shortestIntervalMs(page)) continue;
-      await this.#set(key, encodePage(known, paceMs));
+      await this.#set(key, encodePage(known));
       this.#written.set(key, { atMs: nowMs, states });
     }
     if (!this.#tidied) await this.#dropOtherPages();
@@ -183,9 +183,9 @@ export function freshUntil(health: AgentHealth, spec: AgentSpec): number {
 }
 
 /** Evidence is cut shorter until the page fits: it is what a stranger can make long. */
-function encodePage(known: readonly { spec: AgentSpec; health: AgentHealth }[], paceMs: number): string {
+function encodePage(known: readonly { spec: AgentSpec; health: AgentHealth }[]): string {
   for (const evidenceMax of [300, 100, 30, 1]) {
-    const agents = known.map(({ spec, health }) => encode(health, freshUntil(health, spec) + paceMs, evidenceMax));
+    const agents = known.map(({ spec, health }) => encode(health, freshUntil(health, spec), evidenceMax));
     const value = JSON.stringify({ version: VERSION, agents });
     if (Buffer.byteLength(value) <= VALUE_MAX_BYTES) return value;
   }

@@ -52,7 +52,7 @@ export const LEASE_KEY = 'watch.lease';
 const LOOK_MS = 5000;
 const ROUND_MAX_MS = 1000;
 /** What is known is written down so often: as often as there is something new, in between. */
-const WRITE_MS = { least: 1000, most: 5000 };
+const WRITE_MS = { least: 500, most: 5000 };
 /** For how long `once` looks at all agents. */
 const ONCE_MS = 10_000;
 /** Changes that are told one by one; of more at once a sum. */
@@ -352,7 +352,7 @@ class Turn {
   async #tellChanges(): Promise<void> {
     const changes = this.#changes;
     this.#changes = [];
-    for (const event of changes.slice(0, TOLD_AT_ONCE)) await this.#dog.happened(event);
+    await this.#dog.happened(...changes.slice(0, TOLD_AT_ONCE));
     const rest = changes.slice(TOLD_AT_ONCE);
     for (const kind of new Set(rest.map((one) => one.kind))) {
       const many = rest.filter((one) => one.kind === kind);

@@ -9,7 +9,7 @@ import { Incident, look, type Sight } from './incidents.ts';
 
 /** An agent that is not back by then is given up, and that is wrong. */
 const PATIENCE = { intervals: 60, leastMs: 60_000 };
-/** "Seen within two intervals": with the second look at that agent which ended after the stroke, at the latest. */
+/** "Seen within two intervals": with the second look at that agent after the stroke, at the latest. */
 export const LOOKS = 2;
 /** So many intervals an agent that was back is left alone. */
 const REST_INTERVALS = 12;

@@ -13,7 +13,7 @@ export interface Fault {
   /** Done to the agent. */
   strike(fleet: ChaosFleet, name: string): void;
   /** Ends what no action of the watcher ends, once it has acted. */
-  heal?: (fleet: ChaosFleet, name: string) => void;
+  heal?: (fleet: ChaosFleet, name: string) => void | Promise<void>;
 }
 
 const word = (text: string) => (fleet: ChaosFleet, name: string) => fleet.fault(name, text);
@@ -43,7 +43,11 @@ export const FAULTS = {
   silent: { title: 'partitioned: no answer', layers: ['live', 'ready'], answer: 'restart', strike: word('silent') },
   stuck: { title: 'no progress', layers: ['progress'], answer: 'restart', strike: word('stuck') },
   erroring: {
-    ...{ title: 'its tasks fail', layers: ['errors'], answer: 'breaker', strike: word('erroring'), heal: word('') },
+    ...{ title: 'its tasks fail', layers: ['errors'], answer: 'breaker', strike: word('erroring') },
+    heal: async (fleet, name) => {
+      fleet.fault(name, '');
+      await fleet.holdfast('breaker', 'reset', name);
+    },
   },
   growing: {
     ...{

@@ -58,10 +58,10 @@ export class Incident {
   async follow(fleet: ChaosFleet, sight: Sight): Promise<void> {
     const health = sight.health.get(this.agent);
     if (!health || this.isOver) return;
-    this.seen ??= this.#seen(health);
+    this.seen ??= this.#seen(health, fleet.times.timeoutMs);
     this.actedMs ??= this.#acted(sight);
     if (this.seen && this.actedMs !== undefined && this.healedMs === undefined) {
-      this.fault.heal?.(fleet, this.agent);
+      await this.fault.heal?.(fleet, this.agent);
       this.healedMs = Date.now();
     }
     if (this.healedMs === undefined || health.state !== 'healthy' || health.lookedMs < this.healedMs) return;
@@ -76,8 +76,9 @@ export class Incident {
     return `${this.agent}, ${this.fault.title}, was never ${lacks}`;
   }
 
-  #seen({ history, layers }: AgentHealth): Incident['seen'] {
-    const looks = history.filter(({ atMs }) => atMs > this.watchedMs);
+  #seen({ history, layers }: AgentHealth, timeoutMs: number): Incident['seen'] {
+    // By their ends: one that found all well may have begun before the stroke, when it ended soon after it.
+    const looks = history.filter(({ atMs, ok }) => atMs > this.watchedMs + (ok ? timeoutMs : 0));
     const number = this.fault.layers.some((layer) => VITAL.includes(layer))
       ? looks.findIndex(({ ok }) => !ok)
       : // The looks at a number are those at the agent; of those in a row that were not ok the first is meant.
