@@ -308,8 +308,13 @@ class Turn {
     const { clock } = this.#seams;
     const dueMs = this.#writtenMs + (this.#isNews ? ROUND_MAX_MS : this.#paceMs);
     if (clock.monotonic() < dueMs || this.#options.dryRun) return;
-    this.#isNews = false;
-    await records.write(looker.health(), this.#paceMs);
+    this.#isNews = false; // what is news while it is written is so for the next time
+    try {
+      await records.write(looker.health(), this.#paceMs);
+    } catch (error) {
+      this.#isNews = true;
+      throw error;
+    }
     this.#writtenMs = clock.monotonic();
   }
 

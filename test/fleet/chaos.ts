@@ -14,7 +14,7 @@ import { ChaosFleet } from './chaos/fleet.ts';
 
 const AGENTS = 30;
 const BYSTANDERS = 6;
-const SHORT_INTERVAL_MS = 400;
+const SHORT_INTERVAL_MS = 800;
 
 const HELP = `npm run chaos -- [OPTIONS]
 
@@ -119,7 +119,7 @@ async function chaos(asked: Options, work: string): Promise<{ chaos: Chaos; verd
   const run = new Chaos(fleet, { bystanders, log });
   await run.healthy();
   log('the watcher finds all well');
-  if (asked.short) await shortPlan(run, dice.of('plan'));
+  if (asked.short) await shortPlan(run, fleet, dice.of('plan'));
   else await longPlan(run, fleet, dice.of('plan'), Date.now() + asked.minutes * 60_000);
   await run.healthy();
   const verdict = await run.judge();

@@ -100,7 +100,8 @@ export class Chaos {
     await systemClock.sleep(8 * this.#fleet.times.intervalMs);
     this.#fleet.signalWatcher('SIGCONT');
     this.#gaps.push({ fromMs, toMs: Date.now() });
-    for (const incident of this.#open) if (!incident.seen) incident.watchedMs = Date.now();
+    for (const incident of this.#open)
+      if (!incident.seen) incident.watchedMs = Math.max(incident.watchedMs, Date.now());
   }
 
   async #watchedAgain(fromMs: number): Promise<void> {
@@ -111,7 +112,7 @@ export class Chaos {
     });
     const toMs = started(await look(this.#fleet))?.atMs ?? NaN;
     this.#gaps.push({ fromMs, toMs });
-    for (const incident of this.#open) if (!incident.seen) incident.watchedMs = toMs;
+    for (const incident of this.#open) if (!incident.seen) incident.watchedMs = Math.max(incident.watchedMs, toMs);
   }
 
   /** More than half of all stop at once, long enough to be down, and go on: it could as well be the watcher that is cut off. */
@@ -234,13 +235,12 @@ export interface Verdict {
   falseAlarms: number;
 }
 
-/** Each kind once, more than may be restarted at once; then a watcher that dies while two agents do. */
-export async function shortPlan(chaos: Chaos, dice: Dice): Promise<void> {
+/** Each kind once, more than may be restarted at once; and a watcher that dies when it has begun to act. */
+export async function shortPlan(chaos: Chaos, { times }: ChaosFleet, dice: Dice): Promise<void> {
   const strikeOne = (fault: FaultName) => chaos.strike(fault, dice.pick(chaos.free(fault)));
   for (const fault of FAULT_NAMES) strikeOne(fault);
   for (let i = 0; i < 3; i++) strikeOne('killed');
-  await chaos.pass('until all are well');
-  for (const fault of ['killed', 'frozen'] as const) strikeOne(fault);
+  await chaos.pass((FAILURES + 2) * times.intervalMs);
   await chaos.killWatcher();
   await chaos.pass('until all are well');
 }

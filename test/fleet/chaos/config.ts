@@ -12,16 +12,19 @@ export interface Times {
   warmUpMs: number;
   /** How long one that is slow takes to answer: longer than it is given. */
   slowMs: number;
+  /** How old a heartbeat may be. */
+  heartbeatMs: number;
 }
 
-/** A fleet of agents each of which is looked at every `intervalMs`. */
+/** A fleet of agents each of which is looked at every `intervalMs`. On a busy host each of them has to wait for a moment now and then. */
 export function timesOf(intervalMs: number): Times {
   return {
     intervalMs,
-    timeoutMs: 0.75 * intervalMs,
+    timeoutMs: 1.5 * intervalMs,
     beatMs: Math.max(100, intervalMs / 4),
     warmUpMs: intervalMs / 2,
-    slowMs: 2 * intervalMs,
+    slowMs: 2.5 * intervalMs,
+    heartbeatMs: 3 * intervalMs,
   };
 }
 
@@ -37,7 +40,7 @@ export function isRestartable(name: string): boolean {
 }
 
 export function watchConfig(fleet: ChaosFleet): string {
-  const { intervalMs, timeoutMs } = fleet.times;
+  const { intervalMs, timeoutMs, heartbeatMs } = fleet.times;
   const ms = (intervals: number) => `${Math.round(intervals * intervalMs)}ms`;
   const shell = (argv: readonly string[]) => argv.map((word) => `'${word}'`).join(' ');
   const agents = fleet.names.map((name, i) => {
@@ -46,7 +49,7 @@ export function watchConfig(fleet: ChaosFleet): string {
       live:
         i % 2 === 0 ? { process: { pidFile: fleet.at(name, 'pid'), command: 'agent-process' } } : `${url}/health/live`,
       ready: `${url}/health/ready`,
-      progress: { file: fleet.at(name, 'HEARTBEAT.md'), within: ms(1) },
+      progress: { file: fleet.at(name, 'HEARTBEAT.md'), within: `${heartbeatMs}ms` },
       stats: { http: `${url}/stats` },
       queue: { max: 10 },
       errors: { max: '20%' },
@@ -72,7 +75,7 @@ export function watchConfig(fleet: ChaosFleet): string {
         maxTouched: `${100 * MOST_TOUCHED}%`,
         settle: ms(15),
         forget: ms(5),
-        lease: `${Math.max(1000, 3 * intervalMs)}ms`,
+        lease: `${Math.max(1000, 2 * intervalMs)}ms`,
       },
       agents: Object.fromEntries(agents) as Record<string, unknown>,
     },

@@ -12,6 +12,8 @@ export interface Fault {
   answer: 'restart' | 'scale' | 'breaker' | 'told';
   /** Done to the agent. */
   strike(fleet: ChaosFleet, name: string): void;
+  /** It can be seen only so much later: the time that a heartbeat may be old. */
+  isSeenByAge?: true;
   /** Ends what no action of the watcher ends, once it has acted. */
   heal?: (fleet: ChaosFleet, name: string) => void | Promise<void>;
 }
@@ -41,12 +43,14 @@ export const FAULTS = {
     strike: word('partitioned'),
   },
   silent: { title: 'partitioned: no answer', layers: ['live', 'ready'], answer: 'restart', strike: word('silent') },
-  stuck: { title: 'no progress', layers: ['progress'], answer: 'restart', strike: word('stuck') },
+  stuck: { title: 'no progress', layers: ['progress'], answer: 'restart', strike: word('stuck'), isSeenByAge: true },
   erroring: {
     ...{ title: 'its tasks fail', layers: ['errors'], answer: 'breaker', strike: word('erroring') },
     heal: async (fleet, name) => {
       fleet.fault(name, '');
-      await fleet.holdfast('breaker', 'reset', name);
+      // As whoever has mended it does: without a call it would stay open for ever.
+      const { code, stderr } = await fleet.holdfast('breaker', 'reset', name);
+      if (code !== 0) throw new Error(`breaker reset ${name} ended with ${code}: ${stderr}`);
     },
   },
   growing: {

@@ -28,7 +28,7 @@ export class Incident {
   readonly fault: Fault;
   readonly pidBefore: number;
   readonly atMs: number;
-  /** Since then somebody watches: later than `atMs` when the watcher was struck at the same time. */
+  /** Since then it can be seen: later than `atMs` where it takes its time to show, or the watcher was struck at the same time. */
   watchedMs: number;
   /** The first look that found it, and which one it was since somebody watches. */
   seen: { atMs: number; looks: number } | undefined;
@@ -42,6 +42,7 @@ export class Incident {
     this.fault = FAULTS[name];
     this.pidBefore = fleet.pid(agent);
     this.atMs = this.watchedMs = Date.now();
+    if (this.fault.isSeenByAge) this.watchedMs += fleet.times.heartbeatMs;
     this.fault.strike(fleet, agent);
   }
 
