@@ -10,6 +10,8 @@ import {
 import { parseDuration } from '../../units.ts';
 import type { configSchema } from '../config-schema.ts';
 import { nearest } from '../suggest.ts';
+import { serveConfig, type ServeConfig } from './serve-config.ts';
+import type { AlertThresholds } from '../../fleet/alerts.ts';
 
 export interface FleetConfig {
   /** An absolute path; absent for the usual place. */
@@ -20,6 +22,9 @@ export interface FleetConfig {
     backoffMs?: readonly number[];
     env: readonly string[];
   };
+  /** Absent where there is no section `fleet`: as usual. */
+  serve?: ServeConfig;
+  alerts?: AlertThresholds;
 }
 
 type RawFleet = NonNullable<z.output<typeof configSchema>['fleet']>;
@@ -46,6 +51,7 @@ export function fleetConfig(raw: RawFleet, resolvePath: (path: string) => string
       ),
     },
     queue: { ...(backoffMs && { backoffMs }), env: queue?.env ?? [] },
+    ...serveConfig(raw, resolvePath, (place, text) => durationAt(file, place, text)),
   };
 }
 

@@ -2,6 +2,7 @@
 import { z } from 'zod';
 import { WINDOW_MAX_CALLS } from '../../policy/breaker.ts';
 import { duration } from '../operating-schema.ts';
+import { serveKeys } from './serve-schema.ts';
 
 /** As `checkAgentName` has it: it becomes part of keys. */
 const agentName = z
@@ -114,6 +115,7 @@ export const fleetSection = {
         })
         .optional()
         .describe('Commands that wait to be run again.'),
+      ...serveKeys,
       agents: z
         .record(
           agentName,
