@@ -1,6 +1,12 @@
 /**
- * What happened to the fleet, and what was decided and why: a log in the store, which every process may add to. Entries expire (`EVENT_DAYS`).
+ * What happened to the fleet, and what was decided and why: a log in the store, which every process may add to. Entries expire (`EVENT_DAYS`), and
+ * of more than `EVENTS_MAX` the oldest go.
  */
+import type { Clock, Random } from '../clock.ts';
+import { HoldfastError, isHoldfastError } from '../errors.ts';
+import { DAY_MS } from '../units.ts';
+import type { Entry, StateStore } from './store.ts';
+
 export const EVENT_KINDS = [
   'agent_state', // an agent changed its state
   'layer_down',
@@ -8,6 +14,7 @@ export const EVENT_KINDS = [
   'action', // a rule acted, or would have (dry run): evidence, command, what came of it
   'action_held', // a rule was due and did not act: cap, cool-down, quarantine
   'escalated',
+  'quarantine', // an agent was put into it, or released
   'breaker', // tripped, opened, reset by rule or hand on the page
   'level', // the degradation level changed
   'watch_started',
@@ -25,4 +32,112 @@ export interface FleetEvent {
   /** What was seen and what it was held against. */
   evidence?: Readonly<Record<string, string | number | boolean | null>>;
   dryRun?: true;
+}
+
+export interface EventFilter {
+  /** Those at this time or after it. */
+  sinceMs?: number | undefined;
+  agent?: string | undefined;
+  kind?: EventKind | undefined;
+}
+
+type Log = { store: StateStore; clock: Clock; random: Random };
+
+const PREFIX = 'events.';
+const VERSION = 1;
+export const EVENT_DAYS = 30;
+export const EVENTS_MAX = 10_000;
+const TEXT_MAX_CHARACTERS = 1000;
+const EVIDENCE_MAX = 40;
+/** One of so many additions, by chance, also looks whether there are too many: a count of them is a listing. */
+const TRIM_ONE_IN = 128;
+
+let written = 0;
+
+/** Adds it, with the time of now where it has none. Long texts are cut. @returns what was stored */
+export async function appendEvent(
+  { store, clock, random }: Log,
+  event: Omit<FleetEvent, 'atMs'> & { atMs?: number },
+): Promise<FleetEvent> {
+  const whole: FleetEvent = { ...event, atMs: event.atMs ?? clock.now(), message: cut(event.message) };
+  if (event.evidence) {
+    const kept = Object.entries(event.evidence).slice(0, EVIDENCE_MAX);
+    whole.evidence = Object.fromEntries(
+      kept.map(([name, value]) => [name, typeof value === 'string' ? cut(value) : value]),
+    );
+  }
+  const value = JSON.stringify({ version: VERSION, ...whole });
+  const expiresMs = clock.now() + EVENT_DAYS * DAY_MS;
+  for (let taken = 0; taken < 8; taken++) {
+    // Of one process those of the same millisecond stay in their order.
+    const inOrder = String(++written % 1_000_000).padStart(6, '0');
+    const unique = Buffer.from(random.bytes(4)).toString('hex');
+    const key = `${PREFIX}${String(whole.atMs).padStart(15, '0')}-${inOrder}-${unique}`;
+    if ((await store.create(key, value, { expiresMs })) === undefined) continue;
+    if ((random.bytes(1)[0] ?? 0) % TRIM_ONE_IN === 0) await trimEvents(store);
+    return whole;
+  }
+  throw new HoldfastError('bug', 'internal error: an event could not be given a name of its own');
+}
+
+/** Removes the oldest of what is too many. */
+export async function trimEvents(store: StateStore, max = EVENTS_MAX): Promise<void> {
+  const all = await store.list(PREFIX);
+  for (const { key, revision } of all.slice(0, Math.max(0, all.length - max))) await store.delete(key, revision);
+}
+
+/** Oldest first; with `limit` the last so many. @throws `damaged` */
+export async function listEvents(
+  store: StateStore,
+  { limit = Infinity, ...filter }: EventFilter & { limit?: number | undefined } = {},
+): Promise<FleetEvent[]> {
+  const wanted: FleetEvent[] = [];
+  const all = await store.list(PREFIX);
+  for (let i = all.length - 1; i >= 0 && wanted.length < limit; i--) {
+    const entry = all[i];
+    if (entry === undefined || timeOf(entry) < (filter.sinceMs ?? 0)) break;
+    const event = read(entry);
+    if (isWanted(event, filter)) wanted.push(event);
+  }
+  return wanted.toReversed();
+}
+
+/** Those that are there, oldest first, then each that comes, until the signal is aborted. */
+export async function* followEvents(
+  store: StateStore,
+  filter: EventFilter,
+  signal: AbortSignal,
+): AsyncIterable<FleetEvent> {
+  for await (const change of store.watch(PREFIX, signal)) {
+    if (change.type !== 'put' || timeOf(change.entry) < (filter.sinceMs ?? 0)) continue;
+    const event = read(change.entry);
+    if (isWanted(event, filter)) yield event;
+  }
+}
+
+function isWanted(event: FleetEvent, { sinceMs, agent, kind }: EventFilter): boolean {
+  return (
+    event.atMs >= (sinceMs ?? 0) &&
+    (agent === undefined || event.agent === agent) &&
+    (kind === undefined || event.kind === kind)
+  );
+}
+
+const timeOf = ({ key }: Entry): number => Number.parseInt(key.slice(PREFIX.length), 10);
+
+function cut(text: string): string {
+  return text.length <= TEXT_MAX_CHARACTERS ? text : `${text.slice(0, TEXT_MAX_CHARACTERS - 1)}…`;
+}
+
+function read(entry: Entry): FleetEvent {
+  try {
+    const { version, ...event } = JSON.parse(entry.value) as FleetEvent & { version: number };
+    const isEvent = typeof event.atMs === 'number' && typeof event.message === 'string';
+    if (version === VERSION && isEvent && typeof event.kind === 'string') return event;
+  } catch (error) {
+    if (isHoldfastError(error)) throw error;
+  }
+  throw new HoldfastError('damaged', `the event ${entry.key.slice(PREFIX.length)} cannot be read`, {
+    hint: 'A newer holdfast may have written it, then use that. Else bring the state store back from a copy, or move it away.',
+  });
 }

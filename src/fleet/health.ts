@@ -37,7 +37,8 @@ export const EVIDENCE_MAX_CHARACTERS = 300;
  * - `starting`: nothing good was seen yet, and the grace of the start is not over
  * - `unseen`: expected, never seen, and the grace is over
  */
-export type LayerStatus = 'ok' | 'failing' | 'down' | 'recovering' | 'starting' | 'unseen';
+export const LAYER_STATUSES = ['ok', 'failing', 'down', 'recovering', 'starting', 'unseen'] as const;
+export type LayerStatus = (typeof LAYER_STATUSES)[number];
 
 export interface LayerHealth {
   status: LayerStatus;
@@ -46,16 +47,32 @@ export interface LayerHealth {
   failures: number;
   successes: number;
   last: Observation;
+  /** When it was last ok; absent: never. */
+  okMs?: number;
+}
+
+/** How one layer is looked at. Times in milliseconds. */
+export interface LayerPolicy {
+  intervalMs: number;
+  /** A look that takes longer is one that is not ok. */
+  timeoutMs: number;
+  /** The grace of the start: so long nothing bad is said of what was never ok. */
+  startupMs: number;
+  /** So many looks in a row that are not ok bring it down. */
+  failures: number;
+  /** So many that are ok bring it up again. */
+  successes: number;
 }
 
 /**
  * - `healthy`: every layer is ok (`failing` counts as ok: not enough of it yet)
- * - `degraded`: a layer that is not vital is down
- * - `unhealthy`: a vital layer is down (or recovering), or unseen
- * - `starting`: a vital layer is starting, none is down
+ * - `unhealthy`: a vital layer is down, recovering or unseen
+ * - `degraded`: another one is
+ * - `starting`: a layer is starting, none is worse
  * - `unknown`: nothing is looked at, or what is known is too old to say anything
  */
-export type AgentState = 'healthy' | 'degraded' | 'unhealthy' | 'starting' | 'unknown';
+export const AGENT_STATES = ['healthy', 'degraded', 'unhealthy', 'starting', 'unknown'] as const;
+export type AgentState = (typeof AGENT_STATES)[number];
 
 /** Of the last 30 minutes: at least 95 % of the looks ok, at least 70 %, fewer; `none` where there are fewer than three. */
 export type Trend = 'healthy' | 'degrading' | 'unhealthy' | 'none';
@@ -70,9 +87,9 @@ export interface AgentHealth {
   /** The last `HISTORY_MAX` looks, oldest first: when, and whether every vital layer was ok. */
   history: { atMs: number; ok: boolean }[];
   trend: Trend;
-  /** When a vital layer was last ok; null: never. */
+  /** When a vital layer was last ok (any layer, where none is vital); null: never. */
   seenMs: number | null;
-  /** When it was last looked at. */
+  /** When it was last looked at; 0: never. */
   lookedMs: number;
   /** What the agent tells of itself, if it does, whatever the layers make of it. */
   stats: AgentStats;
@@ -121,4 +138,169 @@ export interface FleetView {
 export interface AgentView extends AgentHealth {
   breaker: { state: BreakerState['kind']; failures: number; retryAtMs?: number };
   quarantine: Quarantine | null;
+}
+
+/** One look at an agent: what was seen of the layers that were due, and what it told of itself, where it was asked. */
+export interface Look {
+  atMs: number;
+  layers: Partial<Record<Layer, Observation>>;
+  /** Absent: not asked. What was told before is forgotten when it was asked and told nothing. */
+  stats?: AgentStats;
+}
+
+/** What is known of an agent before the first look: nothing, and the grace of its start begins. */
+export function unlooked(name: string, critical: boolean, layers: readonly Layer[], nowMs: number): AgentHealth {
+  return expecting(
+    {
+      ...{ name, critical, state: 'unknown', sinceMs: nowMs, layers: {}, history: [], trend: 'none' },
+      ...{ seenMs: null, lookedMs: 0, stats: {} },
+    },
+    layers,
+    nowMs,
+  );
+}
+
+/** The same agent, of which exactly these layers are asked for. Those that are new start. */
+function expecting(health: AgentHealth, layers: readonly Layer[], nowMs: number): AgentHealth {
+  const last: Observation = { ok: false, evidence: 'not looked at yet', atMs: nowMs, tookMs: 0, absent: true };
+  const fresh: LayerHealth = { status: 'starting', sinceMs: nowMs, failures: 0, successes: 0, last };
+  return judged({ ...health, layers: pick(layers, (layer) => health.layers[layer] ?? fresh) }, nowMs);
+}
+
+/**
+ * What was known when somebody last watched, for who watches now. When nobody has for longer than the grace of a start, the host may have
+ * been off, and whatever was well gets that grace again.
+ */
+export function resumed(
+  known: AgentHealth,
+  { critical, policies }: { critical: boolean; policies: Partial<Record<Layer, LayerPolicy>> },
+  nowMs: number,
+): AgentHealth {
+  const asked = LAYERS.filter((layer) => policies[layer]);
+  const layers: AgentHealth['layers'] = {};
+  for (const layer of asked) {
+    const [before, policy] = [known.layers[layer], policies[layer]];
+    if (!before || !policy) continue;
+    const isGap = nowMs - before.last.atMs > Math.max(policy.startupMs, 3 * policy.intervalMs);
+    const wasWell = before.status === 'ok' || before.status === 'failing' || before.status === 'starting';
+    layers[layer] =
+      isGap && wasWell ? { ...before, status: 'starting', sinceMs: nowMs, failures: 0, successes: 0 } : before;
+  }
+  return expecting({ ...known, critical, layers }, asked, nowMs);
+}
+
+/** What is known after a look. The table is in docs/fleet.md. Layers that `health` does not have are passed over. */
+export function observe(
+  health: AgentHealth,
+  { atMs, layers, stats }: Look,
+  policyOf: (layer: Layer) => Pick<LayerPolicy, 'startupMs' | 'failures' | 'successes'>,
+): AgentHealth {
+  const next = { ...health.layers };
+  let isVital = false;
+  for (const layer of LAYERS) {
+    const [before, seen] = [next[layer], layers[layer]];
+    if (!before || !seen) continue;
+    next[layer] = layerAfter(before, seen, policyOf(layer));
+    isVital ||= VITAL.includes(layer);
+  }
+  const counting = countingLayers(next);
+  const isLook = isVital || counting.some((layer) => layers[layer]);
+  const isWell = counting.every((layer) => next[layer]?.last.ok);
+  const isSeen = counting.some((layer) => layers[layer]?.ok);
+  const after: AgentHealth = {
+    ...health,
+    layers: next,
+    history: isLook ? [...health.history, { atMs, ok: isWell }].slice(-HISTORY_MAX) : health.history,
+    seenMs: isSeen ? atMs : health.seenMs,
+    lookedMs: atMs,
+    ...(stats && { stats }),
+  };
+  return judged(after, atMs);
+}
+
+/** Those that history and `seenMs` go by. */
+function countingLayers(layers: AgentHealth['layers']): readonly Layer[] {
+  const asked = LAYERS.filter((layer) => layers[layer]);
+  const vital = asked.filter((layer) => VITAL.includes(layer));
+  return vital.length > 0 ? vital : asked;
+}
+
+function layerAfter(
+  before: LayerHealth,
+  last: Observation,
+  policy: Pick<LayerPolicy, 'startupMs' | 'failures' | 'successes'>,
+): LayerHealth {
+  const failures = last.ok ? 0 : before.failures + 1;
+  const successes = last.ok ? before.successes + 1 : 0;
+  const okMs = last.ok ? last.atMs : before.okMs;
+  const counted = { failures, successes, last, ...(okMs !== undefined && { okMs }) };
+  const status = statusAfter(before, counted, policy);
+  return { status, sinceMs: status === before.status ? before.sinceMs : last.atMs, ...counted };
+}
+
+function statusAfter(
+  { status, sinceMs, okMs }: LayerHealth,
+  { failures, successes, last }: Pick<LayerHealth, 'failures' | 'successes' | 'last'>,
+  policy: Pick<LayerPolicy, 'startupMs' | 'failures' | 'successes'>,
+): LayerStatus {
+  switch (status) {
+    case 'starting':
+    case 'unseen':
+      if (last.ok) return 'ok';
+      if (status === 'starting' && last.atMs - sinceMs < policy.startupMs) return 'starting';
+      return last.absent && okMs === undefined ? 'unseen' : 'down';
+    case 'ok':
+    case 'failing':
+      if (last.ok) return 'ok';
+      return failures < policy.failures ? 'failing' : 'down';
+    case 'down':
+    case 'recovering':
+      if (!last.ok) return 'down';
+      return successes < policy.successes ? 'recovering' : 'ok';
+  }
+}
+
+function judged(health: AgentHealth, nowMs: number): AgentHealth {
+  const state = stateOf(health.layers);
+  const sinceMs = state === health.state ? health.sinceMs : nowMs;
+  return { ...health, state, sinceMs, trend: trendOf(health.history, nowMs) };
+}
+
+/** Layers of which nothing good can be said. */
+const BAD: ReadonlySet<LayerStatus> = new Set<LayerStatus>(['down', 'recovering', 'unseen']);
+
+export function isBad({ status }: Pick<LayerHealth, 'status'>): boolean {
+  return BAD.has(status);
+}
+
+export function stateOf(layers: AgentHealth['layers']): AgentState {
+  const asked = LAYERS.flatMap((layer) => (layers[layer] ? [{ layer, status: layers[layer].status }] : []));
+  if (asked.length === 0) return 'unknown';
+  const bad = asked.filter(isBad);
+  if (bad.some(({ layer }) => VITAL.includes(layer))) return 'unhealthy';
+  if (bad.length > 0) return 'degraded';
+  return asked.some(({ status }) => status === 'starting') ? 'starting' : 'healthy';
+}
+
+export const TREND_MS = 30 * 60_000;
+const TREND_LOOKS_MIN = 3;
+
+export function trendOf(history: AgentHealth['history'], nowMs: number): Trend {
+  let [looks, ok] = [0, 0];
+  for (const one of history) {
+    if (one.atMs <= nowMs - TREND_MS || one.atMs > nowMs) continue;
+    looks++;
+    if (one.ok) ok++;
+  }
+  if (looks < TREND_LOOKS_MIN) return 'none';
+  return ok >= 0.95 * looks ? 'healthy' : ok >= 0.7 * looks ? 'degrading' : 'unhealthy';
+}
+
+/** What became too old to say anything by. */
+export function forgotten(health: AgentHealth, nowMs: number): AgentHealth {
+  return health.state === 'unknown' ? health : { ...health, state: 'unknown', sinceMs: nowMs };
+}
+
+function pick<K extends string, V>(keys: readonly K[], valueOf: (key: K) => V): Partial<Record<K, V>> {
+  return Object.fromEntries(keys.map((key) => [key, valueOf(key)])) as Partial<Record<K, V>>;
 }
