@@ -25,11 +25,7 @@ interface Common {
 }
 
 /** Its breaker is forced open, and no rule acts on it until it is released. @returns false when it is in quarantine already */
-export async function quarantine(
-  { store, breakers, clock }: Common,
-  agent: string,
-  reason: string,
-): Promise<boolean> {
+export async function quarantine({ store, breakers, clock }: Common, agent: string, reason: string): Promise<boolean> {
   const value = written({ sinceMs: clock.now(), reason: reason.slice(0, REASON_MAX_CHARACTERS) });
   const isNew = (await store.create(QUARANTINE + agent, value)) !== undefined;
   // Also when it was there: whoever put it into quarantine may have been killed before this.
@@ -75,7 +71,12 @@ export interface Asked {
 }
 
 /** What the next watchdog is to do to an agent, whatever its rules say. A later wish takes the place of an earlier one. */
-export async function ask({ store, clock }: Omit<Common, 'breakers'>, agent: string, action: Action, reason: string): Promise<void> {
+export async function ask(
+  { store, clock }: Omit<Common, 'breakers'>,
+  agent: string,
+  action: Action,
+  reason: string,
+): Promise<void> {
   const value = written({ action, reason: reason.slice(0, REASON_MAX_CHARACTERS), atMs: clock.now() });
   await set(store, ASKED + agent, value, { expiresMs: clock.now() + ASKED_MS });
 }

@@ -19,7 +19,10 @@ const OF_LAYER: Readonly<Record<Layer, { what: string; next: (agent: string) => 
   },
   drill: { what: 'drill is due', next: () => 'Run `holdfast drill run` with its config, in daylight.' },
   queue: { what: 'queue is long', next: () => 'Give it another replica, or fewer tasks.' },
-  errors: { what: 'fails often', next: (agent) => `Read its log. To stop its calls: \`holdfast breaker trip ${agent}\`.` },
+  errors: {
+    what: 'fails often',
+    next: (agent) => `Read its log. To stop its calls: \`holdfast breaker trip ${agent}\`.`,
+  },
   memory: { what: 'memory is short', next: () => 'Restart it before it is killed, or give it more.' },
 };
 
@@ -60,7 +63,8 @@ export function problemsOf(agent: AgentView): Problem[] {
   if (state === 'unknown')
     problems.push({
       what: 'is not known',
-      evidence: Object.keys(layers).length === 0 ? 'nothing in the config says how to look at it' : 'what was seen is too old',
+      evidence:
+        Object.keys(layers).length === 0 ? 'nothing in the config says how to look at it' : 'what was seen is too old',
       sinceMs: agent.lookedMs || null,
       next:
         Object.keys(layers).length === 0

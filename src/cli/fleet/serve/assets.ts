@@ -35,8 +35,8 @@ footer { margin: 36px 0 0; color: var(--dim); font-size: .875rem; }
 body.old main { opacity: .45; }
 @media (max-width: 720px) {
   header, main { padding-left: 12px; padding-right: 12px; } .why { grid-template-columns: 1fr; }
-  table.agents thead { display: none; } table.agents tr { display: flex; flex-wrap: wrap; gap: 1px 14px; padding: 8px 0; border-bottom: 1px solid var(--line); } table.agents td { border: 0; padding: 0; } table.agents td.name { flex: 1 1 100%; display: flex; justify-content: space-between; gap: 8px; }
-  table.agents td[data-is]::before { content: attr(data-is) " "; color: var(--dim); font-size: .8125rem; } table.agents td.none, table.agents td.looks-cell { display: none; }
+  table.agents thead { display: none; } table.agents tr { display: flex; flex-wrap: wrap; gap: 1px 14px; padding: 8px 0; border-bottom: 1px solid var(--line); } table.agents td { border: 0; padding: 0; } table.agents td.name { flex: 1 1 50%; min-width: 0; } table.agents td.state { text-align: right; } table.agents td.wide { flex: 1 1 100%; }
+  table.agents td[data-is]::before { content: attr(data-is) " "; color: var(--dim); font-size: .8125rem; } table.agents td[data-is] { font-size: .875rem; } table.agents td.usual, table.agents td.looks-cell { display: none; }
   table.events tr { display: flex; flex-wrap: wrap; gap: 0 10px; border-bottom: 1px solid var(--line); padding: 5px 0; } table.events td { border: 0; padding: 0; } table.events thead { display: none; } table.events td.what { flex: 1 1 100%; }
 }
 `;

@@ -92,8 +92,12 @@ export function breakerPill(state: AgentView['breaker']['state']): Html {
 /** `failing` counts as ok, and is worth a look. */
 export function layerText(health: LayerHealth | undefined): Html {
   if (!health) return html`<span class="dim" title="not looked at">–</span>`;
-  const tone = { ok: 'good', failing: 'warn', recovering: 'warn', starting: '', down: 'bad', unseen: 'bad' }[health.status];
-  return html`<span class="${tone !== '' && `${tone}-text`}" title="${shown(health.last.evidence)}">${health.status}</span>`;
+  const tone = { ok: 'good', failing: 'warn', recovering: 'warn', starting: '', down: 'bad', unseen: 'bad' }[
+    health.status
+  ];
+  return html`<span class="${tone !== '' && `${tone}-text`}" title="${shown(health.last.evidence)}"
+    >${health.status}</span
+  >`;
 }
 
 /** The last looks, oldest left: where it was not well. */

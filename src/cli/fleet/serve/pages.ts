@@ -29,7 +29,10 @@ export function fleetPage({ view, runs, events }: FleetLook, place: Place): Page
   const agents = byUrgency(view.agents);
   const troubled = agents.filter((agent) => problemsOf(agent).length > 0);
   const many = count(view.agents.length, 'agent');
-  const title = troubled.length === 0 ? allWell(view) : `${troubled.length} of ${many} ${troubled.length === 1 ? 'needs' : 'need'} a look`;
+  const title =
+    troubled.length === 0
+      ? allWell(view)
+      : `${troubled.length} of ${many} ${troubled.length === 1 ? 'needs' : 'need'} a look`;
   const body = html`<h1>${title}</h1>
     ${watcherNote(view)} ${levelNote(view)} ${tiles(view)}
     ${
@@ -45,7 +48,8 @@ export function fleetPage({ view, runs, events }: FleetLook, place: Place): Page
     <h2>Events</h2>
     ${eventTable(events, view.atMs, place)}
     <footer>
-      Looked at <time datetime="${new Date(view.atMs).toISOString()}">${new Date(view.atMs).toISOString().slice(0, 19)}Z</time>.
+      Looked at
+      <time datetime="${new Date(view.atMs).toISOString()}">${new Date(view.atMs).toISOString().slice(0, 19)}Z</time>.
       <a href="${place.root}api/status">JSON</a> · <a href="${place.root}metrics">metrics</a>
     </footer>`;
   return { title, body, refreshes: true };
@@ -60,65 +64,78 @@ function allWell({ agents }: FleetView): string {
     : `${healthy} of ${count(agents.length, 'agent')} are healthy, the others are starting`;
 }
 
-function watcherNote({ watcher, atMs }: FleetView): Html {
+function watcherNote({ watcher, level, atMs }: FleetView): Html {
   if (!watcher)
     return html`<p class="notice">
       Nobody watches: this is one look, just now, and nothing is done about what it found. Start
       <code>holdfast fleet watch</code>.
     </p>`;
   const { host, pid, seenMs } = watcher;
-  return html`<p class="dim">Watched by process ${pid} on ${shown(host)}, which gave a sign of life ${ago(seenMs, atMs)}.</p>`;
+  return html`<p class="dim">
+    Watched by process ${pid} on ${shown(host)}, which gave a sign of life
+    ${ago(seenMs, atMs)}.${level?.level === 0 && ' Level 0, nominal.'}
+  </p>`;
 }
 
 function levelNote({ level, atMs }: FleetView): Html | undefined {
   if (!level || level.level === 0) return undefined;
   return html`<p class="notice${level.level === 3 && ' bad'}">
-    <b>Level ${level.level}, ${LEVELS[level.level]}</b>, since ${ago(level.sinceMs, atMs)}: ${shown(level.reasons.join('; '))}
+    <b>Level ${level.level}, ${LEVELS[level.level]}</b>, since ${ago(level.sinceMs, atMs)}:
+    ${shown(level.reasons.join('; '))}
   </p>`;
 }
 
-function tiles({ agents, level, queue }: FleetView): Html {
+function tiles({ agents, queue }: FleetView): Html {
   const states: AgentState[] = ['unhealthy', 'degraded', 'unknown', 'starting', 'healthy'];
-  const tone = (state: AgentState) => (state === 'unhealthy' ? 'bad' : state === 'degraded' || state === 'unknown' ? 'warn' : '');
+  const tone = (state: AgentState) =>
+    state === 'unhealthy' ? 'bad' : state === 'degraded' || state === 'unknown' ? 'warn' : '';
   const open = agents.filter(({ breaker }) => ['open', 'half-open', 'forced-open'].includes(breaker.state)).length;
-  const tile = (value: number | string, name: string, is = '') => html`<li class="${is}"><b>${value}</b><span>${name}</span></li>`;
+  const tile = (value: number | string, name: string, is = '') =>
+    html`<li class="${is}"><b>${value}</b><span>${name}</span></li>`;
   return html`<ul class="tiles">
     ${states.map((state) => {
       const many = agents.filter((agent) => agent.state === state).length;
       return tile(many, state, many > 0 ? tone(state) : '');
     })}
     ${tile(open, open === 1 ? 'breaker open' : 'breakers open', open > 0 ? 'warn' : '')}
-    ${tile(level ? `${level.level} ${LEVELS[level.level]}` : '–', 'level', level && level.level > 0 ? (level.level === 3 ? 'bad' : 'warn') : '')}
-    ${tile(queue.waiting + queue.running, 'commands queued')} ${tile(queue.dead, 'dead letters', queue.dead > 0 ? 'warn' : '')}
+    ${tile(queue.waiting + queue.running, 'commands queued')}
+    ${tile(queue.dead, 'dead letters', queue.dead > 0 ? 'warn' : '')}
   </ul>`;
 }
 
 function problemItem(agent: AgentView, nowMs: number, { root }: Place): Html {
-  return html`<li class="${agent.state}">
+  const { name, state, critical, quarantine, sinceMs } = agent;
+  return html`<li class="${state}">
     <div class="head">
-      <a href="${root}agents/${encodeURIComponent(agent.name)}">${shown(agent.name)}</a> ${statePill(agent.state)}
-      ${agent.critical && html`<span class="pill">critical</span>`}
-      <span class="dim small">since ${ago(agent.sinceMs, nowMs)}</span>
+      <a href="${root}agents/${encodeURIComponent(name)}">${shown(name)}</a>
+      ${quarantine === null ? statePill(state) : html`<span class="pill bad">quarantine</span>`}
+      ${critical && html`<span class="pill">critical</span>`}
+      <span class="dim small">${state} since ${ago(sinceMs, nowMs)}</span>
     </div>
-    ${problemsOf(agent).map(
-      ({ what, evidence, sinceMs, next }) =>
-        html`<p class="why">
-            <b>${what}${sinceMs !== null && html` <span class="dim small">${formatAge(nowMs - sinceMs)}</span>`}</b>
-            <span>${shown(evidence)}</span>
-          </p>
-          <p class="next">${inCode(next)}</p>`,
-    )}
+    ${problemLines(agent, nowMs)}
   </li>`;
 }
 
-/** Text with \`commands\` in it. */
+function problemLines(agent: AgentView, nowMs: number): Html[] {
+  return problemsOf(agent).map(
+    ({ what, evidence, sinceMs, next }) =>
+      html`<p class="why">
+          <b>${what}${sinceMs !== null && html` <span class="dim small">${formatAge(nowMs - sinceMs)}</span>`}</b>
+          <span>${shown(evidence)}</span>
+        </p>
+        <p class="next">${inCode(next)}</p>`,
+  );
+}
+
+/** Text in which commands stand between backticks. */
 function inCode(text: string): Html[] {
   return text.split('`').map((part, i) => (i % 2 === 1 ? html`<code>${shown(part)}</code>` : html`${shown(part)}`));
 }
 
 function agentTable(agents: readonly AgentView[], runs: FleetLook['runs'], nowMs: number, { root }: Place): Html {
-  const cell = (is: string, content: Html, none: boolean) =>
-    html`<td class="${none && 'none'}" data-is="${is}">${content}</td>`;
+  // On a small screen what is as it should be is left out.
+  const cell = (is: string, content: Html, isUsual: boolean) =>
+    html`<td class="${isUsual && 'usual'}" data-is="${is}">${content}</td>`;
   return html`<table class="agents">
     <thead>
       <tr>
@@ -140,12 +157,14 @@ function agentTable(agents: readonly AgentView[], runs: FleetLook['runs'], nowMs
         const queue = isStale(agent) ? undefined : (stats.queueDepth ?? layers.queue?.last.value);
         return html`<tr>
           <td class="name"><a href="${root}agents/${encodeURIComponent(name)}">${shown(name)}</a></td>
-          <td>${statePill(state)} ${quarantine && html`<span class="pill bad">quarantine</span>`}</td>
-          ${(['live', 'ready', 'progress'] as const).map((layer) => cell(layer, layerText(layers[layer]), !layers[layer]))}
+          <td class="state">
+            ${statePill(state)} ${quarantine !== null && html`<span class="pill bad">quarantine</span>`}
+          </td>
+          ${(['live', 'ready', 'progress'] as const).map((layer) => cell(layer, layerText(layers[layer]), (layers[layer]?.status ?? 'ok') === 'ok'))}
           ${cell('backup', freshness(agent, 'backup', runs, nowMs), !hasMoment(agent, 'backup', runs))}
           ${cell('drill', freshness(agent, 'drill', runs, nowMs), !hasMoment(agent, 'drill', runs))}
-          <td class="number${queue === undefined && ' none'}" data-is="queue">${queue ?? '–'}</td>
-          <td class="${breaker.state === 'closed' && 'none'}" data-is="breaker">${breakerPill(breaker.state)}</td>
+          <td class="number${(queue ?? 0) === 0 && ' usual'}" data-is="queue">${queue ?? '–'}</td>
+          <td class="${breaker.state === 'closed' && 'usual'}" data-is="breaker">${breakerPill(breaker.state)}</td>
           <td class="looks-cell">${looksStrip(history)}</td>
         </tr>`;
       })}
@@ -168,10 +187,13 @@ function freshness(agent: AgentView, kind: Kept, runs: FleetLook['runs'], nowMs:
   const health = agent.layers[kind];
   const atMs = whenOf(agent, kind, runs);
   const text = atMs === undefined ? undefined : ago(atMs, nowMs);
-  if (!health) return text ? html`<span class="dim" title="by the record of its host">${text}</span>` : layerText(undefined);
+  if (!health)
+    return text ? html`<span class="dim" title="by the record of its host">${text}</span>` : layerText(undefined);
   const isBad = health.status === 'down' || health.status === 'unseen';
   if (!text) return layerText(health);
-  return html`<span class="${isBad && 'bad-text'}" title="${shown(health.last.evidence)}">${text}${isBad && ', too old'}</span>`;
+  return html`<span class="${isBad && 'bad-text'}" title="${shown(health.last.evidence)}"
+    >${text}${isBad && ', too old'}</span
+  >`;
 }
 
 function eventTable(events: readonly FleetEvent[], nowMs: number, { root }: Place): Html {
@@ -210,7 +232,12 @@ export function agentPage(agent: AgentView, { view, runs, events }: FleetLook, p
   const problems = problemsOf(agent);
   const body = html`<p><a href="${place.root}">← All agents</a></p>
     <h1>${shown(name)} ${statePill(state)} ${critical && html`<span class="pill">critical</span>`}</h1>
-    ${problems.length > 0 && html`<ul class="problems">${problemItem(agent, nowMs, place)}</ul>`}
+    ${
+      problems.length > 0 &&
+      html`<ul class="problems">
+        ${problemItem(agent, nowMs, place)}
+      </ul>`
+    }
     <dl>
       <dt>state since</dt>
       <dd>${ago(agent.sinceMs, nowMs)}</dd>
@@ -224,7 +251,9 @@ export function agentPage(agent: AgentView, { view, runs, events }: FleetLook, p
     <h2>What is looked at</h2>
     ${
       Object.keys(layers).length === 0
-        ? html`<p class="dim">Nothing. Give it <code>live</code>, <code>ready</code> or <code>progress</code> in the config.</p>`
+        ? html`<p class="dim">
+            Nothing. Give it <code>live</code>, <code>ready</code> or <code>progress</code> in the config.
+          </p>`
         : html`<table class="agents">
             <thead>
               <tr>
@@ -243,7 +272,9 @@ export function agentPage(agent: AgentView, { view, runs, events }: FleetLook, p
                         <td class="name">${layer}</td>
                         <td>${layerText(health)}</td>
                         <td>${ago(health.sinceMs, nowMs)}</td>
-                        <td>${shown(health.last.evidence)} <span class="dim small">${ago(health.last.atMs, nowMs)}</span></td>
+                        <td>
+                          ${shown(health.last.evidence)} <span class="dim small">${ago(health.last.atMs, nowMs)}</span>
+                        </td>
                       </tr>`,
                     ]
                   : [];
@@ -305,7 +336,8 @@ function runsList(runs: Runs | undefined, nowMs: number): Html | undefined {
           <dd>
             ${ago(run.endedMs, nowMs)},
             ${run.exitCode === 0 ? html`<span class="good-text">went well</span>` : html`<span class="bad-text">exit code ${run.exitCode}</span>`}${
-              run.exitCode !== 0 && html`, last success ${run.successMs === undefined ? 'never' : ago(run.successMs, nowMs)}`
+              run.exitCode !== 0 &&
+              html`, last success ${run.successMs === undefined ? 'never' : ago(run.successMs, nowMs)}`
             }${behind.length > 0 && html`, <span class="bad-text">behind: ${shown(behind.join(', '))}</span>`}${
               run.recoverySeconds !== undefined && html`, recovered in ${formatAge(run.recoverySeconds * 1000)}`
             }
@@ -352,7 +384,9 @@ function breakerForms({ name, breaker }: AgentView, nowMs: number, { root, visit
         <summary>Reset: let calls of ${shown(name)} through again</summary>
         <form method="post" action="${action('reset')}">
           ${formField(visitor)}
-          <label><input type="checkbox" name="sure" value="yes" required /> The agent is well, calls may go to it.</label>
+          <label
+            ><input type="checkbox" name="sure" value="yes" required /> The agent is well, calls may go to it.</label
+          >
           <div class="row"><button class="main">Let calls through</button></div>
         </form>
       </details>`
@@ -364,8 +398,11 @@ export function loginPage(tokenFile: string | undefined, problem: string | undef
   const body = html`<h1>Log in</h1>
     ${problem !== undefined && html`<p class="notice bad" role="alert">${problem}</p>`}
     <form method="post" action="/login">
-      <label for="token">The token: a line in
-        ${tokenFile === undefined ? 'the file that the server named at its start' : html`<code>${shown(tokenFile)}</code>`}, on its host.</label>
+      <label for="token"
+        >The token: a line in
+        ${tokenFile === undefined ? 'the file that the server named at its start' : html`<code>${shown(tokenFile)}</code>`},
+        on its host.</label
+      >
       <input id="token" type="password" name="token" required autofocus autocomplete="current-password" />
       <div class="row"><button class="main">Log in</button></div>
     </form>`;

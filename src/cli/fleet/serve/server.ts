@@ -11,7 +11,7 @@ import { METRICS_CONTENT_TYPE, renderFleetMetrics, type MetricsInput } from '../
 import { escapeForDisplay, escapeJson } from '../../../raw-path.ts';
 import type { ServeSettings } from '../serve-config.ts';
 import { SCRIPT, STYLE } from './assets.ts';
-import { Gate, type Visitor } from './gate.ts';
+import { Gate } from './gate.ts';
 import { progressOf, readinessOf, type HealthAnswer } from './health.ts';
 import { layout, type Page, type Place } from './layout.ts';
 import { Looks, type FleetLook } from './looks.ts';
@@ -158,33 +158,35 @@ class Site {
 
   /** Never rejects. */
   async answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
-    for (const [name, value] of Object.entries(HEADERS)) response.setHeader(name, value);
-    const asked = new URL(`http://any${(request.url ?? '').startsWith('/') ? request.url : '/'}`).pathname;
+    const who = request.socket.remoteAddress ?? 'gone';
+    const target = request.url ?? '';
+    const asked =
+      target.startsWith('/') && URL.canParse(`http://any${target}`) ? new URL(`http://any${target}`).pathname : '/';
     const isBelow = asked.startsWith(this.#gate.base);
     const path = isBelow ? asked.slice(this.#gate.base.length - 1) : asked;
     const visitor = this.#gate.visitor(request);
-    const place: Place = {
-      root: visitor?.kind === 'token' || !visitor ? '/' : this.#gate.base,
-      host: this.#options.hostName,
-      visitor,
-    };
+    const root = visitor?.kind === 'session' ? this.#gate.base : '/';
+    const place: Place = { root, host: this.#options.hostName, visitor };
     try {
+      for (const [name, value] of Object.entries(HEADERS)) response.setHeader(name, value);
       await this.#route(request, response, path, place);
     } catch (error) {
-      if (response.headersSent) response.destroy();
-      else this.#tell(error, request, response, path, place);
+      if (response.headersSent || response.destroyed) response.destroy();
+      else this.#tell(error, response, path, place);
     }
     // Reading is not worth a line; what changes something, and what was refused or failed, is.
-    if (request.method === 'POST' || (response.statusCode >= 400 && response.statusCode !== 404)) {
-      const who = request.socket.remoteAddress ?? 'gone';
+    if (request.method === 'POST' || (response.statusCode >= 400 && response.statusCode !== 404))
       this.#sources.log(escapeForDisplay(`${request.method} ${path.slice(0, 120)} ${response.statusCode} ${who}`));
-    }
   }
 
   async #route(request: IncomingMessage, response: ServerResponse, path: string, place: Place): Promise<void> {
     const isReading = request.method === 'GET' || request.method === 'HEAD';
     if (!this.#gate.isHostKnown(request))
-      return plain(response, 421, 'This server answers to addresses, to localhost, and to the names in fleet.serve.hosts.');
+      return plain(
+        response,
+        421,
+        'This server answers to addresses, to localhost, and to the names in fleet.serve.hosts.',
+      );
     if (request.method === 'POST') return this.#post(request, response, path, place);
     request.resume();
     if (!isReading) {
@@ -244,7 +246,8 @@ class Site {
     if (name === undefined) return plain(response, 405, 'Nothing can be done there.');
     const { name: agent } = agentOf(await this.looks.within(PAGE_MS), name);
     if (tripped === undefined) {
-      if (form.get('sure') !== 'yes') throw new HoldfastError('usage', 'that was not confirmed', { hint: 'Tick the box.' });
+      if (form.get('sure') !== 'yes')
+        throw new HoldfastError('usage', 'that was not confirmed', { hint: 'Tick the box.' });
       await this.#sources.reset(agent);
     } else {
       const reason = (form.get('reason') ?? '').replace(/\s+/g, ' ').trim();
@@ -268,7 +271,12 @@ class Site {
       answer = await (what === 'ready' ? readinessOf(given) : progressOf(given));
     }
     const { ok, evidence } = answer;
-    json(response, ok ? 200 : 503, { status: ok ? 'ok' : 'fail', check: what, evidence, time: new Date(clock.now()).toISOString() });
+    json(response, ok ? 200 : 503, {
+      status: ok ? 'ok' : 'fail',
+      check: what,
+      evidence,
+      time: new Date(clock.now()).toISOString(),
+    });
   }
 
   async #metrics(request: IncomingMessage, response: ServerResponse): Promise<void> {
@@ -287,7 +295,7 @@ class Site {
     send(response, status, 'text/html; charset=utf-8', layout(page, place));
   }
 
-  #tell(error: unknown, request: IncomingMessage, response: ServerResponse, path: string, place: Place): void {
+  #tell(error: unknown, response: ServerResponse, path: string, place: Place): void {
     const known = isHoldfastError(error) ? error : undefined;
     const status = known instanceof Forbidden ? 403 : ((known && STATUS_OF[known.code]) ?? 500);
     // What is no error of ours is told to the log alone, where whoever can repair it looks.
@@ -318,18 +326,22 @@ function agentOf({ view }: FleetLook, name: string): AgentView {
 }
 
 /** A form, or the status that refuses it. Rejects when whoever sends it goes away. */
-async function readForm(request: IncomingMessage, maxBytes: number): Promise<URLSearchParams | number> {
+function readForm(request: IncomingMessage, maxBytes: number): Promise<URLSearchParams | number> {
   const type = (request.headers['content-type'] ?? '').split(';')[0]?.trim().toLowerCase();
-  if (type !== 'application/x-www-form-urlencoded') return 415;
-  if (Number(request.headers['content-length'] ?? 0) > maxBytes) return 413;
-  const pieces: Buffer[] = [];
-  let length = 0;
-  for await (const piece of request as AsyncIterable<Buffer>) {
-    length += piece.length;
-    if (length > maxBytes) return 413;
-    pieces.push(piece);
-  }
-  return new URLSearchParams(Buffer.concat(pieces).toString('utf8'));
+  if (type !== 'application/x-www-form-urlencoded') return Promise.resolve(415);
+  if (Number(request.headers['content-length'] ?? 0) > maxBytes) return Promise.resolve(413);
+  return new Promise((resolve, reject) => {
+    const pieces: Buffer[] = [];
+    let length = 0;
+    request.on('data', (piece: Buffer) => {
+      length += piece.length;
+      if (length <= maxBytes) pieces.push(piece);
+      else resolve(413); // the rest is not kept, and the connection ends with the answer
+    });
+    request.once('end', () => resolve(new URLSearchParams(Buffer.concat(pieces).toString('utf8'))));
+    request.once('close', () => reject(new HoldfastError('interrupted', 'whoever asked is gone')));
+    request.once('error', reject);
+  });
 }
 
 function unauthorized(response: ServerResponse): void {
