@@ -40,7 +40,7 @@ export async function readYaml<T>(
   if (result.success) return { data: result.data };
 
   // A misspelt key shows as unknown and as missing: the first says more.
-  const { issues } = result.error;
+  const issues = result.error.issues.flatMap(ofMeantForm);
   const issue = issues.find(({ code }) => code === 'unrecognized_keys') ?? issues[0];
   const path = issue?.path ?? [];
   const where = path.join('.');
@@ -54,6 +54,17 @@ export async function readYaml<T>(
   const told = isMissing ? 'is missing' : `is not valid: ${why ? inWords(why) : ''}`;
   const what = `${where === '' ? whole : `\`${where}\``} ${told}`;
   return { fault: { place: at(offsetOf(document, path)), what } };
+}
+
+/** Of something that may have several forms, what is wrong with the only one that it could be. */
+function ofMeantForm(issue: z.core.$ZodIssue): z.core.$ZodIssue[] {
+  if (issue.code !== 'invalid_union') return [issue];
+  const meant = issue.errors.filter(
+    (form) => !form.some(({ code, path }) => code === 'invalid_type' && path.length === 0),
+  );
+  const [only] = meant;
+  if (!only || meant.length > 1) return [issue];
+  return only.flatMap((inner) => ofMeantForm({ ...inner, path: [...issue.path, ...inner.path] }));
 }
 
 const TYPES: Readonly<Record<string, string>> = {

@@ -260,11 +260,18 @@ function profileIn(profile: string, folder: string, file: string): string {
 /** The keys that the schema knows at `path`. */
 function knownKeys(schema: Record<string, unknown>, path: readonly PropertyKey[]): string[] {
   let here = schema as JsonSchema | undefined;
-  for (const step of path) here = here?.properties?.[String(step)] ?? here?.additionalProperties;
-  return Object.keys(here?.properties ?? {});
+  for (const step of path) {
+    const group = groupOf(here);
+    here = group?.properties?.[String(step)] ?? group?.additionalProperties;
+  }
+  return Object.keys(groupOf(here)?.properties ?? {});
 }
 
+/** Of several forms the one with settings. */
+const groupOf = (schema: JsonSchema | undefined) => schema?.anyOf?.find(({ properties }) => properties) ?? schema;
+
 interface JsonSchema {
+  anyOf?: JsonSchema[];
   properties?: Record<string, JsonSchema>;
   additionalProperties?: JsonSchema;
 }

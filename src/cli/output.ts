@@ -21,3 +21,8 @@ export function toJson(value: unknown, stream: { isTTY?: boolean } = process.std
   const plain = (_key: string, item: unknown): unknown => (typeof item === 'bigint' ? item.toString() : item);
   return `${escapeJson(JSON.stringify(value, plain, stream.isTTY === true ? 2 : 0))}\n`;
 }
+
+/** One of several JSON documents, each on a line. */
+export function toJsonLine(value: unknown): string {
+  return toJson(value, {});
+}

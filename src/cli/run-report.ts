@@ -183,11 +183,11 @@ function drilled({ objectives, scenarios, notRun }: Reported) {
 }
 
 /** Who can write the config has its commands run. @throws `insecure_permissions` */
-function checkOwner(path: string): void {
+export function checkOwner(path: string, what = 'hooks', where = '`state.before`, `after` and `onError`'): void {
   const { uid, mode } = statSync(path);
   if ((uid === 0 || uid === process.getuid?.()) && (mode & 0o022) === 0) return;
-  throw new HoldfastError('insecure_permissions', `${path} names hooks, and others can write it`, {
-    hint: 'Make it yours, look through `state.before`, `after` and `onError`, then: chmod go-w.',
+  throw new HoldfastError('insecure_permissions', `${path} names ${what}, and others can write it`, {
+    hint: `Make it yours, look through ${where}, then: chmod go-w.`,
   });
 }
 
@@ -201,7 +201,10 @@ function notCommitted({ backends = [] }: Config): Record<string, boolean> {
  * stay that are no secrets.)
  */
 function hookEnvironment(env: Environment, { path, agent }: Config): Record<string, string | undefined> {
+  return { ...withoutSecrets(env), HOLDFAST_CONFIG: path, HOLDFAST_AGENT: agent?.handle };
+}
+
+export function withoutSecrets(env: Environment): Record<string, string | undefined> {
   const isSecret = (name: string) => name.startsWith('HOLDFAST_') || /^AWS_.*(SECRET|TOKEN|KEY)/.test(name);
-  const inherited = Object.entries(env).filter(([name]) => !isSecret(name));
-  return { ...Object.fromEntries(inherited), HOLDFAST_CONFIG: path, HOLDFAST_AGENT: agent?.handle };
+  return Object.fromEntries(Object.entries(env).filter(([name]) => !isSecret(name)));
 }

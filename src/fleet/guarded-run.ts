@@ -28,7 +28,7 @@ export interface GuardedRunOptions {
 }
 
 export interface Told {
-  kind: 'breaker_opened' | 'escalated' | 'dead_letter';
+  kind: 'breaker_opened' | 'escalated' | 'dead_letter' | 'watchdog' | 'level';
   agent: string;
   message: string;
 }

@@ -30,6 +30,7 @@ export class Lease {
   readonly id: string;
   readonly #options: LeaseOptions;
   #held: { revision: number; sinceMs: number; renewedMs: number; renewedMonotonicMs: number } | undefined;
+  #renewing: Promise<boolean> | undefined;
 
   constructor(options: LeaseOptions) {
     this.#options = options;
@@ -56,7 +57,13 @@ export class Lease {
   }
 
   /** @returns false when it is somebody else's by now, or the store could not be asked until it ran out */
-  async renew(): Promise<boolean> {
+  renew(): Promise<boolean> {
+    // Two at once would each take the other for somebody else.
+    this.#renewing ??= this.#renew().finally(() => (this.#renewing = undefined));
+    return this.#renewing;
+  }
+
+  async #renew(): Promise<boolean> {
     const { store, key } = this.#options;
     const held = this.#held;
     if (!held) return false;

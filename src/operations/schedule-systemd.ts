@@ -104,7 +104,7 @@ function markOf({ config }: Plan): string {
 }
 
 function serviceText(plan: Plan, { name, argv }: Job, scope: SystemdOptions['scope']): string {
-  const environment = Object.entries(plan.env).map(([key, value]) => `Environment=${quoted(`${key}=${value}`)}\n`);
+  const environment = Object.entries(plan.env).map(([key, value]) => `Environment=${unitQuoted(`${key}=${value}`)}\n`);
   const online = scope === 'system' ? 'Wants=network-online.target\nAfter=network-online.target\n' : '';
   return `${markOf(plan)}
 [Unit]
@@ -112,7 +112,7 @@ Description=holdfast ${name} of ${specifiers(plan.agent)}
 ${online}
 [Service]
 Type=oneshot
-ExecStart=${argv.map((arg, i) => quoted(arg, i > 0)).join(' ')}
+ExecStart=${argv.map((arg, i) => unitQuoted(arg, i > 0)).join(' ')}
 ${environment.join('')}Nice=10
 CPUSchedulingPolicy=batch
 IOSchedulingClass=idle
@@ -139,10 +139,10 @@ WantedBy=timers.target
 `;
 }
 
-const specifiers = (text: string): string => text.replaceAll('%', '%%');
+export const specifiers = (text: string): string => text.replaceAll('%', '%%');
 
 /** @param expands that `$` would be expanded there: in the arguments of a command, and not in its name. */
-function quoted(text: string, expands = false): string {
+export function unitQuoted(text: string, expands = false): string {
   const escaped = specifiers(text.replaceAll('\\', '\\\\').replaceAll('"', '\\"'));
   return `"${expands ? escaped.replaceAll('$', '$$$$') : escaped}"`;
 }

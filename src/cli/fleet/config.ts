@@ -1,19 +1,24 @@
 /** From the section `fleet` of the config to what operations take. */
 import type { z } from 'zod';
-import { HoldfastError, isHoldfastError } from '../../errors.ts';
+import type { HoldfastError } from '../../errors.ts';
+import type { AgentSettings } from '../../fleet/agent-spec.ts';
 import {
   FALLBACK_ACTIONS,
   isAction,
   type BreakerOptions,
   type FleetBreakerOptions,
 } from '../../fleet/breaker-policy.ts';
-import { parseDuration } from '../../units.ts';
 import type { configSchema } from '../config-schema.ts';
 import { nearest } from '../suggest.ts';
 import { serveConfig, type ServeConfig } from './serve-config.ts';
 import type { AlertThresholds } from '../../fleet/alerts.ts';
+import { watchedAgents } from './agent-config.ts';
+import { durationAt, invalid } from './config-value.ts';
+import { watchConfig, type WatchConfig } from './watch-config.ts';
 
 export interface FleetConfig {
+  /** How each agent is looked at, by name, in the order of the file. */
+  watched: Readonly<Record<string, AgentSettings>>;
   /** An absolute path; absent for the usual place. */
   store?: string;
   breakers: FleetBreakerOptions;
@@ -25,13 +30,14 @@ export interface FleetConfig {
   /** Absent where there is no section `fleet`: as usual. */
   serve?: ServeConfig;
   alerts?: AlertThresholds;
+  watch?: WatchConfig;
 }
 
-type RawFleet = NonNullable<z.output<typeof configSchema>['fleet']>;
+export type RawFleet = NonNullable<z.output<typeof configSchema>['fleet']>;
 type RawBreaker = NonNullable<RawFleet['breaker']>;
 
 /** Of a config without the section. */
-export const NO_FLEET: FleetConfig = { breakers: {}, queue: { env: [] } };
+export const NO_FLEET: FleetConfig = { watched: {}, breakers: {}, queue: { env: [] } };
 
 /** @throws `config_invalid` */
 export function fleetConfig(raw: RawFleet, resolvePath: (path: string) => string, file: string): FleetConfig {
@@ -40,6 +46,7 @@ export function fleetConfig(raw: RawFleet, resolvePath: (path: string) => string
   const options = (place: string, of: RawBreaker | undefined) => of && breakerOptions(of, place, names, file);
   const backoffMs = queue?.backoff?.map((text) => durationAt(file, 'fleet.queue.backoff', text));
   return {
+    watched: watchedAgents(raw, resolvePath, file),
     ...(store !== undefined && { store: resolvePath(store) }),
     breakers: {
       defaults: options('fleet.breaker', breaker),
@@ -52,6 +59,7 @@ export function fleetConfig(raw: RawFleet, resolvePath: (path: string) => string
     },
     queue: { ...(backoffMs && { backoffMs }), env: queue?.env ?? [] },
     ...serveConfig(raw, resolvePath, (place, text) => durationAt(file, place, text)),
+    watch: watchConfig(raw, resolvePath, file),
   };
 }
 
@@ -83,18 +91,6 @@ function breakerOptions(raw: RawBreaker, place: string, agents: readonly string[
   };
 }
 
-/** Above 0: an agent that is never left alone, or may take no time at all, is a mistake. */
-function durationAt(file: string, place: string, text: string): number {
-  try {
-    const ms = parseDuration(text, 'config_invalid');
-    if (ms > 0) return ms;
-  } catch (error) {
-    if (!isHoldfastError(error, 'config_invalid')) throw error;
-    throw invalid(file, `\`${place}\` is not valid: ${error.message}`, error.hint);
-  }
-  throw invalid(file, `\`${place}\` must be longer than nothing`);
-}
-
 function noFallback(name: string, place: string, agents: readonly string[], file: string): HoldfastError {
   const meant = nearest(name, [...FALLBACK_ACTIONS, ...agents]);
   return invalid(
@@ -102,12 +98,4 @@ function noFallback(name: string, place: string, agents: readonly string[], file
     `\`${place}.fallback\` names ${JSON.stringify(name)}, which is neither an action nor an agent of \`fleet.agents\``,
     meant === undefined ? `Actions are ${FALLBACK_ACTIONS.join(', ')}.` : `Did you mean \`${meant}\`?`,
   );
-}
-
-function invalid(
-  file: string,
-  what: string,
-  hint = 'Correct the config file and run the command again.',
-): HoldfastError {
-  return new HoldfastError('config_invalid', `${file}: ${what}`, { hint });
 }

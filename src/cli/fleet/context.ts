@@ -8,8 +8,10 @@ import type { Clock, Random } from '../../clock.ts';
 import { sha256Hex } from '../../crypto/hash.ts';
 import { breakerPolicy, type BreakerPolicy } from '../../fleet/breaker-policy.ts';
 import { Breakers, retryAt, type BreakerView } from '../../fleet/breakers.ts';
+import { appendEvent } from '../../fleet/events.ts';
 import { BACKOFF_MS, RetryQueue } from '../../fleet/queue.ts';
 import { openSqliteStore } from '../../fleet/sqlite-store.ts';
+import type { StateStore } from '../../fleet/store.ts';
 import type { BreakerCommand, BreakerState } from '../../policy/breaker.ts';
 import { formatDuration } from '../../units.ts';
 import type { Config } from '../config.ts';
@@ -19,6 +21,7 @@ import { formatTime, lines } from '../render.ts';
 
 export interface Fleet extends AsyncDisposable {
   config: FleetConfig;
+  store: StateStore;
   breakers: Breakers;
   queue: RetryQueue;
   policyOf: (agent: string) => BreakerPolicy;
@@ -49,6 +52,7 @@ export function openFleet(config: Config, { env, clock, random, reporter = hostn
   const policyOf = (agent: string) => breakerPolicy(agent, fleet.breakers);
   return {
     config: fleet,
+    store,
     breakers: new Breakers({ store, policyOf, reporter, clock, random }),
     queue: new RetryQueue({ store, clock, random, backoffMs: fleet.queue.backoffMs ?? BACKOFF_MS }),
     policyOf,
@@ -95,7 +99,11 @@ export async function commandBreaker(
   options: FleetOptions,
 ): Promise<BreakerRow> {
   await using fleet = openFleet(config, options);
-  return breakerRow(await fleet.breakers.command(agent, command), fleet.agents);
+  const row = breakerRow(await fleet.breakers.command(agent, command), fleet.agents);
+  const said = 'reason' in command ? `: ${command.reason}` : 'error' in command ? `: ${command.error}` : '';
+  const message = `${command.type} by hand, now ${row.state}${said}`;
+  await appendEvent({ ...options, store: fleet.store }, { kind: 'breaker', agent, message });
+  return row;
 }
 
 /** `backend: closed`, and what is to be known besides. */

@@ -3,6 +3,8 @@ import { z } from 'zod';
 import { WINDOW_MAX_CALLS } from '../../policy/breaker.ts';
 import { duration } from '../operating-schema.ts';
 import { serveKeys } from './serve-schema.ts';
+import { agentKeys, lookKeys } from './agent-schema.ts';
+import { watchAgentKeys, watchKeys } from './watch-schema.ts';
 
 /** As `checkAgentName` has it: it becomes part of keys. */
 const agentName = z
@@ -99,6 +101,7 @@ export const fleetSection = {
         .optional()
         .describe('The file that processes share; default below the XDG state folder, one for each config.'),
       breaker: breaker.describe('Of all agents, where they say nothing else.'),
+      ...lookKeys,
       queue: z
         .strictObject({
           backoff: z
@@ -116,12 +119,15 @@ export const fleetSection = {
         .optional()
         .describe('Commands that wait to be run again.'),
       ...serveKeys,
+      ...watchKeys,
       agents: z
         .record(
           agentName,
           z.strictObject({
             critical: z.boolean().optional().describe('That the others cannot do without it.'),
             breaker: breaker.describe('When calls of this agent are stopped.'),
+            ...agentKeys,
+            ...watchAgentKeys,
           }),
         )
         .optional()
