@@ -393,15 +393,15 @@ function judge(agent: RuledAgent, rule: Rule, found: Due, settings: RuleSettings
   const before = memory.rules[rule.name];
   const common = { agent: health.name, rule: rule.name, ...found };
   const held = (why: Held): Decision => ({ ...common, type: 'held', why });
-  if (health.state === 'unknown' || nowMs - health.lookedMs > settings.staleMs) return held('stale');
-  if (quarantine) return before?.escalatedMs === undefined ? held('quarantine') : undefined;
-  if (memory.underWay) return held('settling');
   const isFull = rule.actions.includes('scale') && (memory.replicas ?? 1) >= (agent.maxReplicas ?? 1);
   const lacking = rule.actions.find((one) => !isPossible(one, agent));
   const isSpent = isFull || lacking !== undefined || (before?.tries ?? 0) >= rule.tries;
   if (isSpent && (before?.escalatedMs !== undefined || rule.escalate.length === 0)) return undefined;
   // Restoring is for those whose config says how: the rules before it have told a person already.
   if (lacking !== undefined && rule.when.every(({ kind }) => kind === 'spent')) return undefined;
+  if (health.state === 'unknown' || nowMs - health.lookedMs > settings.staleMs) return held('stale');
+  if (quarantine) return held('quarantine');
+  if (memory.underWay) return held('settling');
   if (before && before.tries > 0 && isCooling(before, rule, nowMs)) return held('cool_down');
   if (isSettling(memory, settings.settleMs, nowMs) || health.lookedMs < (memory.touchedMs ?? 0))
     return held('settling');

@@ -23,12 +23,11 @@ export default class FleetEvents extends HoldfastCommand<typeof FleetEvents, Eve
     limit: Flags.integer({ summary: 'The last so many.', min: 1, helpValue: 'N', exclusive: ['follow'] }),
     follow: Flags.boolean({ summary: 'Go on with those that come.' }),
   };
-  protected override get tellsItself(): boolean {
-    return this.flags.follow;
-  }
+  protected override tellsItself = false;
 
   protected override async work(): Promise<EventRow[]> {
     const { since, agent, limit, follow, json } = this.flags;
+    this.tellsItself = follow;
     const kind = EVENT_KINDS.find((one) => one === this.flags.kind);
     const filter = { sinceMs: this.clock.now() - parseDuration(since), agent, kind };
     const config = await this.loadConfig();
