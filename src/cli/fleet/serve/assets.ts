@@ -33,7 +33,7 @@ button.link { border: 0; padding: 0; background: none; color: var(--link); text-
 details.act { border: 1px solid var(--line); border-radius: 8px; padding: 8px 14px; margin: 8px 0; } details.act summary { cursor: pointer; font-weight: 600; } details.act form { margin: 10px 0 6px; } label { display: block; margin: 4px 0; } .row { display: flex; flex-wrap: wrap; gap: 8px; margin: 8px 0; }
 footer { margin: 36px 0 0; color: var(--dim); font-size: .875rem; }
 body.old main { opacity: .45; }
-@media (max-width: 720px) {
+@media (max-width: 940px) {
   header, main { padding-left: 12px; padding-right: 12px; } .why { grid-template-columns: 1fr; }
   table.agents thead { display: none; } table.agents tr { display: flex; flex-wrap: wrap; gap: 1px 14px; padding: 8px 0; border-bottom: 1px solid var(--line); } table.agents td { border: 0; padding: 0; } table.agents td.name { flex: 1 1 50%; min-width: 0; } table.agents td.state { text-align: right; } table.agents td.wide { flex: 1 1 100%; }
   table.agents td[data-is]::before { content: attr(data-is) " "; color: var(--dim); font-size: .8125rem; } table.agents td[data-is] { font-size: .875rem; } table.agents td.usual, table.agents td.looks-cell { display: none; }

@@ -347,7 +347,7 @@ function runsList(runs: Runs | undefined, nowMs: number): Html | undefined {
 }
 
 /** Opening a form is the first step, sending it the second: nothing happens by one touch. */
-function breakerForms({ name, breaker }: AgentView, nowMs: number, { root, visitor }: Place): Html {
+function breakerForms({ name, breaker, quarantine }: AgentView, nowMs: number, { root, visitor }: Place): Html {
   const { state, failures, retryAtMs } = breaker;
   const action = (what: string) => `${root}agents/${encodeURIComponent(name)}/${what}`;
   const retry =
@@ -363,7 +363,9 @@ function breakerForms({ name, breaker }: AgentView, nowMs: number, { root, visit
     'forced-open': 'Somebody has stopped all calls, until somebody lets them through again.',
     disabled: 'Calls go through, and nothing is counted. `breaker enable` puts it back to work.',
   };
-  return html`<p>${inCode(told[state])}</p>
+  const held =
+    quarantine && `It is in quarantine: to let it out and close its breaker, run \`holdfast fleet release ${name}\`.`;
+  return html`<p>${inCode(told[state])} ${held !== null && inCode(held)}</p>
     ${
       state !== 'forced-open' &&
       html`<details class="act" id="trip">

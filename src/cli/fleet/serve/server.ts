@@ -174,8 +174,9 @@ class Site {
       if (response.headersSent || response.destroyed) response.destroy();
       else this.#tell(error, response, path, place);
     }
-    // Reading is not worth a line; what changes something, and what was refused or failed, is.
-    if (request.method === 'POST' || (response.statusCode >= 400 && response.statusCode !== 404))
+    // Reading is not worth a line, nor is an answer that somebody asks for every few seconds; a change, a refusal and a failure are.
+    const isRefused = response.statusCode >= 400 && response.statusCode !== 404 && !path.startsWith('/health/');
+    if (request.method === 'POST' || isRefused)
       this.#sources.log(escapeForDisplay(`${request.method} ${path.slice(0, 120)} ${response.statusCode} ${who}`));
   }
 
