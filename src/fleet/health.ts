@@ -160,11 +160,12 @@ export function unlooked(name: string, critical: boolean, layers: readonly Layer
   );
 }
 
-/** The same agent, of which exactly these layers are asked for. Those that are new start. */
-function expecting(health: AgentHealth, layers: readonly Layer[], nowMs: number): AgentHealth {
+/** The same agent, of which exactly these layers are asked for. Those that are new start; a state that is unknown stays so. */
+export function expecting(health: AgentHealth, layers: readonly Layer[], nowMs: number): AgentHealth {
   const last: Observation = { ok: false, evidence: 'not looked at yet', atMs: nowMs, tookMs: 0, absent: true };
   const fresh: LayerHealth = { status: 'starting', sinceMs: nowMs, failures: 0, successes: 0, last };
-  return judged({ ...health, layers: pick(layers, (layer) => health.layers[layer] ?? fresh) }, nowMs);
+  const asked = { ...health, layers: pick(layers, (layer) => health.layers[layer] ?? fresh) };
+  return judged(asked, nowMs);
 }
 
 /**

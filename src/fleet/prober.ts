@@ -168,7 +168,7 @@ export class Prober {
         const layers = LAYERS.filter((layer) => spec.layers[layer]);
         const all = { layers, asksStats: spec.stats !== undefined, limitMs: deadlineMs };
         const look = await this.#look(agent, all, slots, over.signal);
-        return observe(agent.health, look ?? { atMs: nowMs, layers: {} }, () => AT_ONCE_POLICY);
+        return observe(agent.health, withoutPast(look, nowMs), () => AT_ONCE_POLICY);
       }),
     );
     try {
@@ -248,6 +248,13 @@ const AT_ONCE_POLICY = { startupMs: 0, failures: 1, successes: 1 };
 
 const LATE = new HoldfastError('backend_unavailable', 'no answer');
 const expired = () => LATE;
+
+/** Whether there was ever anything there cannot be told from one look. */
+function withoutPast(look: Look | undefined, nowMs: number): Look {
+  if (!look) return { atMs: nowMs, layers: {} };
+  const layers = Object.entries(look.layers).map(([layer, { absent: _untold, ...one }]) => [layer, one]);
+  return { ...look, layers: Object.fromEntries(layers) as Look['layers'] };
+}
 
 function neverThrowing(probe: Probe): Probe {
   return (signal) => caught(() => probe(signal), signal, failed);

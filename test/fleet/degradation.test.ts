@@ -59,7 +59,9 @@ const WHEN: Readonly<Record<string, LevelAgent[]>> = {
 
 describe('the table in docs/watchdog.md', () => {
   const text = readFileSync(new URL('../../docs/watchdog.md', import.meta.url), 'utf8');
-  const rows = [...text.matchAll(/^\| ([^|]+?) +\| +([0-3]) +\|$/gm)].map(([, when = '', level]) => [when, Number(level)] as const);
+  const rows = [...text.matchAll(/^\| ([^|]+?) +\| +([0-3]) +\|$/gm)].map(
+    ([, when = '', level]) => [when, Number(level)] as const,
+  );
   test('has a line for each of these', () => {
     expect(rows.map(([when]) => when)).toEqual(Object.keys(WHEN));
   });
@@ -105,7 +107,10 @@ test('a relapse begins the time of calm anew', () => {
 });
 
 test('whatever is asked for: never lower than that, down by one at a time and only after the calm, each behaviour in its order', () => {
-  const step = fc.record({ level: fc.integer({ min: 0, max: 3 }), passedMs: fc.integer({ min: 0, max: 10 * MINUTE_MS }) });
+  const step = fc.record({
+    level: fc.integer({ min: 0, max: 3 }),
+    passedMs: fc.integer({ min: 0, max: 10 * MINUTE_MS }),
+  });
   fc.assert(
     fc.property(fc.array(step, { maxLength: 60 }), (steps) => {
       let state = nominal(NOW);

@@ -1,5 +1,12 @@
 import { expect, test } from 'vitest';
-import { appendEvent, EVENT_DAYS, followEvents, listEvents, trimEvents, type FleetEvent } from '../../src/fleet/events.ts';
+import {
+  appendEvent,
+  EVENT_DAYS,
+  followEvents,
+  listEvents,
+  trimEvents,
+  type FleetEvent,
+} from '../../src/fleet/events.ts';
 import { memoryStateStore } from '../../src/fleet/memory-store.ts';
 import { systemClock } from '../../src/clock.ts';
 import { DAY_MS } from '../../src/units.ts';

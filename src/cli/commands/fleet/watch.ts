@@ -5,6 +5,7 @@ import { isHoldfastError } from '../../../errors.ts';
 import { sendsItself } from '../../../fleet/sd-notify.ts';
 import { watch, watchOnce } from '../../../fleet/watch.ts';
 import { HoldfastCommand } from '../../base-command.ts';
+import { agentSpecs } from '../../fleet/agents.ts';
 import { openFleet } from '../../fleet/context.ts';
 import { eventLine, eventRow, type EventRow } from '../../fleet/event-text.ts';
 import { watchOptions } from '../../fleet/watch-context.ts';
@@ -39,7 +40,7 @@ export default class FleetWatch extends HoldfastCommand<typeof FleetWatch, Event
     const options = watchOptions(
       config,
       fleet,
-      [],
+      agentSpecs(config, process.env, this.seams),
       {
         ...{ env: process.env, pid: process.pid, dryRun, log },
         happened: (event) => {
