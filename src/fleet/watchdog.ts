@@ -116,14 +116,15 @@ export class Watchdog {
       if (busy.has(agent)) continue;
       await remember(this.#own, agent, memory, known.get(agent)?.revision ?? 0);
     }
+    for (const [agent, one] of asked) await this.#beginAsked(agent, one, healths, signal);
     await this.#tellSuspicion(decided.suspect, agents.length);
     const held = new Map<string, Held>();
     for (const decision of decided.decisions) {
       if (decision.type === 'held') await this.#tellHeld(decision, held);
-      else if (!this.#isFoundWell(decision, healths)) this.#begin(decision, signal);
+      else if (!this.#acting.has(decision.agent) && !this.#isFoundWell(decision, healths))
+        this.#begin(decision, signal);
     }
     this.#held = held;
-    for (const [agent, one] of asked) await this.#beginAsked(agent, one, healths, signal);
     const views = new Map(breakerViews.map((view) => [view.agent, view.state.kind]));
     await this.#level(
       healths.map((health) => levelAgent(health, views.get(health.name), quarantined.get(health.name))),
@@ -145,7 +146,8 @@ export class Watchdog {
     const { store, dryRun, happened } = this.#options;
     const whole = dryRun ? { ...event, dryRun: true as const } : event;
     try {
-      happened?.(await appendEvent({ store, ...this.#seams }, whole));
+      const stored = await appendEvent({ store, ...this.#seams }, whole);
+      happened?.(stored);
     } catch (error) {
       if (!isSurvivable(error)) throw error;
       const message = `${event.message} (this could not be written down: ${messageOf(error)})`;
