@@ -251,7 +251,10 @@ const AGES: AgentAges[] = [
   { name: 'weekly', backupSeconds: 7 * 86_400, drillSeconds: 3 * 86_400 },
 ];
 
-async function promtool(args: string[], files: Record<string, unknown>): Promise<{ exitCode: number | null; output: string }> {
+async function promtool(
+  args: string[],
+  files: Record<string, unknown>,
+): Promise<{ exitCode: number | null; output: string }> {
   const folder = temporaryFolder();
   try {
     for (const [name, content] of Object.entries(files)) writeFileSync(join(folder, name), stringify(content));

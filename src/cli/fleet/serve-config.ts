@@ -116,5 +116,5 @@ export function parseAddress(text: string): Address {
 }
 
 export function isLoopback(host: string): boolean {
-  return host === '::1' || /^127\./.test(host);
+  return host === '::1' || host.startsWith('127.');
 }

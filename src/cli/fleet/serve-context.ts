@@ -1,4 +1,5 @@
 /** From config, environment and this host to what the server shows and does. */
+import { realpathSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { sha256Hex } from '../../crypto/hash.ts';
@@ -22,7 +23,7 @@ type Environment = Readonly<Record<string, string | undefined>>;
 
 /** The token file that is made where no other is named: one for each config, as the store. */
 export function ownTokenPath(env: Environment, configPath: string): string {
-  const name = sha256Hex(Buffer.from(configPath)).slice(0, 32);
+  const name = sha256Hex(Buffer.from(realpathSync(configPath))).slice(0, 32);
   return join(localFolders(env, 'fleet').state, `${name}.token`);
 }
 
