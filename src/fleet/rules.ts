@@ -402,9 +402,9 @@ function judge(agent: RuledAgent, rule: Rule, found: Due, settings: RuleSettings
   if (health.state === 'unknown' || nowMs - health.lookedMs > settings.staleMs) return held('stale');
   if (quarantine) return held('quarantine');
   if (memory.underWay) return held('settling');
-  if (before && before.tries > 0 && isCooling(before, rule, nowMs)) return held('cool_down');
   if (isSettling(memory, settings.settleMs, nowMs) || health.lookedMs < (memory.touchedMs ?? 0))
     return held('settling');
+  if (before && before.tries > 0 && isCooling(before, rule, nowMs)) return held('cool_down');
   if (!isSpent) {
     const tries = { try: (before?.tries ?? 0) + 1, tries: rule.tries };
     return { ...common, type: 'act', actions: rule.actions, ...tries };

@@ -303,8 +303,8 @@ class Turn {
     const { clock } = this.#seams;
     const dueMs = this.#writtenMs + (this.#isNews ? ROUND_MAX_MS : WRITE_MS);
     if (clock.monotonic() < dueMs || this.#options.dryRun) return;
-    this.#isNews = false;
     await records.write(looker.health(), WRITE_MS);
+    this.#isNews = false;
     this.#writtenMs = clock.monotonic();
   }
 

@@ -208,7 +208,8 @@ export class Watchdog {
     const { agent, rule, why, reason, evidence } = decision;
     const key = `${agent} ${rule}`;
     held.set(key, why);
-    if (this.#held.get(key) === why || why === 'watcher') return; // those of the whole fleet are told together
+    // That something is under way has been told; and those of the whole fleet are told together.
+    if (this.#held.get(key) === why || why === 'settling' || why === 'watcher') return;
     const message = `${rule} did not act: ${HELD[why]} (${reason})`;
     await this.happened({ kind: 'action_held', agent, message, evidence: { rule, why, ...evidence } });
   }

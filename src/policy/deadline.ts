@@ -55,10 +55,13 @@ export async function withDeadline<T>(
     if (stop.signal.aborted && isHoldfastError(error, 'interrupted')) throw expired(error);
     throw error;
   } finally {
-    settled.abort();
+    settled.abort(SETTLED);
     signal?.removeEventListener('abort', forward);
   }
 }
+
+/** Made once: what an abort makes for itself, with its stack, costs more than many a call. */
+const SETTLED = new Error('settled');
 
 /** Resolves to 'over' when the time is; never rejects, and never settles once `settled` is aborted (what it is raced with has). */
 async function timeOver(

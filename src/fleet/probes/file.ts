@@ -1,6 +1,6 @@
 /** A file that an agent keeps fresh: its age, what must stand in it, and the time that it tells. */
 import { constants } from 'node:fs';
-import { open, opendir } from 'node:fs/promises';
+import { open, opendir, stat } from 'node:fs/promises';
 import type { Clock } from '../../clock.ts';
 import { messageOf, systemErrorCode } from '../../errors.ts';
 import { formatDuration } from '../../units.ts';
@@ -51,12 +51,16 @@ export function aged(what: string, atMs: number, withinMs: number, nowMs: number
   return failed(`${what} is ${shown} old, more than ${formatDuration(withinMs)}`, ageMs / 1000);
 }
 
-/** The beginning of a regular file. Anything else is refused: who opens a pipe may wait for ever. */
+/** When a regular file was written, and its beginning where that is wanted. Anything else is refused: who opens a pipe may wait for ever. */
 export async function readSmall(path: string, wantsText: boolean): Promise<{ text: string; mtimeMs: number }> {
+  if (!wantsText) {
+    const stats = await stat(path);
+    if (!stats.isFile()) throw new Error(`${path} is no file`);
+    return { text: '', mtimeMs: stats.mtimeMs };
+  }
   await using handle = await open(path, constants.O_RDONLY | constants.O_NONBLOCK);
   const stats = await handle.stat();
   if (!stats.isFile()) throw new Error(`${path} is no file`);
-  if (!wantsText) return { text: '', mtimeMs: stats.mtimeMs };
   const buffer = Buffer.alloc(Math.min(CONTENT_MAX_BYTES, Math.max(stats.size, 4096)));
   const { bytesRead } = await handle.read(buffer, 0, buffer.length, 0);
   return { text: buffer.toString('utf8', 0, bytesRead), mtimeMs: stats.mtimeMs };
