@@ -25,7 +25,7 @@ ul.problems > li.unhealthy { border-left-color: var(--bad); } ul.problems .head 
 table { border-collapse: collapse; width: 100%; } th { text-align: left; color: var(--dim); font-size: .8125rem; font-weight: 600; } th, td { padding: 5px 10px 5px 0; border-bottom: 1px solid var(--line); vertical-align: top; }
 td { overflow-wrap: anywhere; } td.name { font-weight: 600; min-width: 9em; } td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; } td.when, time { white-space: nowrap; }
 .good-text { color: var(--good); } .warn-text { color: var(--warn); } .bad-text { color: var(--bad); font-weight: 600; }
-svg.looks { display: block; width: 110px; height: 16px; margin-top: 3px; } svg.looks .back { fill: var(--good-back); } svg.looks .bad { fill: var(--bad); }
+svg.looks { display: block; width: 110px; height: 16px; margin-top: 3px; } svg.looks .back { fill: var(--good-back); } svg.looks .none { fill: var(--soft); } svg.looks .bad { fill: var(--bad); }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: 3px 16px; margin: 10px 0; } dt { color: var(--dim); } dd { margin: 0; overflow-wrap: anywhere; }
 input, button { font: inherit; padding: 7px 12px; border: 1px solid var(--line); border-radius: 7px; background: var(--back); color: var(--ink); max-width: 100%; } input[type=text], input[type=password] { width: 28em; }
 button { cursor: pointer; background: var(--soft); } button.main { background: var(--link); color: var(--back); border-color: var(--link); font-weight: 600; } button.danger { background: var(--bad); color: var(--back); border-color: var(--bad); font-weight: 600; }

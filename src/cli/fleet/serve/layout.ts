@@ -114,7 +114,7 @@ export function looksStrip(history: AgentView['history']): Html {
   const width = Math.max(history.length, 1);
   return html`<svg class="looks" viewBox="0 0 ${width} 10" preserveAspectRatio="none" role="img" aria-label="${told}">
     <title>${told}</title>
-    <rect class="back" width="${width}" height="10" />
+    <rect class="${history.length > 0 ? 'back' : 'none'}" width="${width}" height="10" />
     ${runs.map(({ from, to }) => html`<rect class="bad" x="${from}" width="${to - from}" height="10" />`)}
   </svg>`;
 }

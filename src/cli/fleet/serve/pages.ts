@@ -39,7 +39,7 @@ export function fleetPage({ view, runs, events }: FleetLook, place: Place): Page
       troubled.length > 0 &&
       html`<h2>What to do</h2>
         <ul class="problems">
-          ${troubled.slice(0, PROBLEMS_SHOWN).map((agent) => problemItem(agent, view.atMs, place))}
+          ${troubled.slice(0, PROBLEMS_SHOWN).map((agent) => problemItem(agent, view, place))}
         </ul>`
     }
     ${troubled.length > PROBLEMS_SHOWN && html`<p>… and ${troubled.length - PROBLEMS_SHOWN} more, in the table below.</p>`}
@@ -103,24 +103,27 @@ function tiles({ agents, queue }: FleetView): Html {
   </ul>`;
 }
 
-function problemItem(agent: AgentView, nowMs: number, { root }: Place): Html {
+function problemItem(agent: AgentView, view: FleetView, { root }: Place): Html {
   const { name, state, critical, quarantine, sinceMs } = agent;
   return html`<li class="${state}">
     <div class="head">
       <a href="${root}agents/${encodeURIComponent(name)}">${shown(name)}</a>
       ${quarantine === null ? statePill(state) : html`<span class="pill bad">quarantine</span>`}
       ${critical && html`<span class="pill">critical</span>`}
-      <span class="dim small">${state} since ${ago(sinceMs, nowMs)}</span>
+      ${view.watcher !== null && html`<span class="dim small">${state} since ${ago(sinceMs, view.atMs)}</span>`}
     </div>
-    ${problemLines(agent, nowMs)}
+    ${problemLines(agent, view)}
   </li>`;
 }
 
-function problemLines(agent: AgentView, nowMs: number): Html[] {
+/** How long it has been so only a watcher knows. */
+function problemLines(agent: AgentView, { watcher, atMs }: FleetView): Html[] {
   return problemsOf(agent).map(
     ({ what, evidence, sinceMs, next }) =>
       html`<p class="why">
-          <b>${what}${sinceMs !== null && html` <span class="dim small">${formatAge(nowMs - sinceMs)}</span>`}</b>
+          <b
+            >${what}${watcher !== null && sinceMs !== null && html` <span class="dim small">${formatAge(atMs - sinceMs)}</span>`}</b
+          >
           <span>${shown(evidence)}</span>
         </p>
         <p class="next">${inCode(next)}</p>`,
