@@ -238,7 +238,7 @@ export function agentPage(agent: AgentView, { view, runs, events }: FleetLook, p
     ${
       problems.length > 0 &&
       html`<ul class="problems">
-        ${problemItem(agent, nowMs, place)}
+        <li class="${state}">${problemLines(agent, view)}</li>
       </ul>`
     }
     <dl>
