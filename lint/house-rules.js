@@ -23,6 +23,7 @@ export const PACKAGES = [
   [/^(@noble\/|@scure\/bip39|age-encryption|bcrypt-pbkdf)/, 'crypto', []],
   [/^(@zxcvbn-ts\/|pdfkit|qr$)/, 'identity', []],
   [/^(@aws-sdk\/|@smithy\/|ssh2$)/, 'backend', []],
+  [/^prom-client$/, 'fleet', []],
   [/^@oclif\//, 'cli', []],
   [/^(node:)?(process|tty)(\/|$)/, 'cli', []],
   [/^(node:)?(timers|perf_hooks)(\/|$)/, '', ['clock.ts']],

@@ -1,7 +1,8 @@
 /** The last runs as Prometheus metrics, in the text form that node_exporter's textfile collector reads. */
 import type { RunKind, RunRecord, Runs } from './runs.ts';
 
-interface Metric {
+/** A gauge. A value that is not known is no sample. */
+export interface Metric {
   name: string;
   help: string;
   samples: { labels?: Readonly<Record<string, string>>; value: number }[];
@@ -12,12 +13,7 @@ interface Metric {
  * The names are part of what users rely on; see docs/schedule.md.
  */
 export function renderMetrics(agent: string, runs: Runs): string {
-  const kinds = (['backup', 'verify', 'sync', 'forget', 'drill'] as const).flatMap((kind) => {
-    const run = runs[kind];
-    return run === undefined ? [] : metricsOf(kind, run);
-  });
-  return kinds
-    .filter(({ samples }) => samples.length > 0)
+  return runMetrics(runs)
     .map(({ name, help, samples }) =>
       [
         `# HELP ${name} ${help}`,
@@ -27,6 +23,15 @@ export function renderMetrics(agent: string, runs: Runs): string {
       ].join('\n'),
     )
     .join('');
+}
+
+/** Those of which something is known, without the label `agent`. */
+export function runMetrics(runs: Runs): Metric[] {
+  const all = (['backup', 'verify', 'sync', 'forget', 'drill'] as const).flatMap((kind) => {
+    const run = runs[kind];
+    return run === undefined ? [] : metricsOf(kind, run);
+  });
+  return all.filter(({ samples }) => samples.length > 0);
 }
 
 function metricsOf(kind: RunKind, run: RunRecord): Metric[] {

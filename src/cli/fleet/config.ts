@@ -10,6 +10,8 @@ import {
 } from '../../fleet/breaker-policy.ts';
 import type { configSchema } from '../config-schema.ts';
 import { nearest } from '../suggest.ts';
+import { serveConfig, type ServeConfig } from './serve-config.ts';
+import type { AlertThresholds } from '../../fleet/alerts.ts';
 import { watchedAgents } from './agent-config.ts';
 import { durationAt, invalid } from './config-value.ts';
 import { watchConfig, type WatchConfig } from './watch-config.ts';
@@ -25,6 +27,9 @@ export interface FleetConfig {
     backoffMs?: readonly number[];
     env: readonly string[];
   };
+  /** Absent where there is no section `fleet`: as usual. */
+  serve?: ServeConfig;
+  alerts?: AlertThresholds;
   watch?: WatchConfig;
 }
 
@@ -53,6 +58,7 @@ export function fleetConfig(raw: RawFleet, resolvePath: (path: string) => string
       ),
     },
     queue: { ...(backoffMs && { backoffMs }), env: queue?.env ?? [] },
+    ...serveConfig(raw, resolvePath, (place, text) => durationAt(file, place, text)),
     watch: watchConfig(raw, resolvePath, file),
   };
 }

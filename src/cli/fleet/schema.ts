@@ -2,6 +2,7 @@
 import { z } from 'zod';
 import { WINDOW_MAX_CALLS } from '../../policy/breaker.ts';
 import { duration } from '../operating-schema.ts';
+import { serveKeys } from './serve-schema.ts';
 import { agentKeys, lookKeys } from './agent-schema.ts';
 import { watchAgentKeys, watchKeys } from './watch-schema.ts';
 
@@ -117,6 +118,7 @@ export const fleetSection = {
         })
         .optional()
         .describe('Commands that wait to be run again.'),
+      ...serveKeys,
       ...watchKeys,
       agents: z
         .record(
