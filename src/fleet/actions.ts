@@ -53,7 +53,9 @@ export function commandRunner(
 ): RunCommand {
   return async (command, more, signal) => {
     const output = new Tail(OUTPUT_MAX_BYTES);
-    const how = { folder, env: { ...env, ...more } };
+    // What an agent says of itself is in it, and no process can be given a NUL.
+    const told = Object.fromEntries(Object.entries(more).map(([name, value]) => [name, value.replaceAll('\0', ' ')]));
+    const how = { folder, env: { ...env, ...told } };
     const { exitCode, problem } = await runShell(command, how, timeoutMs, clock, output, signal);
     return { exitCode, problem, output: lastLines(output.text()) };
   };

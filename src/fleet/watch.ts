@@ -15,7 +15,12 @@ import { Watchdog, type WatchdogOptions } from './watchdog.ts';
 export interface Looker {
   health(): AgentHealth[];
   run(looked: (health: AgentHealth, before: AgentHealth) => void, signal: AbortSignal): Promise<void>;
-  once(deadlineMs: number, signal: AbortSignal, names?: readonly string[]): Promise<AgentHealth[]>;
+  once(
+    deadlineMs: number,
+    signal: AbortSignal,
+    names?: readonly string[],
+    only?: readonly Layer[],
+  ): Promise<AgentHealth[]>;
 }
 
 /** Who writes down what is known of them: `HealthWriter`. */
@@ -143,8 +148,8 @@ class Turn {
     this.lease = new Lease({ store, ...seams, key: LEASE_KEY, ms: leaseMs, host, pid });
     this.#freshSinceMs = seams.clock.now();
     this.#writtenMs = seams.clock.monotonic();
-    const once = async (agent: string, signal: AbortSignal) =>
-      (await this.#looker?.once(LOOK_MS, signal, [agent]))?.[0];
+    const once: WatchdogOptions['look'] = async (agent, signal, layers) =>
+      (await this.#looker?.once(LOOK_MS, signal, [agent], layers))?.[0];
     this.#dog = new Watchdog(
       {
         ...options,
