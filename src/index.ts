@@ -106,4 +106,9 @@ export { guardedRun, type GuardedRunOptions, type GuardedRunResult } from './fle
 export { RetryQueue, type Claim, type QueuedCommand, type RetryQueueOptions } from './fleet/queue.ts';
 export { runQueue, type RunQueueOptions, type RunQueueResult } from './fleet/run-queue.ts';
 export { tellBy } from './fleet/tell.ts';
+export { agentSpec, type AgentSettings, type SpecSeams } from './fleet/agent-spec.ts';
+export type { AgentHealth, AgentState, AgentView, FleetView, Layer, LayerHealth, LayerPolicy } from './fleet/health.ts';
+export { HealthWriter, readHealth, readWatcher } from './fleet/health-store.ts';
+export { Prober, type AgentSpec, type LayerSpec } from './fleet/prober.ts';
+export { fleetView, problemsOf } from './fleet/view.ts';
 export type { BreakerCommand, BreakerSettings, BreakerState } from './policy/breaker.ts';

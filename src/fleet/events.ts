@@ -5,7 +5,7 @@
 import type { Clock, Random } from '../clock.ts';
 import { HoldfastError, isHoldfastError } from '../errors.ts';
 import { DAY_MS } from '../units.ts';
-import type { Entry, StateStore } from './store.ts';
+import { VALUE_MAX_BYTES, type Entry, type StateStore } from './store.ts';
 
 export const EVENT_KINDS = [
   'agent_state', // an agent changed its state
@@ -41,6 +41,7 @@ export interface EventFilter {
   kind?: EventKind | undefined;
 }
 
+type NewEvent = Omit<FleetEvent, 'atMs'> & { atMs?: number };
 type Log = { store: StateStore; clock: Clock; random: Random };
 
 const PREFIX = 'events.';
@@ -48,6 +49,8 @@ const VERSION = 1;
 export const EVENT_DAYS = 30;
 export const EVENTS_MAX = 10_000;
 const TEXT_MAX_CHARACTERS = 1000;
+/** Of several events that are stored together; one alone may be larger. */
+const ENTRY_MAX_BYTES = VALUE_MAX_BYTES / 2;
 const EVIDENCE_MAX = 40;
 /** One of so many additions, by chance, also looks whether there are too many: a count of them is a listing. */
 const TRIM_ONE_IN = 128;
@@ -55,27 +58,50 @@ const TRIM_ONE_IN = 128;
 let written = 0;
 
 /** Adds it, with the time of now where it has none. Long texts are cut. @returns what was stored */
-export async function appendEvent(
-  { store, clock, random }: Log,
-  event: Omit<FleetEvent, 'atMs'> & { atMs?: number },
-): Promise<FleetEvent> {
-  const whole: FleetEvent = { ...event, atMs: event.atMs ?? clock.now(), message: cut(event.message) };
+export async function appendEvent(log: Log, event: NewEvent): Promise<FleetEvent> {
+  const [stored] = await appendEvents(log, [event]);
+  return stored as FleetEvent;
+}
+
+/** The same for several of one moment: one write, which is what an event costs. @returns them in their order */
+export async function appendEvents(log: Log, events: readonly NewEvent[]): Promise<FleetEvent[]> {
+  const nowMs = log.clock.now();
+  const whole = events.map((event) => withTime(event, nowMs));
+  for (let from = 0; from < whole.length;) {
+    let [to, bytes] = [from, 0];
+    do bytes += Buffer.byteLength(JSON.stringify(whole[to++]));
+    while (to < whole.length && bytes + Buffer.byteLength(JSON.stringify(whole[to])) < ENTRY_MAX_BYTES);
+    await store(log, whole.slice(from, to));
+    from = to;
+  }
+  return whole;
+}
+
+function withTime(event: NewEvent, nowMs: number): FleetEvent {
+  const whole: FleetEvent = { ...event, atMs: event.atMs ?? nowMs, message: cut(event.message) };
   if (event.evidence) {
     const kept = Object.entries(event.evidence).slice(0, EVIDENCE_MAX);
     whole.evidence = Object.fromEntries(
       kept.map(([name, value]) => [name, typeof value === 'string' ? cut(value) : value]),
     );
   }
-  const value = JSON.stringify({ version: VERSION, ...whole });
+  return whole;
+}
+
+/** Under the time of the first. */
+async function store({ store: into, clock, random }: Log, events: readonly FleetEvent[]): Promise<void> {
+  const [first] = events;
+  if (!first) return;
+  const value = JSON.stringify({ version: VERSION, ...(events.length === 1 ? first : { events }) });
   const expiresMs = clock.now() + EVENT_DAYS * DAY_MS;
   for (let taken = 0; taken < 8; taken++) {
     // Of one process those of the same millisecond stay in their order.
     const inOrder = String(++written % 1_000_000).padStart(6, '0');
     const unique = Buffer.from(random.bytes(4)).toString('hex');
-    const key = `${PREFIX}${String(whole.atMs).padStart(15, '0')}-${inOrder}-${unique}`;
-    if ((await store.create(key, value, { expiresMs })) === undefined) continue;
-    if ((random.bytes(1)[0] ?? 0) % TRIM_ONE_IN === 0) await trimEvents(store);
-    return whole;
+    const key = `${PREFIX}${String(first.atMs).padStart(15, '0')}-${inOrder}-${unique}`;
+    if ((await into.create(key, value, { expiresMs })) === undefined) continue;
+    if ((random.bytes(1)[0] ?? 0) % TRIM_ONE_IN === 0) await trimEvents(into);
+    return;
   }
   throw new HoldfastError('bug', 'internal error: an event could not be given a name of its own');
 }
@@ -96,8 +122,8 @@ export async function listEvents(
   for (let i = all.length - 1; i >= 0 && wanted.length < limit; i--) {
     const entry = all[i];
     if (entry === undefined || timeOf(entry) < (filter.sinceMs ?? 0)) break;
-    const event = read(entry);
-    if (isWanted(event, filter)) wanted.push(event);
+    for (const event of read(entry).toReversed())
+      if (wanted.length < limit && isWanted(event, filter)) wanted.push(event);
   }
   return wanted.toReversed();
 }
@@ -110,8 +136,7 @@ export async function* followEvents(
 ): AsyncIterable<FleetEvent> {
   for await (const change of store.watch(PREFIX, signal)) {
     if (change.type !== 'put' || timeOf(change.entry) < (filter.sinceMs ?? 0)) continue;
-    const event = read(change.entry);
-    if (isWanted(event, filter)) yield event;
+    for (const event of read(change.entry)) if (isWanted(event, filter)) yield event;
   }
 }
 
@@ -129,11 +154,16 @@ function cut(text: string): string {
   return text.length <= TEXT_MAX_CHARACTERS ? text : `${text.slice(0, TEXT_MAX_CHARACTERS - 1)}…`;
 }
 
-function read(entry: Entry): FleetEvent {
+function read(entry: Entry): FleetEvent[] {
   try {
-    const { version, ...event } = JSON.parse(entry.value) as FleetEvent & { version: number };
-    const isEvent = typeof event.atMs === 'number' && typeof event.message === 'string';
-    if (version === VERSION && isEvent && typeof event.kind === 'string') return event;
+    const { version, ...rest } = JSON.parse(entry.value) as { version: number } & (
+      FleetEvent | { events: FleetEvent[] }
+    );
+    const events = 'events' in rest ? rest.events : [rest];
+    const areEvents = events.every(
+      ({ atMs, message, kind }) => typeof atMs === 'number' && typeof message === 'string' && typeof kind === 'string',
+    );
+    if (version === VERSION && areEvents) return events;
   } catch (error) {
     if (isHoldfastError(error)) throw error;
   }

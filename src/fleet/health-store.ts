@@ -47,6 +47,8 @@ export class HealthWriter {
   readonly #who: { host: string; pid: number; startedMs: number };
   readonly #pages: readonly (readonly AgentSpec[])[];
   readonly #revisions = new Map<string, number>();
+  /** What was last written of each page: when, by the monotonic clock, and the states in it. */
+  readonly #written = new Map<string, { atMs: number; states: string }>();
   #tidied = false;
 
   constructor(
@@ -63,7 +65,8 @@ export class HealthWriter {
   }
 
   /**
-   * Writes all of it, and a sign of life. A page costs an fsync: to be called every few seconds, and when something changed that matters.
+   * Writes what is known, and a sign of life. A page costs an fsync: to be called every few seconds, and when something changed that matters;
+   * one in which no state changed, and that is younger than the shortest interval in it, is left as it is.
    *
    * @param paceMs when the next call will be, at the latest
    * @throws as the store does
@@ -75,7 +78,11 @@ export class HealthWriter {
         const health = byName.get(spec.name);
         return health ? [{ spec, health }] : [];
       });
-      await this.#set(pageKey(i), encodePage(known));
+      const [key, states, nowMs] = [pageKey(i), statesOf(known), this.#clock.monotonic()];
+      const before = this.#written.get(key);
+      if (before?.states === states && nowMs - before.atMs < shortestIntervalMs(page)) continue;
+      await this.#set(key, encodePage(known));
+      this.#written.set(key, { atMs: nowMs, states });
     }
     if (!this.#tidied) await this.#dropOtherPages();
     const nowMs = this.#clock.now();
@@ -149,6 +156,20 @@ async function readRecords(store: StateStore): Promise<StoredHealth[]> {
   const pages = await store.list(PREFIX);
   const byName = new Map(pages.flatMap(({ value }) => decodePage(value).map((one) => [one.health.name, one] as const)));
   return [...byName.values()];
+}
+
+function statesOf(known: readonly { health: AgentHealth }[]): string {
+  return known
+    .map(({ health: { state, layers } }) => [state, ...LAYERS.map((layer) => layers[layer]?.status)].join())
+    .join(' ');
+}
+
+function shortestIntervalMs(agents: readonly AgentSpec[]): number {
+  return Math.min(
+    ...agents.flatMap(({ layers }) =>
+      LAYERS.map((layer) => layers[layer]?.policy.intervalMs ?? Number.MAX_SAFE_INTEGER),
+    ),
+  );
 }
 
 /** When what is known of the layer that is known worst is too old. */

@@ -49,6 +49,8 @@ const SPREAD_MAX_MS = 10_000;
 const TICK_MS = 20;
 /** Probes end at once when told to. */
 const STOP_GRACE_MS = 100;
+/** A timer that goes off so much too late: this process did not run meanwhile, or was busy. */
+const LATE_TIMER_MS = 20;
 /** A time limit that was noticed so much later says that this process did not run, and nothing about the agent. */
 const FROZEN_MS = 1000;
 
@@ -71,6 +73,8 @@ interface Watched {
 export class Prober {
   readonly #agents: Watched[];
   readonly #clock: Clock;
+  /** For how long this process stood still, together, and until when that was looked at; by the monotonic clock. */
+  #stoodStill = { ms: 0, untilMs: 0 };
 
   /** @param known what an earlier watcher knew; of other agents it is passed over */
   constructor(agents: readonly AgentSpec[], { clock }: { clock: Clock }, known: readonly AgentHealth[] = []) {
@@ -140,7 +144,9 @@ export class Prober {
         }
       }
       if (nextMs === Infinity) nextMs = nowMs + SPREAD_MAX_MS; // nothing is looked at: a fleet without probes
-      await clock.sleep(Math.max(TICK_MS, nextMs - clock.monotonic()), stop.signal).catch(() => {});
+      const wakeMs = Math.max(clock.monotonic() + TICK_MS, nextMs);
+      await clock.sleep(wakeMs - clock.monotonic(), stop.signal).catch(() => {});
+      this.#noteTimer(wakeMs);
     }
     await Promise.all(running);
     signal.removeEventListener('abort', forward);
@@ -185,6 +191,14 @@ export class Prober {
     }
   }
 
+  /** Told of a timer that should have gone off at `dueMs`. Of a pause that several of them have seen only what is new counts. */
+  #noteTimer(dueMs: number): void {
+    const nowMs = this.#clock.monotonic();
+    const sinceMs = Math.max(dueMs, this.#stoodStill.untilMs);
+    if (nowMs - sinceMs > LATE_TIMER_MS)
+      this.#stoodStill = { ms: this.#stoodStill.ms + nowMs - sinceMs, untilMs: nowMs };
+  }
+
   /** @returns undefined where nothing was learned. @throws `interrupted` */
   async #look(
     agent: Watched,
@@ -207,13 +221,25 @@ export class Prober {
       try {
         const ms = Math.max(1, Math.min(timeoutMs, endMs === undefined ? Infinity : endMs - clock.monotonic()));
         const startMs = clock.monotonic();
-        const options = { clock, ms, graceMs: STOP_GRACE_MS, signal, expired };
+        const stoodStillMs = this.#stoodStill.ms;
+        let wakeMs = startMs + ms;
+        let givenMs = 0;
+        /** What this process missed is no fault of the agent; but it ends some time, and in `once` in time. */
+        const extend = (): Promise<number> => {
+          this.#noteTimer(wakeMs);
+          const missedMs = Math.min(this.#stoodStill.ms - stoodStillMs, ms) - givenMs;
+          const moreMs = Math.max(0, Math.min(missedMs, (endMs ?? Infinity) - clock.monotonic()));
+          givenMs += moreMs;
+          wakeMs = clock.monotonic() + moreMs;
+          return Promise.resolve(moreMs);
+        };
+        const options = { clock, ms, extend, graceMs: STOP_GRACE_MS, signal, expired };
         const outcome = await withDeadline(call, options).catch((error: unknown) => {
           if (error !== LATE) throw error;
           return LATE;
         });
         if (outcome !== LATE) return outcome as T;
-        const isFrozen = clock.monotonic() - startMs > ms + FROZEN_MS;
+        const isFrozen = clock.monotonic() - startMs > ms + givenMs + FROZEN_MS;
         return isFrozen ? undefined : late(`no answer within ${formatDuration(ms)}`);
       } finally {
         release();

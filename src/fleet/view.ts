@@ -78,13 +78,15 @@ function levelIn(value: string): FleetView['level'] {
 export function problemsOf({ state, layers, breaker, quarantine }: AgentView): string[] {
   const problems: string[] = [];
   const asked = LAYERS.flatMap((layer) => (layers[layer] ? [{ layer, health: layers[layer] }] : []));
-  for (const { layer, health } of asked.filter((one) => isBad(one.health)))
-    problems.push(`${layer}: ${health.status === 'down' ? '' : `${health.status}: `}${health.last.evidence}`);
-  if (state === 'starting')
-    for (const { layer, health } of asked.filter((one) => one.health.status === 'starting'))
-      problems.push(`${layer}: starting: ${health.last.evidence}`);
-  if (state === 'unknown')
+  if (state === 'unknown') {
     problems.push(asked.length === 0 ? 'nothing says how to look at it' : 'it was not looked at for too long');
+  } else {
+    for (const { layer, health } of asked) {
+      const isNamed = isBad(health) || (state === 'starting' && health.status === 'starting');
+      const status = health.status === 'down' ? '' : `${health.status}: `;
+      if (isNamed) problems.push(`${layer}: ${status}${health.last.evidence}`);
+    }
+  }
   if (quarantine) problems.push(`in quarantine: ${quarantine.reason}`);
   else if (breaker.state === 'forced-open') problems.push('breaker: opened by hand');
   if (breaker.state === 'open' || breaker.state === 'half-open') problems.push(`breaker: ${breaker.state}`);

@@ -56,7 +56,8 @@ export const LEASE_KEY = 'watch.lease';
 /** One look right before something is done. */
 const LOOK_MS = 5000;
 const ROUND_MAX_MS = 1000;
-const WRITE_MS = 5000;
+/** What is known is written down so often: as often as there is something new, in between. */
+const WRITE_MS = { least: 500, most: 5000 };
 /** For how long `once` looks at all agents. */
 const ONCE_MS = 10_000;
 /** Changes that are told one by one; of more at once a sum. */
@@ -210,7 +211,7 @@ class Turn {
       await this.#tellChanges();
       await this.#dog.round(looker.health(), this.#signal, this.#freshSinceMs);
       await this.#dog.settled();
-      if (!this.#options.dryRun) await records.write(looker.health(), WRITE_MS);
+      if (!this.#options.dryRun) await records.write(looker.health(), this.#paceMs);
       this.#lost.abort();
       await renewing;
     } finally {
@@ -304,12 +305,21 @@ class Turn {
     return false;
   }
 
+  get #paceMs(): number {
+    return Math.min(WRITE_MS.most, Math.max(WRITE_MS.least, this.#options.intervalMs));
+  }
+
   async #write(looker: Looker, records: Records): Promise<void> {
     const { clock } = this.#seams;
-    const dueMs = this.#writtenMs + (this.#isNews ? ROUND_MAX_MS : WRITE_MS);
+    const dueMs = this.#writtenMs + (this.#isNews ? ROUND_MAX_MS : this.#paceMs);
     if (clock.monotonic() < dueMs || this.#options.dryRun) return;
-    await records.write(looker.health(), WRITE_MS);
-    this.#isNews = false;
+    this.#isNews = false; // what is news while it is written is so for the next time
+    try {
+      await records.write(looker.health(), this.#paceMs);
+    } catch (error) {
+      this.#isNews = true;
+      throw error;
+    }
     this.#writtenMs = clock.monotonic();
   }
 
@@ -323,7 +333,7 @@ class Turn {
     const healths = looker.health().filter(isLookedAt);
     const lateMs = LATE_INTERVALS * intervalMs + LOOK_MS;
     const late = healths.filter(({ lookedMs }) => nowMs - Math.max(lookedMs, this.#freshSinceMs) > lateMs);
-    const isWritten = dryRun || monotonicMs - this.#writtenMs <= LATE_INTERVALS * WRITE_MS;
+    const isWritten = dryRun || monotonicMs - this.#writtenMs <= LATE_INTERVALS * WRITE_MS.most;
     if (late.length > 0 || !isWritten) return;
     this.#pingedMs = monotonicMs;
     const well = healths.filter(({ state }) => state === 'healthy').length;
@@ -352,7 +362,7 @@ class Turn {
   async #tellChanges(): Promise<void> {
     const changes = this.#changes;
     this.#changes = [];
-    for (const event of changes.slice(0, TOLD_AT_ONCE)) await this.#dog.happened(event);
+    await this.#dog.happened(...changes.slice(0, TOLD_AT_ONCE));
     const rest = changes.slice(TOLD_AT_ONCE);
     for (const kind of new Set(rest.map((one) => one.kind))) {
       const many = rest.filter((one) => one.kind === kind);

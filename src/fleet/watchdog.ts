@@ -19,7 +19,7 @@ import {
   type LevelAgent,
   type LevelState,
 } from './degradation.ts';
-import { appendEvent, type FleetEvent } from './events.ts';
+import { appendEvents, type FleetEvent } from './events.ts';
 import type { Told } from './guarded-run.ts';
 import { LAYERS, VITAL, type AgentHealth, type Layer, type Quarantine } from './health.ts';
 import { memoryStateStore } from './memory-store.ts';
@@ -143,16 +143,16 @@ export class Watchdog {
   }
 
   /** Adds to the log; a log that cannot be written is no reason to stop. */
-  async happened(event: Omit<FleetEvent, 'atMs'>): Promise<void> {
+  async happened(...events: readonly Omit<FleetEvent, 'atMs'>[]): Promise<void> {
     const { store, dryRun, happened } = this.#options;
-    const whole = dryRun ? { ...event, dryRun: true as const } : event;
+    const whole = events.map((event) => (dryRun ? { ...event, dryRun: true as const } : event));
     try {
-      const stored = await appendEvent({ store, ...this.#seams }, whole);
-      happened?.(stored);
+      for (const stored of await appendEvents({ store, ...this.#seams }, whole)) happened?.(stored);
     } catch (error) {
       if (!isSurvivable(error)) throw error;
-      const message = `${event.message} (this could not be written down: ${messageOf(error)})`;
-      happened?.({ ...whole, message, atMs: this.#seams.clock.now() });
+      const problem = `this could not be written down: ${messageOf(error)}`;
+      for (const event of whole)
+        happened?.({ ...event, message: `${event.message} (${problem})`, atMs: this.#seams.clock.now() });
     }
   }
 

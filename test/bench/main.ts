@@ -6,6 +6,7 @@ import { join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { CORPORA, type Corpus, type CorpusName } from './corpus.ts';
+import { measureFleet } from './fleet.ts';
 import { canForget, freshFolder, workFolder } from './folders.ts';
 import { studyGrowth } from './growth.ts';
 import { emptyDocument, markdown, replaceSection, sectionsOf, terminalText } from './report.ts';
@@ -18,9 +19,10 @@ import { NoSuchProgram, findTools, type Bucket } from './tools.ts';
 
 const DOCUMENT = fileURLToPath(new URL('../../docs/benchmarks.md', import.meta.url));
 const CORPUS_NAMES = Object.keys(CORPORA) as CorpusName[];
-const PARTS = [...CORPUS_NAMES, 's3', 'start', 'growth'] as const;
+const PARTS = [...CORPUS_NAMES, 's3', 'start', 'growth', 'fleet'] as const;
 const QUICK_PARTS: readonly (typeof PARTS)[number][] = ['agents', 's3', 'start'];
 const START_RUNS = 15;
+const CHECK_RUNS = 5;
 
 const HELP = `npm run bench -- [OPTIONS]
 
@@ -204,6 +206,11 @@ async function bench(asked: ReturnType<typeof options>, work: string): Promise<B
       maxBytes,
       log: growthLog,
     });
+  }
+  if (parts.includes('fleet')) {
+    log('fleet: about two minutes');
+    const runs = Math.min(CHECK_RUNS, Math.ceil(CHECK_RUNS * scale));
+    result.fleet = await measureFleet(asked.program, folder('fleet'), { scale, runs });
   }
   result.seconds = (performance.now() - started) / 1000;
   result.targets = targetsOf(result);

@@ -21,15 +21,15 @@ export interface Cost {
 
 const SAMPLE_MS = 20;
 const STDERR_KEPT = 8192;
-const TICKS_PER_SECOND = Number(spawnSync('getconf', ['CLK_TCK'], { encoding: 'utf8' }).stdout) || 100;
+export const TICKS_PER_SECOND = Number(spawnSync('getconf', ['CLK_TCK'], { encoding: 'utf8' }).stdout) || 100;
 
 /**
  * Runs `command` to its end. One at a time: the CPU time is what this process has waited for since the start. The kernel keeps the
  * high-water mark of each process, so that sampling misses only what a process gains in its last `SAMPLE_MS`.
  *
- * @throws Error with the command and the end of its stderr when it does not exit with 0.
+ * @throws Error with the command and the end of its stderr when it does not exit with `exitCode`.
  */
-export async function measure(command: Command): Promise<Cost> {
+export async function measure(command: Command, { exitCode = 0 } = {}): Promise<Cost> {
   const cpuBefore = childrenCpuSeconds();
   const start = performance.now();
   const child = spawn(command.file, command.args, {
@@ -47,7 +47,7 @@ export async function measure(command: Command): Promise<Cost> {
     const ended = await new Promise<string>((resolve, reject) => {
       child.once('error', reject);
       child.once('exit', () => (cost.seconds = (performance.now() - start) / 1000));
-      child.once('close', (code, signal) => resolve(code === 0 ? '' : (signal ?? `exit code ${code}`)));
+      child.once('close', (code, signal) => resolve(code === exitCode ? '' : (signal ?? `exit code ${code}`)));
     });
     if (ended !== '') throw new Error(`${[command.file, ...command.args].join(' ')}: ${ended}\n${stderr}`);
   } finally {

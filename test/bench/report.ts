@@ -1,6 +1,14 @@
 /** The findings as text: for the terminal and for docs/benchmarks.md. */
 import { PEER_NAMES, TOOL_NAMES } from './results.ts';
-import type { BenchResult, CorpusResult, GrowthPoint, GrowthResult, StartResult, TargetResult } from './results.ts';
+import type {
+  BenchResult,
+  CorpusResult,
+  FleetResult,
+  GrowthPoint,
+  GrowthResult,
+  StartResult,
+  TargetResult,
+} from './results.ts';
 
 interface Table {
   head: string[];
@@ -28,6 +36,7 @@ const TITLES: Record<string, string> = {
   s3: 'The agents on S3',
   start: 'Start-up',
   growth: 'Growth',
+  fleet: 'A large fleet',
 };
 
 /** The parts that the run has something for. */
@@ -39,6 +48,7 @@ export function sectionsOf(result: BenchResult): Section[] {
   for (const [name, corpus] of Object.entries(result.corpora)) content[name] = corpusContent(name, corpus, result);
   if (result.start) content['start'] = [provenance(result), startTable(result.start, result.targets)];
   if (result.growth) content['growth'] = [provenance(result), ...growthContent(result.growth)];
+  if (result.fleet) content['fleet'] = [provenance(result), fleetTable(result.fleet, result.targets)];
   return Object.entries(TITLES).flatMap(([name, title]) =>
     content[name] ? [{ name, title, content: content[name] }] : [],
   );
@@ -100,6 +110,30 @@ function startTable(start: StartResult, targets: readonly TargetResult[]): Table
       row('`node -e 0`', start.node),
       row('`holdfast --version`, beyond that', start.version, target('holdfast --version')),
       row('`holdfast snapshots`, beyond that', start.snapshots, target('holdfast snapshots')),
+    ],
+  };
+}
+
+function fleetTable({ check, ...watch }: FleetResult, targets: readonly TargetResult[]): Table {
+  const [cpu, time] = targets.filter(({ part }) => part === 'fleet');
+  const watched = `${count(watch.agents)} agents every ${watch.intervalSeconds} s, for ${watch.seconds.toFixed(0)} s`;
+  const checked = `${count(check.agents)} agents, ${check.unreachable} of them cannot be reached`;
+  const { median, min, max } = check.seconds;
+  return {
+    head: ['', 'found', 'target'],
+    rows: [
+      [`\`fleet watch\`, ${watched}: CPU, of one core`, `${(100 * watch.cpu).toFixed(1)} %`, cpu ? verdict(cpu) : ''],
+      ['… its peak memory', quantity(watch.memory, 'B'), ''],
+      [
+        '… looks that were due, and made',
+        `${count(Math.round(watch.looksDue))}, ${count(Math.round(watch.looks))}`,
+        '',
+      ],
+      [
+        `\`fleet check\`, ${checked}: the longest of ${check.seconds.values.length}`,
+        `${quantity(max, 's')} (median ${quantity(median, 's')}, min ${quantity(min, 's')})`,
+        time ? verdict(time) : '',
+      ],
     ],
   };
 }
@@ -176,7 +210,8 @@ const verdict = (target: TargetResult): string =>
 
 function limited({ unit }: TargetResult, value: number): string {
   if (unit === 'ratio') return ratio(value);
-  return unit === 'ms' ? `${value.toFixed(0)} ms` : quantity(value, 'B');
+  if (unit === '%') return `${value.toFixed(1)} %`;
+  return unit === 'ms' ? `${value.toFixed(0)} ms` : quantity(value, unit);
 }
 
 const ratio = (value: number): string => value.toFixed(value < 0.1 ? 3 : 2);

@@ -60,6 +60,23 @@ export interface StartResult {
   snapshots: Series;
 }
 
+/** What it costs to watch a fleet, and how long `fleet check` takes where some never answer. */
+export interface FleetResult {
+  agents: number;
+  intervalSeconds: number;
+  /** For so long it was measured. */
+  seconds: number;
+  /** Looks at an agent that were due in this time, and that were made. */
+  looksDue: number;
+  looks: number;
+  /** Of one core, 0 to 1. */
+  cpu: number;
+  /** Of the watcher, at its peak. */
+  memory: number;
+  /** Wall time. */
+  check: { agents: number; unreachable: number; seconds: Series };
+}
+
 /** One size of the growth study: medians of `rounds` runs, or why there are none. */
 export interface GrowthPoint {
   files: number;
@@ -105,7 +122,7 @@ export interface TargetResult {
   measurement: string;
   /** The peer of the ratio, 'smaller' for the better of the two, or null for a limit of holdfast alone. */
   peer: PeerName | 'smaller' | null;
-  unit: 'ratio' | 'B' | 'ms';
+  unit: 'ratio' | 'B' | 'ms' | 's' | '%';
   limit: number;
   /** null where it was not measured. */
   value: number | null;
@@ -129,6 +146,7 @@ export interface BenchResult {
   corpora: Record<string, CorpusResult>;
   start?: StartResult;
   growth?: GrowthResult;
+  fleet?: FleetResult;
   targets: TargetResult[];
 }
 

@@ -33,7 +33,7 @@ const RATIOS: [CorpusName | 's3', MeasurementName, PeerName | 'smaller', number]
 interface Limit {
   part: string;
   measurement: string;
-  unit: 'B' | 'ms';
+  unit: 'B' | 'ms' | 's' | '%';
   limit: number;
   valueIn: (result: BenchResult) => number | undefined;
 }
@@ -66,6 +66,20 @@ const LIMITS: Limit[] = [
     unit: 'ms',
     limit: 150,
     valueIn: (result) => result.start?.snapshots.median,
+  },
+  {
+    part: 'fleet',
+    measurement: 'CPU of `fleet watch`, 1,000 agents every 10 s',
+    unit: '%',
+    limit: 10,
+    valueIn: ({ fleet }) => fleet && 100 * fleet.cpu,
+  },
+  {
+    part: 'fleet',
+    measurement: '`fleet check`, 200 agents of which 20 cannot be reached',
+    unit: 's',
+    limit: 5,
+    valueIn: ({ fleet }) => fleet?.check.seconds.max,
   },
 ];
 

@@ -1,6 +1,7 @@
 import { expect, test } from 'vitest';
 import {
   appendEvent,
+  appendEvents,
   EVENT_DAYS,
   followEvents,
   listEvents,
@@ -33,6 +34,29 @@ test('events are told oldest first, those of one millisecond in the order in whi
   await add('4');
   expect(texts(await listEvents(store))).toEqual(['1', '2', '3', '4']);
   expect(texts(await listEvents(store, { limit: 2 }))).toEqual(['3', '4']);
+});
+
+test('those of one moment are one write, in their order; so many that they do not fit are more', async () => {
+  const { store, later, add } = log();
+  await add('0');
+  later(1);
+  const clock = { ...systemClock, now: () => START_MS + 1 };
+  const many = Array.from({ length: 40 }, (_, i) => ({
+    kind: 'action' as const,
+    message: `${i + 1}`,
+    agent: `a${i % 2}`,
+  }));
+  const stored = await appendEvents({ store, clock, random: seededRandom('many') }, many);
+  expect(texts(stored)).toEqual(many.map(({ message }) => message));
+  expect(await store.list('events.')).toHaveLength(2);
+  later(1);
+  await add('41');
+  expect(texts(await listEvents(store))).toEqual(Array.from({ length: 42 }, (_, i) => `${i}`));
+  expect(texts(await listEvents(store, { agent: 'a1', limit: 2 }))).toEqual(['38', '40']);
+  const long = many.map((event) => ({ ...event, message: 'long '.repeat(200), evidence: { seen: 'x'.repeat(1000) } }));
+  await appendEvents({ store, clock, random: seededRandom('long') }, [...long, ...long]);
+  expect(await store.list('events.')).toHaveLength(3 + 3);
+  expect(await listEvents(store)).toHaveLength(42 + 80);
 });
 
 test('they can be asked for by time, agent and kind; the limit counts what was asked for', async () => {

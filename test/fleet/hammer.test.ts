@@ -16,6 +16,7 @@ import { ROOT } from '../cli/run.ts';
 
 const PROCESSES = 32;
 const PROBES_KILLED = 18;
+const KILLS = 50;
 const START_MS = 1_800_000_000_000;
 const { settings: SETTINGS } = breakerPolicy('any', {});
 
@@ -76,6 +77,7 @@ class Caller {
 test('32 processes on one breaker, and 50 of them killed', { timeout: 120_000 }, async () => {
   const folder = mkdtempSync(join(tmpdir(), 'holdfast-hammer-'));
   let callers: Caller[] = [];
+  let kills = 0;
   try {
     const setClock = (ms: number) => {
       writeFileSync(join(folder, 'clock.new'), String(ms));
@@ -146,6 +148,9 @@ test('32 processes on one breaker, and 50 of them killed', { timeout: 120_000 },
       expect(halfOpen).toMatchObject({ kind: 'half-open', opened: 1 });
       expect('holder' in halfOpen && halfOpen.holder.startsWith(`${probe?.name}/`)).toBe(true);
       await probe?.kill();
+      kills++;
+      // It died in the midst of its call: what was known before is known still.
+      expect(await state('crowd')).toEqual(halfOpen);
       callers = callers.filter((caller) => caller !== probe);
       // Its lease runs on: until it is over, nobody.
       setClock(nowMs + SETTINGS.trialMs - 1);
@@ -178,8 +183,10 @@ test('32 processes on one breaker, and 50 of them killed', { timeout: 120_000 },
         caller.order('tally', 'fail');
         await enough;
         await caller.kill();
+        kills++;
       }),
     );
+    expect(kills).toBe(KILLS);
     const [begun, done] = ['begun', 'done'].map((name) => statSync(join(folder, name)).size);
     const tally = await state('tally');
     const failures = 'failures' in tally ? tally.failures : NaN;

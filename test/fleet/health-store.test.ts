@@ -37,6 +37,26 @@ test('what was written is read as it was, of a thousand agents with all that can
   expect(await readWatcher(store, clock.now())).toMatchObject({ ...WHO, seenMs: clock.now() });
 });
 
+test('a page in which no state changed is written once an interval, another one at once', async () => {
+  const clock = new FakeClock();
+  const store = memoryStateStore(clock);
+  const agents = specs(64);
+  const writer = new HealthWriter(store, agents, { clock, ...WHO });
+  const healths = agents.map((spec) => looked(spec, clock, 3));
+  const revisions = async () => (await store.list('health.')).map(({ revision }) => revision);
+  await writer.write(healths, 5000);
+  const first = await revisions();
+  await clock.advance(5000);
+  await writer.write(healths, 5000);
+  expect(await revisions()).toEqual(first);
+  await writer.write([{ ...healths[0]!, state: 'unhealthy' }, ...healths.slice(1)], 5000);
+  const second = await revisions();
+  expect([second[0] === first[0], second[1] === first[1]]).toEqual([false, true]);
+  await clock.advance(5000);
+  await writer.write(healths, 5000);
+  expect((await revisions()).some((one) => second.includes(one))).toBe(false);
+});
+
 test('evidence that is longer than a page is cut', async () => {
   const clock = new FakeClock();
   const store = memoryStateStore(clock);

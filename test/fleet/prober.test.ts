@@ -103,6 +103,24 @@ test('a time limit that was noticed long after says that the watcher did not run
   await frozen.through(running);
 });
 
+test('for as long as the watcher stood still an agent has more time', async () => {
+  /** Probes that answer by this moment, in a process that stands still from second 4 to second 7 of the look at them. */
+  const answeringAt = async (atMs: number): Promise<boolean | undefined> => {
+    const clock = new (class extends FakeClock {
+      override monotonic() {
+        const ms = super.monotonic();
+        return ms > 4000 ? Math.max(ms, 7000) : ms;
+      }
+    })();
+    const probe: Probe = () => clock.sleep(atMs).then(() => found('fine'));
+    const other: AgentSpec = agent('b', async () => found('fine'), { intervalMs: 500 }); // by it the pause is noticed
+    return (await watched([agent('a', probe), other], 9900, clock)).of('a')[0]?.layers.live?.last.ok;
+  };
+  // 5 s and almost 3 s.
+  expect(await answeringAt(7500)).toBe(true);
+  expect(await answeringAt(8500)).toBe(false);
+});
+
 test('what an agent tells is asked for once a look, and judged by limits', async () => {
   let asked = 0;
   const depth = (limit: number) => ({

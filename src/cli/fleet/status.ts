@@ -29,19 +29,22 @@ export interface StatusResult {
   queue: FleetView['queue'];
 }
 
+/** null: not asked for; `unknown`: what was known is too old. */
+type RowStatus = LayerStatus | 'unknown' | null;
+
 export interface AgentRow {
   name: string;
   state: AgentState;
-  /** Of each layer; null where it is not asked for. */
-  live: LayerStatus | null;
-  ready: LayerStatus | null;
-  progress: LayerStatus | null;
-  backup: LayerStatus | null;
-  drill: LayerStatus | null;
+  /** Of each layer. */
+  live: RowStatus;
+  ready: RowStatus;
+  progress: RowStatus;
+  backup: RowStatus;
+  drill: RowStatus;
   breaker: AgentView['breaker']['state'];
-  queue: LayerStatus | null;
-  errors: LayerStatus | null;
-  memory: LayerStatus | null;
+  queue: RowStatus;
+  errors: RowStatus;
+  memory: RowStatus;
   critical: boolean;
   since: string;
   trend: AgentView['trend'];
@@ -52,7 +55,9 @@ export interface AgentRow {
   quarantine: { since: string; reason: string } | null;
   /** Why it is not well, the most important first; empty when it is. */
   problems: string[];
-  layers: Partial<Record<Layer, { status: LayerStatus; since: string; at: string; evidence: string; value?: number }>>;
+  layers: Partial<
+    Record<Layer, { status: LayerStatus | 'unknown'; since: string; at: string; evidence: string; value?: number }>
+  >;
   stats: AgentView['stats'];
 }
 
@@ -73,7 +78,9 @@ export function statusResult(view: FleetView): StatusResult {
 }
 
 export function agentRow(agent: AgentView): AgentRow {
-  const status = (layer: Layer) => agent.layers[layer]?.status ?? null;
+  const isOld = agent.state === 'unknown';
+  const statusOf = ({ status: known }: { status: LayerStatus }) => (isOld ? 'unknown' : known);
+  const status = (layer: Layer): RowStatus => (agent.layers[layer] ? statusOf(agent.layers[layer]) : null);
   const { name, state, breaker, critical, trend, quarantine, stats } = agent;
   return {
     ...{ name, state, live: status('live'), ready: status('ready'), progress: status('progress') },
@@ -90,7 +97,7 @@ export function agentRow(agent: AgentView): AgentRow {
         const one = agent.layers[layer];
         if (!one) return [];
         const { evidence, atMs, value } = one.last;
-        const told = { status: one.status, since: iso(one.sinceMs), at: iso(atMs), evidence };
+        const told = { status: statusOf(one), since: iso(one.sinceMs), at: iso(atMs), evidence };
         return [[layer, { ...told, ...(value !== undefined && { value }) }]];
       }),
     ),
