@@ -96,7 +96,7 @@ export async function watch(options: WatchOptions, seams: WatchSeams): Promise<v
         told = '';
         await ready('watching');
         await turn.run();
-        if (!signal.aborted) log('another watcher has taken over');
+        if (!signal.aborted) log('the lease is lost');
       } else await clock.sleep(leaseMs / 3, signal).catch(() => {});
     }
   } finally {
@@ -236,7 +236,7 @@ class Turn {
     const { host, pid, dryRun } = this.#options;
     const wasLost = !dryRun && !this.lease.isHeld();
     const message = wasLost
-      ? 'stopped: another watcher has the lease, or the store was out of reach'
+      ? 'stopped: the lease is lost (this process stood still, or the store was out of reach)'
       : 'stopped watching';
     try {
       await this.#tellChanges();

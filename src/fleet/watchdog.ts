@@ -272,7 +272,10 @@ export class Watchdog {
       type === 'act' && !isAsked
         ? `, try ${decision.try}${rule && rule.tries < 100 ? ` of ${decision.tries}` : ''}`
         : '';
-    const came = problem === undefined ? '' : `; it failed: ${problem}`;
+    const notTold = ends.flatMap(({ evidence: one }) => (typeof one['notTold'] === 'string' ? [one['notTold']] : []));
+    const came = [...(problem === undefined ? [] : [`it failed: ${problem}`]), ...notTold]
+      .map((one) => `; ${one}`)
+      .join('');
     await this.happened({
       ...{ kind: type === 'act' ? 'action' : 'escalated', agent },
       message: `${name}: ${what}${tries} (${reason})${came}`,
