@@ -60,9 +60,6 @@ export async function withDeadline<T>(
   }
 }
 
-/** Made once: what an abort makes for itself, with its stack, costs more than many a call. */
-const SETTLED = new Error('settled');
-
 /** Resolves to 'over' when the time is; never rejects, and never settles once `settled` is aborted (what it is raced with has). */
 async function timeOver(
   clock: Clock,

@@ -1,5 +1,5 @@
 /** `fleet status` and `fleet check` as scripts use them, and what the config may say of agents. */
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -165,6 +165,21 @@ describe('the config of an agent', () => {
       config: home.at('other.yaml'),
       policy: { intervalMs: 300_000, timeoutMs: 60_000, startupMs: 0, failures: 1, successes: 1 },
     });
+  });
+
+  test('may be as the documentation shows it', async () => {
+    const page = readFileSync(join(import.meta.dirname, '../../docs/fleet.md'), 'utf8');
+    const [, example = ''] = /```yaml\n(.*?)```/s.exec(page) ?? [];
+    config(example);
+    const loaded = await loadConfig(home.at('holdfast.yaml'));
+    expect(Object.keys(loaded.fleet?.watched ?? {})).toEqual(['backend-agent', 'writer', 'shell-agent']);
+    const seams = { clock: systemClock, random: systemRandom, progress: noProgress };
+    const specs = agentSpecs(loaded, {}, seams);
+    expect(specs.map(({ layers }) => Object.keys(layers).toSorted().join())).toEqual([
+      'backup,drill,live,progress,ready',
+      'errors,live,memory,progress,queue,ready',
+      'live,progress,queue',
+    ]);
   });
 
   test('has paths from the folder of the config, and limits with units', async () => {

@@ -1,6 +1,7 @@
 /** What an agent tells of itself, and what limits make of it. */
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
+import type { Clock } from '../../src/clock.ts';
 import { agentSpec, type AgentSettings } from '../../src/fleet/agent-spec.ts';
 import type { LayerPolicy } from '../../src/fleet/health.ts';
 import { Prober } from '../../src/fleet/prober.ts';
@@ -143,10 +144,11 @@ test('an agent is looked at as its config says', async () => {
     stats: { look: { command: `echo '{"tasksInProgress":0,"queueDepth":11}'` }, policy },
     queue: { max: 10, policy },
   };
+  const still: Clock = { now: () => clock.now(), monotonic: () => 0, sleep: () => new Promise(() => {}) };
   const asked: unknown[] = [];
   const spec = agentSpec('a', settings, {
     ...{
-      clock: { ...clock, now: () => clock.now(), monotonic: () => 0, sleep: () => new Promise(() => {}) },
+      clock: still,
       folder: '/',
       env: process.env,
     },
@@ -155,11 +157,7 @@ test('an agent is looked at as its config says', async () => {
       async () => (asked.push(all), found('fresh')),
     drill: () => async () => failed('due'),
   });
-  const health = (
-    await new Prober([spec], {
-      clock: { now: () => clock.now(), monotonic: () => 0, sleep: () => new Promise(() => {}) },
-    }).once(5000, quiet)
-  )[0];
+  const health = (await new Prober([spec], { clock: still }).once(5000, quiet))[0];
   expect(asked).toEqual([['/etc/a.yaml', 5]]);
   expect(health).toMatchObject({
     ...{ name: 'a', critical: true, state: 'degraded', stats: { queueDepth: 11 } },
