@@ -2,6 +2,7 @@
 import { readFile } from 'node:fs/promises';
 import { Agent as HttpAgent, request as httpRequest, type IncomingMessage } from 'node:http';
 import { Agent as HttpsAgent, request as httpsRequest } from 'node:https';
+import { urlToHttpOptions } from 'node:url';
 import { HoldfastError, messageOf, systemErrorCode } from '../../errors.ts';
 import { cachedLookup } from './lookup.ts';
 import { absent, failed, found, oneLine, type Finding, type Probe } from './probe.ts';
@@ -34,8 +35,18 @@ export interface Answer {
 const http = new HttpAgent({ keepAlive: false, maxSockets: Infinity });
 const https = new HttpsAgent({ keepAlive: false, maxSockets: Infinity, maxCachedSessions: 1000 });
 
+/** Addresses are taken apart once, not with each look. */
+const targets = new WeakMap<HttpSpec, ReturnType<typeof urlToHttpOptions>>();
+
+function targetOf(spec: HttpSpec): ReturnType<typeof urlToHttpOptions> {
+  const known = targets.get(spec) ?? urlToHttpOptions(new URL(spec.url));
+  targets.set(spec, known);
+  return known;
+}
+
 /** Redirections are not followed: the answer is the one of the very address. @throws system errors; `interrupted` */
-export async function ask({ url, headers = {} }: HttpSpec, env: Env, signal: AbortSignal): Promise<Answer> {
+export async function ask(spec: HttpSpec, env: Env, signal: AbortSignal): Promise<Answer> {
+  const { url, headers = {} } = spec;
   const sent: Record<string, string> = { accept: '*/*', 'user-agent': 'holdfast' };
   for (const [name, from] of Object.entries(headers)) {
     const value = 'file' in from ? await readFile(from.file, 'utf8') : env[from.env];
@@ -44,8 +55,9 @@ export async function ask({ url, headers = {} }: HttpSpec, env: Env, signal: Abo
   }
   const { promise, resolve, reject } = Promise.withResolvers<Answer>();
   const isTls = url.startsWith('https:');
-  const options = { headers: sent, agent: isTls ? https : http, lookup: cachedLookup, maxHeaderSize: HEADER_MAX_BYTES };
-  const request = isTls ? httpsRequest(url, options) : httpRequest(url, options);
+  const how = { headers: sent, agent: isTls ? https : http, lookup: cachedLookup, maxHeaderSize: HEADER_MAX_BYTES };
+  const options = { ...targetOf(spec), ...how };
+  const request = isTls ? httpsRequest(options) : httpRequest(options);
   const interrupt = () => {
     request.destroy();
     reject(new HoldfastError('interrupted', 'interrupted'));
