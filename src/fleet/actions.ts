@@ -53,7 +53,9 @@ export function commandRunner(
 ): RunCommand {
   return async (command, more, signal) => {
     const output = new Tail(OUTPUT_MAX_BYTES);
-    const how = { folder, env: { ...env, ...more } };
+    // What an agent says of itself is in it, and no process can be given a NUL.
+    const told = Object.fromEntries(Object.entries(more).map(([name, value]) => [name, value.replaceAll('\0', ' ')]));
+    const how = { folder, env: { ...env, ...told } };
     const { exitCode, problem } = await runShell(command, how, timeoutMs, clock, output, signal);
     return { exitCode, problem, output: lastLines(output.text()) };
   };
@@ -135,7 +137,9 @@ type Done = { evidence: Evidence; problem?: string };
 const DO: Readonly<Record<Action, (context: ActionContext, options: ActorOptions) => Promise<Done>>> = {
   notify: async ({ agent, rule, reason }, { tell }) => {
     const warnings = await tell({ kind: 'watchdog', agent, message: `agent ${agent}, rule ${rule}: ${reason}` });
-    const [problem] = warnings.map(({ message }) => message);
+    const [problem] = warnings.map(({ code, message }) =>
+      code === 'nobody_told' ? 'nobody was told: the config has no notify.webhook' : message,
+    );
     // That nobody was told is told by whoever reads the events; what follows is done all the same.
     return { evidence: { told: problem === undefined, ...(problem !== undefined && { notTold: problem }) } };
   },

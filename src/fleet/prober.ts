@@ -159,7 +159,12 @@ export class Prober {
    *
    * @throws `interrupted`
    */
-  async once(deadlineMs: number, signal: AbortSignal, names?: readonly string[]): Promise<AgentHealth[]> {
+  async once(
+    deadlineMs: number,
+    signal: AbortSignal,
+    names?: readonly string[],
+    only: readonly Layer[] = LAYERS,
+  ): Promise<AgentHealth[]> {
     throwIfAborted(signal);
     const clock = this.#clock;
     const slots = slotsOf();
@@ -168,10 +173,11 @@ export class Prober {
     signal.addEventListener('abort', forward, { once: true });
     const asked = this.#agents.filter(({ spec }) => names?.includes(spec.name) ?? true);
     const looks = Promise.all(
-      asked.map(async ({ spec }) => {
+      asked.map(async ({ spec: whole }) => {
         const nowMs = clock.now();
+        const layers = only.filter((layer) => whole.layers[layer]);
+        const spec = { ...whole, layers: Object.fromEntries(layers.map((layer) => [layer, whole.layers[layer]])) };
         const agent: Watched = { spec, health: fresh(spec, nowMs), groups: [] };
-        const layers = LAYERS.filter((layer) => spec.layers[layer]);
         const all = { layers, asksStats: spec.stats !== undefined, limitMs: deadlineMs };
         const look = await this.#look(agent, all, slots, over.signal);
         return observe(agent.health, withoutPast(look, nowMs), () => AT_ONCE_POLICY);

@@ -15,7 +15,12 @@ import { Watchdog, type WatchdogOptions } from './watchdog.ts';
 export interface Looker {
   health(): AgentHealth[];
   run(looked: (health: AgentHealth, before: AgentHealth) => void, signal: AbortSignal): Promise<void>;
-  once(deadlineMs: number, signal: AbortSignal, names?: readonly string[]): Promise<AgentHealth[]>;
+  once(
+    deadlineMs: number,
+    signal: AbortSignal,
+    names?: readonly string[],
+    only?: readonly Layer[],
+  ): Promise<AgentHealth[]>;
 }
 
 /** Who writes down what is known of them: `HealthWriter`. */
@@ -91,7 +96,7 @@ export async function watch(options: WatchOptions, seams: WatchSeams): Promise<v
         told = '';
         await ready('watching');
         await turn.run();
-        if (!signal.aborted) log('another watcher has taken over');
+        if (!signal.aborted) log('the lease is lost');
       } else await clock.sleep(leaseMs / 3, signal).catch(() => {});
     }
   } finally {
@@ -144,8 +149,8 @@ class Turn {
     this.lease = new Lease({ store, ...seams, key: LEASE_KEY, ms: leaseMs, host, pid });
     this.#freshSinceMs = seams.clock.now();
     this.#writtenMs = seams.clock.monotonic();
-    const once = async (agent: string, signal: AbortSignal) =>
-      (await this.#looker?.once(LOOK_MS, signal, [agent]))?.[0];
+    const once: WatchdogOptions['look'] = async (agent, signal, layers) =>
+      (await this.#looker?.once(LOOK_MS, signal, [agent], layers))?.[0];
     this.#dog = new Watchdog(
       {
         ...options,
@@ -231,7 +236,7 @@ class Turn {
     const { host, pid, dryRun } = this.#options;
     const wasLost = !dryRun && !this.lease.isHeld();
     const message = wasLost
-      ? 'stopped: another watcher has the lease, or the store was out of reach'
+      ? 'stopped: the lease is lost (this process stood still, or the store was out of reach)'
       : 'stopped watching';
     try {
       await this.#tellChanges();

@@ -21,7 +21,7 @@ import {
 } from './degradation.ts';
 import { appendEvents, type FleetEvent } from './events.ts';
 import type { Told } from './guarded-run.ts';
-import type { AgentHealth, Quarantine } from './health.ts';
+import { LAYERS, VITAL, type AgentHealth, type Layer, type Quarantine } from './health.ts';
 import { memoryStateStore } from './memory-store.ts';
 import { askedFor, memories, memoryOf, quarantines, remember, type Asked } from './quarantine.ts';
 import {
@@ -34,6 +34,7 @@ import {
   type AgentMemory,
   type Decision,
   type Held,
+  type Rule,
   type RuledAgent,
   type RuleSettings,
 } from './rules.ts';
@@ -48,7 +49,7 @@ export interface WatchdogOptions extends Pick<ActorOptions, 'restoreState'> {
   rules: RuleSettings;
   degradation: DegradationSettings;
   /** One look at an agent, now, without hysteresis. */
-  look: (agent: string, signal: AbortSignal) => Promise<AgentHealth | undefined>;
+  look: (agent: string, signal: AbortSignal, layers: readonly Layer[]) => Promise<AgentHealth | undefined>;
   /** Makes sure, right before something is done, that this is the watcher that may. */
   confirm: () => Promise<boolean>;
   /** This watcher: its lease. */
@@ -234,7 +235,7 @@ export class Watchdog {
     const rule = rules.rules.find((one) => one.name === name);
     const isHarmless = actions.every((one) => HARMLESS.includes(one));
     if (rule && !isHarmless && !isAsked) {
-      const fresh = await look(agent, signal);
+      const fresh = await look(agent, signal, layersFor(rule));
       if (signal.aborted) return;
       if (!fresh || !isStillDue(fresh, rule, rules)) {
         if (this.#foundWell.get(`${agent} ${name}`) === undefined) {
@@ -261,7 +262,7 @@ export class Watchdog {
       ? []
       : await act(
           actions,
-          { agent, rule: name, reason, replicas, signal, look: (one) => look(agent, one) },
+          { agent, rule: name, reason, replicas, signal, look: (one) => look(agent, one, VITAL) },
           { ...this.#options, ...this.#seams },
         );
     const problem = ends.find(({ ok }) => !ok)?.problem;
@@ -271,7 +272,10 @@ export class Watchdog {
       type === 'act' && !isAsked
         ? `, try ${decision.try}${rule && rule.tries < 100 ? ` of ${decision.tries}` : ''}`
         : '';
-    const came = problem === undefined ? '' : `; it failed: ${problem}`;
+    const notTold = ends.flatMap(({ evidence: one }) => (typeof one['notTold'] === 'string' ? [one['notTold']] : []));
+    const came = [...(problem === undefined ? [] : [`it failed: ${problem}`]), ...notTold]
+      .map((one) => `; ${one}`)
+      .join('');
     await this.happened({
       ...{ kind: type === 'act' ? 'action' : 'escalated', agent },
       message: `${name}: ${what}${tries} (${reason})${came}`,
@@ -411,6 +415,14 @@ function possible({ restart, scale, canRestore }: AgentCommands): ReadonlySet<Ac
   if (scale) can.add('scale');
   if (canRestore) can.add('restore_state');
   return can;
+}
+
+/** A look at a repository takes long: only for rules that are about it. */
+function layersFor({ when }: Rule): readonly Layer[] {
+  return LAYERS.filter(
+    (layer) =>
+      (layer !== 'backup' && layer !== 'drill') || when.some((one) => one.kind === 'down' && one.layer === layer),
+  );
 }
 
 /** Something is about to be done, which is not written down yet. */

@@ -146,7 +146,7 @@ describe('of two watchers of one store', () => {
     time.goOn(one.clock);
     await time.pass(60_000);
     expect(ran.every((line) => line.startsWith('two'))).toBe(true);
-    expect(one.logged).toContain('another watcher has taken over');
+    expect(one.logged).toContain('the lease is lost');
     expect(one.logged.at(-1)).toBe('standing by: process 2 on here watches');
     expect(one.written.filter((at) => at === -1)).toEqual([]); // what is known is the other's to tell
   });

@@ -428,3 +428,13 @@ test('of what commands print the last lines are kept, and no secrets', () => {
   expect(lastLines('\u001B[31mred')).toBe(' [31mred'.trim());
   expect(lastLines('AGE-SECRET-KEY-1ABC')).toBe('***');
 });
+
+test('what an agent says of itself cannot keep its restart from being run', async () => {
+  const run = commandRunner({ folder: tmpdir(), env: {}, timeoutMs: 60_000 }, systemClock);
+  const reason = 'HTTP 503: a\0b $(touch /tmp/no) ; exit 9';
+  expect(await run('echo "$HOLDFAST_REASON"', { HOLDFAST_REASON: reason }, undefined)).toEqual({
+    exitCode: 0,
+    problem: undefined,
+    output: reason.replace('\0', ' '),
+  });
+});

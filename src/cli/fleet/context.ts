@@ -5,13 +5,18 @@ import { join } from 'node:path';
 import * as Args from '@oclif/core/args';
 import * as Flags from '@oclif/core/flags';
 import type { Clock, Random } from '../../clock.ts';
+import type { Warning } from '../../entry.ts';
+import { messageOf } from '../../errors.ts';
 import { sha256Hex } from '../../crypto/hash.ts';
 import { breakerPolicy, type BreakerPolicy } from '../../fleet/breaker-policy.ts';
 import { Breakers, retryAt, type BreakerView } from '../../fleet/breakers.ts';
 import { appendEvent } from '../../fleet/events.ts';
+import type { Told } from '../../fleet/guarded-run.ts';
 import { BACKOFF_MS, RetryQueue } from '../../fleet/queue.ts';
 import { openSqliteStore } from '../../fleet/sqlite-store.ts';
 import type { StateStore } from '../../fleet/store.ts';
+import { tellBy } from '../../fleet/tell.ts';
+import type { Seams } from '../../operations/seams.ts';
 import type { BreakerCommand, BreakerState } from '../../policy/breaker.ts';
 import { formatDuration } from '../../units.ts';
 import type { Config } from '../config.ts';
@@ -118,4 +123,18 @@ export function whenText(at: string, nowMs: number): string {
   return ms <= nowMs
     ? 'tried with the next call'
     : `tried again at ${formatTime(ms)}, in ${formatDuration(ms - nowMs)}`;
+}
+
+/** Tells a person, and the log of events. A log that cannot be written is told, and holds up nobody. */
+export function tellAll(config: Config, fleet: Fleet, seams: Seams): (event: Told) => Promise<Warning[]> {
+  const tell = tellBy(config.notify, seams);
+  return async (event) => {
+    const kind = event.kind === 'breaker_opened' ? 'breaker' : 'escalated';
+    const log = { store: fleet.store, clock: seams.clock, random: seams.random };
+    const written = appendEvent(log, { kind, agent: event.agent, message: event.message }).then(
+      () => [],
+      (error: unknown) => [{ code: 'event_lost', message: `not in the log of events: ${messageOf(error)}` }],
+    );
+    return [...(await tell(event)), ...(await written)];
+  };
 }

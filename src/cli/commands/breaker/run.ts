@@ -1,12 +1,11 @@
 import * as Flags from '@oclif/core/flags';
 import { HoldfastError } from '../../../errors.ts';
 import { guardedRun, type GuardedRunResult } from '../../../fleet/guarded-run.ts';
-import { tellBy } from '../../../fleet/tell.ts';
 import { parseDuration } from '../../../units.ts';
 import { HoldfastCommand } from '../../base-command.ts';
 import { commandStreams, kept, passedSignals } from '../../command-streams.ts';
 import type { ExitCode } from '../../exit-codes.ts';
-import { agentArg, openFleet, reporterFlag } from '../../fleet/context.ts';
+import { agentArg, openFleet, reporterFlag, tellAll } from '../../fleet/context.ts';
 
 type Result = Omit<GuardedRunResult, 'rejection'>;
 
@@ -43,7 +42,7 @@ export default class BreakerRun extends HoldfastCommand<typeof BreakerRun, Resul
     const { rejection, ...result } = await guardedRun(
       {
         ...{ ...fleet, ...request, tries, env: process.env, streams: commandStreams({ json }), signals: passedSignals },
-        tell: tellBy(config.notify, this.seams),
+        tell: tellAll(config, fleet, this.seams),
         enqueue: async (problem, notBeforeMs) =>
           (await fleet.queue.add({ ...request, env, problem, timeoutMs: timeoutMs ?? null }, notBeforeMs)).id,
       },

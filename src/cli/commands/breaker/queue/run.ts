@@ -1,9 +1,8 @@
 import { runQueue, type RunQueueResult } from '../../../../fleet/run-queue.ts';
-import { tellBy } from '../../../../fleet/tell.ts';
 import { HoldfastCommand } from '../../../base-command.ts';
 import { passedSignals, queuedStreams } from '../../../command-streams.ts';
 import { EXIT } from '../../../exit-codes.ts';
-import { openFleet, reporterFlag } from '../../../fleet/context.ts';
+import { openFleet, reporterFlag, tellAll } from '../../../fleet/context.ts';
 import { lines } from '../../../render.ts';
 
 export default class BreakerQueueRun extends HoldfastCommand<typeof BreakerQueueRun, RunQueueResult> {
@@ -22,7 +21,7 @@ export default class BreakerQueueRun extends HoldfastCommand<typeof BreakerQueue
       {
         ...{ ...fleet, env: process.env, streams: queuedStreams(), signals: passedSignals },
         ids: this.operands.length > 0 ? this.operands : undefined,
-        tell: tellBy(config.notify, this.seams),
+        tell: tellAll(config, fleet, this.seams),
       },
       this.seams,
     );
