@@ -110,7 +110,10 @@ export class Chaos {
       if (this.#fleet.watcherEnded !== undefined) throw new Error(this.#fleet.watcherEnded);
       return started(await look(this.#fleet)) !== undefined;
     });
-    const toMs = started(await look(this.#fleet))?.atMs ?? NaN;
+    const sight = await look(this.#fleet);
+    const toMs = started(sight)?.atMs ?? NaN;
+    // What the one before has done is known, even if it died before it could write down what it saw.
+    for (const incident of this.#open) incident.note(sight);
     this.#gaps.push({ fromMs, toMs });
     for (const incident of this.#open) if (!incident.seen) incident.watchedMs = Math.max(incident.watchedMs, toMs);
   }

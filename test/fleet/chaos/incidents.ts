@@ -56,11 +56,21 @@ export class Incident {
     this.#isGivenUp = true;
   }
 
+  /** What was done, by all that tells of it. */
+  note(sight: Sight): void {
+    this.actedMs ??= this.#acted(sight);
+    const health = sight.health.get(this.agent);
+    if (this.seen || this.actedMs === undefined || !health) return;
+    const { actedMs } = this;
+    const looks = health.history.filter(({ atMs }) => atMs > this.watchedMs && atMs <= actedMs).length;
+    this.seen = { atMs: actedMs, looks: Math.max(1, looks) };
+  }
+
   async follow(fleet: ChaosFleet, sight: Sight): Promise<void> {
     const health = sight.health.get(this.agent);
     if (!health || this.isOver) return;
     this.seen ??= this.#seen(health, fleet.times.timeoutMs);
-    this.actedMs ??= this.#acted(sight);
+    this.note(sight);
     if (this.seen && this.actedMs !== undefined && this.healedMs === undefined) {
       await this.fault.heal?.(fleet, this.agent);
       this.healedMs = Date.now();
