@@ -19,6 +19,16 @@ export function owned(bytes: Uint8Array): Uint8Array<ArrayBuffer> {
   return isAlone(bytes) ? (bytes as Uint8Array<ArrayBuffer>) : new Uint8Array(bytes);
 }
 
+/**
+ * The same bytes in memory that holds nothing else. Where theirs was made for them alone, and `roomBytes` long, the rest of it is given back at once,
+ * and the array is empty from then on. (Node makes many short ones in one piece of memory, which is longer.)
+ */
+export function trimmed(bytes: Uint8Array, roomBytes: number): Uint8Array {
+  const { buffer, byteOffset, length } = bytes;
+  if (byteOffset !== 0 || buffer.byteLength !== roomBytes) return new Uint8Array(bytes);
+  return new Uint8Array((buffer as ArrayBuffer).transfer(length));
+}
+
 function isAlone({ buffer, byteOffset, length }: Uint8Array): boolean {
   return byteOffset === 0 && buffer instanceof ArrayBuffer && buffer.byteLength <= length + ROOM_BYTES;
 }

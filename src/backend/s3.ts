@@ -29,7 +29,6 @@ import {
   checkObject,
   clampRange,
   isKey,
-  OBJECT_MAX_BYTES,
   objectNotFound,
   type Backend,
   type ByteRange,
@@ -400,12 +399,12 @@ export class S3Backend implements Backend {
     const body = answer.Body;
     try {
       const wanted = clampRange(range, total, key, this.#where);
-      const parts: Uint8Array[] = [];
+      const bytes = new Uint8Array(wanted.length);
       let length = 0;
       for await (const part of (body ?? []) as AsyncIterable<Uint8Array>) {
+        if (length + part.length <= bytes.length) bytes.set(part, length);
         length += part.length;
-        if (length > wanted.length || length > OBJECT_MAX_BYTES) break;
-        parts.push(part);
+        if (length > bytes.length) break;
       }
       if (length !== wanted.length) {
         throw new HoldfastError(
@@ -414,10 +413,7 @@ export class S3Backend implements Backend {
           { hint: 'Try again.', retryable: true },
         );
       }
-      const [only] = parts;
-      return parts.length === 1 && only && only.byteLength === only.buffer.byteLength
-        ? only
-        : new Uint8Array(Buffer.concat(parts));
+      return bytes;
     } finally {
       if (body && 'destroy' in body) (body as { destroy(): void }).destroy();
     }

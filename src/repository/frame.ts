@@ -4,18 +4,14 @@
  */
 import { availableParallelism } from 'node:os';
 import { promisify } from 'node:util';
-import { constants, zstdCompress, zstdDecompress } from 'node:zlib';
+import { constants, createZstdCompress, zstdDecompress } from 'node:zlib';
 import { HoldfastError } from '../errors.ts';
 import { FRAME_TAR_MAX_BYTES, FRAMES_IN_FLIGHT_MAX, ZSTD_WINDOW_LOG_MAX } from '../limits.ts';
-import { release, ROOM_BYTES } from '../memory.ts';
+import { release, ROOM_BYTES, trimmed } from '../memory.ts';
 
-const compress = promisify(zstdCompress);
 const decompress = promisify(zstdDecompress);
 
 const ZSTD_LEVEL = 3;
-/** What a frame's output is unlikely to exceed: text becomes a fourth. More comes in further pieces. */
-const EXPECTED_SHARE = 1 / 4;
-
 /**
  * Frames being compressed at once: every core is busy, and memory stays in bounds on a large host. libuv has four threads unless
  * UV_THREADPOOL_SIZE says otherwise; the program sets it.
@@ -27,12 +23,7 @@ export const FRAMES_IN_FLIGHT = Math.min(availableParallelism() + 1, FRAMES_IN_F
  * @param tar must not change before the promise settles.
  */
 export async function compressFrame(tar: Uint8Array): Promise<Uint8Array> {
-  const output = await compress(tar, {
-    params: { [constants.ZSTD_c_compressionLevel]: ZSTD_LEVEL },
-    chunkSize: Math.ceil(tar.length * EXPECTED_SHARE) + ROOM_BYTES, // each piece is allocated whole
-  });
-  const packed = new Uint8Array(output);
-  release(output);
+  const packed = await compress(tar);
   const back = await openFrame(packed, tar.length).catch(() => undefined);
   const isSame = back !== undefined && Buffer.compare(back, tar) === 0;
   if (back) release(back);
@@ -65,4 +56,25 @@ export async function openFrame(compressed: Uint8Array, tarBytes: number): Promi
     throw new HoldfastError('damaged', `a frame has ${tar.length} bytes where the index says ${tarBytes}`);
   }
   return tar;
+}
+
+/**
+ * All at once, where `zstdCompress` would first take what there is and then ask for the end: so zstd knows the length, writes straight into the output,
+ * and needs no copy of the input.
+ */
+function compress(tar: Uint8Array): Promise<Uint8Array> {
+  const chunkSize = tar.length + (tar.length >> 8) + 1024; // zstd never makes more of it, so the output is one piece
+  const stream = createZstdCompress({
+    params: { [constants.ZSTD_c_compressionLevel]: ZSTD_LEVEL },
+    flush: constants.ZSTD_e_end,
+    chunkSize,
+  });
+  return new Promise((resolve, reject) => {
+    stream.once('error', reject);
+    stream.once('data', (output: Buffer) => {
+      resolve(trimmed(output, chunkSize));
+      stream.destroy();
+    });
+    stream.write(tar);
+  });
 }

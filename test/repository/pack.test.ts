@@ -11,7 +11,7 @@ import {
   PACK_STORED_MAX_BYTES,
 } from '../../src/limits.ts';
 import { FrameBuffers, PackBuilder, type PackPlain } from '../../src/repository/pack.ts';
-import { openFrame } from '../../src/repository/frame.ts';
+import { compressFrame, openFrame } from '../../src/repository/frame.ts';
 import { expectSame } from '../backend-helpers.ts';
 import { failure, lacks, run, seededRandom } from '../crypto/support.ts';
 
@@ -150,12 +150,33 @@ describe('a pack', () => {
   });
 });
 
+/** RFC 8878, 3.1.1 */
+const ZSTD_MAGIC = Buffer.from('28b52ffd', 'hex');
+
 describe('a frame', () => {
   const tar = chunkOf(3, 300_000);
   const frame = zstdCompressSync(tar);
 
   test('opens when it is exactly as long as it is said to be', async () => {
     expectSame(await openFrame(frame, tar.length), tar);
+  });
+
+  test.each([
+    ['text', Buffer.from('What is said twice is said twice. '.repeat(40_000))],
+    ['noise', tar],
+    ['a byte', tar.subarray(0, 1)],
+  ])('of %s is one zstd frame that tells its length, and leaves no memory behind', async (_, bytes) => {
+    const before = process.memoryUsage().arrayBuffers;
+    const packed = [];
+    for (let i = 0; i < 20; i++) packed.push(await compressFrame(bytes));
+    const kept = packed.reduce((sum, { buffer }) => sum + buffer.byteLength, 0);
+    expect(process.memoryUsage().arrayBuffers - before).toBeLessThan(kept + bytes.length + 256 * 1024);
+    for (const one of packed) {
+      expect(one.buffer.byteLength).toBe(one.length);
+      expect(Buffer.from(one).indexOf(ZSTD_MAGIC, 1)).toBe(-1);
+      expect((one[4] ?? 0) & 0x20, 'single segment: the length is in the header').not.toBe(0);
+      expectSame(await openFrame(one, bytes.length), bytes);
+    }
   });
 
   test.each([
