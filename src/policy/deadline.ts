@@ -2,6 +2,9 @@
 import type { Clock } from '../clock.ts';
 import { isHoldfastError, throwIfAborted, type HoldfastError } from '../errors.ts';
 
+/** Made once: an error of its own for each call, with its stack, would cost more than the rest of this. */
+const SETTLED = new Error('the call has settled');
+
 export interface DeadlineOptions {
   clock: Clock;
   /** How long the call may take. */
