@@ -13,10 +13,11 @@ const decompress = promisify(zstdDecompress);
 
 const ZSTD_LEVEL = 3;
 /**
- * Frames being compressed at once: every core is busy, and memory stays in bounds on a large host. libuv has four threads unless
+ * Frames being compressed at once: every core is busy, and memory stays in bounds on a large host. More than there are cores, for a frame that
+ * is compressed waits for the main thread before it is opened again, and that is cutting the next. libuv has four threads unless
  * UV_THREADPOOL_SIZE says otherwise; the program sets it.
  */
-export const FRAMES_IN_FLIGHT = Math.min(availableParallelism() + 1, FRAMES_IN_FLIGHT_MAX);
+export const FRAMES_IN_FLIGHT = Math.min(2 * availableParallelism() + 2, FRAMES_IN_FLIGHT_MAX);
 
 /**
  * Compresses a frame, opens the result again and compares: bad memory is caught before it becomes a backup (I10).
