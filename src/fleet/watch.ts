@@ -5,7 +5,7 @@ import { messageOf, isSurvivable, HoldfastError, throwIfAborted } from '../error
 import type { Clock, Random } from '../clock.ts';
 import { formatDuration } from '../units.ts';
 import type { FleetEvent } from './events.ts';
-import type { AgentHealth, Layer, LayerHealth } from './health.ts';
+import { isBad, type AgentHealth, type Layer } from './health.ts';
 import { Lease, leaseHolder } from './lease.ts';
 import type { ServiceManager } from './sd-notify.ts';
 import type { StateStore } from './store.ts';
@@ -344,9 +344,9 @@ class Turn {
     const agent = health.name;
     for (const layer of Object.keys(health.layers) as Layer[]) {
       const [now, then] = [health.layers[layer], before.layers[layer]];
-      if (now && then && isOut(now) !== isOut(then) && !(isOut(then) && now.status !== 'ok')) {
-        const kind = isOut(now) ? 'layer_down' : 'layer_ok';
-        const word = isOut(now) ? (now.status === 'unseen' ? 'was never ok' : 'is down') : 'is ok again';
+      if (now && then && isBad(now) !== isBad(then) && !(isBad(then) && now.status !== 'ok')) {
+        const kind = isBad(now) ? 'layer_down' : 'layer_ok';
+        const word = isBad(now) ? (now.status === 'unseen' ? 'was never ok' : 'is down') : 'is ok again';
         const evidence = { layer, status: now.status, failures: now.failures, seen: now.last.evidence };
         this.#changes.push({ kind, agent, message: `${layer} ${word}: ${now.last.evidence}`, evidence });
       }
@@ -372,8 +372,5 @@ class Turn {
     }
   }
 }
-
-/** From `down` to `ok` (by way of `recovering`), and back. */
-const isOut = ({ status }: LayerHealth): boolean => status === 'down' || status === 'unseen' || status === 'recovering';
 
 const isLookedAt = ({ layers }: AgentHealth): boolean => Object.keys(layers).length > 0;

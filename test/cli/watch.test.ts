@@ -51,10 +51,10 @@ test('cron: a look, a decision, what is asked for, quarantine and release; all o
 
   expect(await home.json(0, 'fleet', 'act', 'here', 'quarantine', '--reason', 'odd')).toMatchObject({ watched: false });
   const { stderr } = await home.holdfast('fleet', 'watch', '--once');
-  expect(stderr).toContain('quarantine here: put into quarantine by the watchdog: asked for: odd');
+  expect(stderr).toContain('quarantine here: put into quarantine by the watchdog: odd');
   expect(await home.json(0, 'fleet', 'release', 'here')).toMatchObject({
     agent: 'here',
-    reason: 'asked: asked for: odd',
+    reason: 'asked: odd',
   });
   await home.json(0, 'breaker', 'trip', 'here', '--reason', 'deploying');
 
@@ -105,6 +105,15 @@ test('a service: events as JSON lines, a clean end on SIGTERM, and a unit that s
   writeFileSync(home.at('holdfast-watch.service'), unit.stdout);
   const verified = spawnSync('systemd-analyze', ['verify', home.at('holdfast-watch.service')], { encoding: 'utf8' });
   if (verified.error === undefined) expect([verified.status, verified.stderr]).toEqual([0, '']);
+});
+
+test('what cannot be done is not asked for', async () => {
+  config('fleet: {agents: {backend: {live: {command: exit 0}}}}');
+  expect(await home.refused(2, 'fleet', 'act', 'bakend', 'notify')).toMatchObject({ hint: 'Did you mean backend?' });
+  expect(await home.refused(2, 'fleet', 'act', 'backend', 'restore_state')).toMatchObject({
+    message: expect.stringMatching(/nothing says how to do this to backend: restore_state$/),
+    hint: expect.stringContaining('`fleet.agents.backend.restore`'),
+  });
 });
 
 test('what cannot be watched safely is refused', async () => {

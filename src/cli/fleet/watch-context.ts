@@ -1,7 +1,7 @@
 /** From config, environment and this host to what watching takes. */
 import { hostname } from 'node:os';
 import { dirname } from 'node:path';
-import { HoldfastError } from '../../errors.ts';
+import { assert, HoldfastError } from '../../errors.ts';
 import { commandRunner, type ActionContext, type RunCommand } from '../../fleet/actions.ts';
 import type { FleetEvent } from '../../fleet/events.ts';
 import { HealthWriter, readKnown } from '../../fleet/health-store.ts';
@@ -15,6 +15,7 @@ import { requireSections, type Config } from '../config.ts';
 import { expectedRepository, restoreSecret } from '../context.ts';
 import { checkOwner, withoutSecrets } from '../run-report.ts';
 import { ownProfile } from '../state-options.ts';
+import { checkNames } from './agents.ts';
 import type { Fleet } from './context.ts';
 import type { RestoreActs, WatchConfig } from './watch-config.ts';
 
@@ -36,12 +37,9 @@ export function watchOptions(
   { env, pid, dryRun, happened, log }: WatchHost,
   seams: Seams,
 ): WatchOptions {
+  checkNames(config, []);
   const settings = fleet.config.watch;
-  if (!settings || specs.length === 0) {
-    throw new HoldfastError('config_invalid', `${config.path}: there are no agents in \`fleet.agents\` to watch`, {
-      hint: 'Name them, and what is looked at: see docs/fleet.md.',
-    });
-  }
+  assert(settings, 'a config with agents says how they are watched');
   if (hasCommands(settings)) checkOwner(config.path, 'commands for the fleet', '`fleet`');
   const { clock } = seams;
   const run = commandRunner(
