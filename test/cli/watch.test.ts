@@ -114,6 +114,10 @@ test('what cannot be done is not asked for', async () => {
     message: expect.stringMatching(/nothing says how to do this to backend: restore_state$/),
     hint: expect.stringContaining('`fleet.agents.backend.restore`'),
   });
+  // Others may have events, too: calls of theirs are guarded as well.
+  expect(await home.holdfast('fleet', 'events', '--agent', 'bakend')).toEqual({
+    ...{ code: 0, stdout: 'no events\n', stderr: 'Warning: agent bakend is not in `fleet.agents`\n' },
+  });
 });
 
 test('what cannot be watched safely is refused', async () => {
