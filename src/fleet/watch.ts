@@ -36,6 +36,8 @@ export interface WatchOptions extends Omit<WatchdogOptions, 'look' | 'confirm' |
   records: () => Records;
   /** Between two looks at an agent, mostly. */
   intervalMs: number;
+  /** How long after a look at this agent the next one should have ended at the latest. */
+  lookedWithinMs: (agent: string) => number;
   leaseMs: number;
   host: string;
   pid: number;
@@ -62,8 +64,8 @@ const WRITE_MS = { least: 500, most: 5000 };
 const ONCE_MS = 10_000;
 /** Changes that are told one by one; of more at once a sum. */
 const TOLD_AT_ONCE = 50;
-/** An agent should have been looked at by now, when so many intervals and the time for one look are over. */
-const LATE_INTERVALS = 3;
+/** What is known should have been written by now, when the time for it is over so many times. */
+const LATE_WRITES = 3;
 
 /** Until the signal is aborted. */
 export async function watch(options: WatchOptions, seams: WatchSeams): Promise<void> {
@@ -325,15 +327,16 @@ class Turn {
 
   /** Only when what it is there for was done in time: every agent looked at, and the store written. */
   async #ping(looker: Looker): Promise<void> {
-    const { service, dryRun, intervalMs } = this.#options;
+    const { service, dryRun, lookedWithinMs } = this.#options;
     const { clock } = this.#seams;
     if (service?.watchdogMs === undefined) return;
     const [nowMs, monotonicMs] = [clock.now(), clock.monotonic()];
     if (monotonicMs - this.#pingedMs < service.watchdogMs / 4) return;
     const healths = looker.health().filter(isLookedAt);
-    const lateMs = LATE_INTERVALS * intervalMs + LOOK_MS;
-    const late = healths.filter(({ lookedMs }) => nowMs - Math.max(lookedMs, this.#freshSinceMs) > lateMs);
-    const isWritten = dryRun || monotonicMs - this.#writtenMs <= LATE_INTERVALS * WRITE_MS.most;
+    const late = healths.filter(
+      ({ name, lookedMs }) => nowMs - Math.max(lookedMs, this.#freshSinceMs) > lookedWithinMs(name) + LOOK_MS,
+    );
+    const isWritten = dryRun || monotonicMs - this.#writtenMs <= LATE_WRITES * WRITE_MS.most;
     if (late.length > 0 || !isWritten) return;
     this.#pingedMs = monotonicMs;
     const well = healths.filter(({ state }) => state === 'healthy').length;

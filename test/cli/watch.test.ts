@@ -4,8 +4,12 @@ import { chmodSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeEach, expect, test } from 'vitest';
-import { systemClock } from '../../src/clock.ts';
+import { systemClock, systemRandom } from '../../src/clock.ts';
 import { loadConfig } from '../../src/cli/config.ts';
+import { agentSpecs } from '../../src/cli/fleet/agents.ts';
+import { openFleet } from '../../src/cli/fleet/context.ts';
+import { watchOptions } from '../../src/cli/fleet/watch-context.ts';
+import { noProgress } from '../../src/progress.ts';
 import type { EventRow } from '../../src/cli/fleet/event-text.ts';
 import { failure } from '../crypto/support.ts';
 import { agentHome, type AgentHome } from './agent-home.ts';
@@ -118,6 +122,16 @@ test('what cannot be done is not asked for', async () => {
   expect(await home.holdfast('fleet', 'events', '--agent', 'bakend')).toEqual({
     ...{ code: 0, stdout: 'no events\n', stderr: 'Warning: agent bakend is not in `fleet.agents`\n' },
   });
+});
+
+test('whether an agent was looked at in time goes by its own interval', async () => {
+  config(`fleet: {agents: {often: {live: {command: exit 0}, backup: x.yaml}, rarely: {backup: x.yaml}, never: {}}}`);
+  const [loaded, seams] = [await loadConfig(home.at('holdfast.yaml')), { clock: systemClock, random: systemRandom }];
+  await using opened = openFleet(loaded, { env: { XDG_STATE_HOME: home.at('state') }, ...seams });
+  const all = { ...seams, progress: noProgress };
+  const host = { env: {}, pid: 1, dryRun: true, happened: () => {}, log: () => {} };
+  const { lookedWithinMs } = watchOptions(loaded, opened, agentSpecs(loaded, {}, all), host, all);
+  expect(['often', 'rarely', 'never'].map(lookedWithinMs)).toEqual([35_000, 960_000, Infinity]);
 });
 
 test('what cannot be watched safely is refused', async () => {
