@@ -227,7 +227,7 @@ class Turn {
     const looker = await options.looker();
     this.#looker = looker;
     const agents = looker.health().length;
-    const message = `watching ${agents} agents${dryRun ? ', touching none (dry run)' : ''}`;
+    const message = `watching ${agents} ${agents === 1 ? 'agent' : 'agents'}${dryRun ? ', touching none (dry run)' : ''}`;
     await this.#dog.happened({ kind: 'watch_started', message, evidence: { host, pid, agents } });
     return { options, records: options.records(), looker };
   }
