@@ -116,14 +116,6 @@ describe('fleet status and check', () => {
     ]);
   });
 
-  test('numbers are told by the names of the documentation, times as in all JSON', () => {
-    const told = { queueDepth: 2, lastActivityMs: 0, lastTaskMs: 1000 };
-    const view = { ...unlooked('a', false, [], 0), stats: told, breaker: { state: 'closed', failures: 0 } as const };
-    expect(agentRow({ ...view, quarantine: null }).stats).toEqual({
-      ...{ queueDepth: 2, lastActivity: '1970-01-01T00:00:00.000Z', lastTask: '1970-01-01T00:00:01.000Z' },
-    });
-  });
-
   test('an open breaker is a problem of an agent that is healthy', async () => {
     config(`fleet: {agents: {a: {live: "${address}/ok"}}}`);
     await home.holdfast('breaker', 'trip', 'a', '--reason', 'maintenance');
@@ -291,4 +283,12 @@ test('two hundred agents fit on one screen, those that are not well first', () =
   const byHand = { ...statusResult({ ...view, watcher: null }), level: 1 };
   expect(statusText(byHand, { columns: 120, onlyProblems: true })).toMatch(/^looked at just now, once$/m);
   expect(nameColumns(['a', 'b', 'c', 'd', 'e'], 7)).toBe('a  d\nb  e\nc\n');
+});
+
+test('numbers are told by the names of the documentation, times as in all JSON', () => {
+  const told = { queueDepth: 2, lastActivityMs: 0, lastTaskMs: 1000 };
+  const view = { ...unlooked('a', false, [], 0), stats: told, breaker: { state: 'closed', failures: 0 } as const };
+  expect(agentRow({ ...view, quarantine: null }).stats).toEqual({
+    ...{ queueDepth: 2, lastActivity: '1970-01-01T00:00:00.000Z', lastTask: '1970-01-01T00:00:01.000Z' },
+  });
 });
