@@ -19,6 +19,15 @@ export interface AgentCommands {
   canRestore: boolean;
 }
 
+/** What the config says how to do. */
+export function doable({ restart, scale, canRestore }: AgentCommands): ReadonlySet<Action> {
+  const can = new Set<Action>(['notify', 'open_breaker', 'quarantine']);
+  if (restart !== undefined) can.add('restart');
+  if (scale) can.add('scale');
+  if (canRestore) can.add('restore_state');
+  return can;
+}
+
 export interface ActionEnd {
   action: Action;
   ok: boolean;

@@ -267,11 +267,14 @@ function judged(health: AgentHealth, nowMs: number): AgentHealth {
   return { ...health, state, sinceMs, trend: trendOf(health.history, nowMs) };
 }
 
-/** Layers of which nothing good can be said. */
-const BAD: ReadonlySet<LayerStatus> = new Set<LayerStatus>(['down', 'recovering', 'unseen']);
+/** It is not there, or does not do what it should, after as many looks as that takes. */
+export function isDown({ status }: Pick<LayerHealth, 'status'>): boolean {
+  return status === 'down' || status === 'unseen';
+}
 
-export function isBad({ status }: Pick<LayerHealth, 'status'>): boolean {
-  return BAD.has(status);
+/** Nothing good can be said of it: from `down` to `ok`, by way of `recovering`. */
+export function isBad(layer: Pick<LayerHealth, 'status'>): boolean {
+  return isDown(layer) || layer.status === 'recovering';
 }
 
 export function stateOf(layers: AgentHealth['layers']): AgentState {

@@ -9,7 +9,14 @@ import { Counter, Gauge, Registry } from 'prom-client';
 import { runMetrics } from '../operations/metrics.ts';
 import type { Runs } from '../operations/runs.ts';
 import { EVENT_KINDS, type EventKind } from './events.ts';
-import type { AgentState, AgentStats, AgentView, FleetView, Layer, LayerHealth } from './health.ts';
+import {
+  AGENT_STATES,
+  type AgentStats,
+  type AgentView,
+  type FleetView,
+  type Layer,
+  type LayerHealth,
+} from './health.ts';
 
 export interface MetricsInput {
   view: FleetView;
@@ -22,7 +29,6 @@ export interface MetricsInput {
 }
 
 export const METRICS_CONTENT_TYPE: string = Registry.PROMETHEUS_CONTENT_TYPE;
-const STATES: readonly AgentState[] = ['healthy', 'degraded', 'unhealthy', 'starting', 'unknown'];
 const BREAKER_STATES: readonly AgentView['breaker']['state'][] = [
   'closed',
   'open',
@@ -54,7 +60,7 @@ function fleetMetrics(registry: Registry, { view, events }: MetricsInput): void 
     registry,
     'holdfast_fleet_agents',
     'Agents of the config by state.',
-    count(STATES, 'state', (a) => a.state),
+    count(AGENT_STATES, 'state', (a) => a.state),
   );
   gauge(
     registry,
@@ -104,7 +110,7 @@ function agentMetrics(registry: Registry, agents: readonly AgentView[]): void {
   const oneOf = (of: readonly string[], is: string): Sample[] =>
     of.map((state) => ({ labels: { state }, value: Number(state === is) }));
 
-  put(gauge, 'state', '1 for the state that the agent is in, else 0.', ({ state }) => oneOf(STATES, state));
+  put(gauge, 'state', '1 for the state that the agent is in, else 0.', ({ state }) => oneOf(AGENT_STATES, state));
   put(gauge, 'critical', '1 when the others cannot do without it.', ({ critical }) => Number(critical));
   put(gauge, 'layer_ok', '1 when what is looked at is ok, 0 when it is down; absent while it starts.', (agent) =>
     isStale(agent)

@@ -9,12 +9,12 @@
  * - when many went down together, it may be the watcher that is cut off: then nothing is touched.
  */
 import { formatDuration } from '../units.ts';
-import type { AgentHealth, Layer, LayerHealth, Quarantine } from './health.ts';
+import { isDown, VITAL, type AgentHealth, type Layer, type LayerHealth, type Quarantine } from './health.ts';
 
 export const ACTIONS = ['notify', 'restart', 'scale', 'open_breaker', 'restore_state', 'quarantine'] as const;
 export type Action = (typeof ACTIONS)[number];
-/** Those that leave the agent as it is. */
-const HARMLESS: readonly Action[] = ['notify'];
+/** Whether they leave the agent as it is. */
+export const areHarmless = (actions: readonly Action[]): boolean => actions.every((one) => one === 'notify');
 
 export type Trigger =
   /** The layer is down, or was never seen, for so long; of `progress` the age of the last progress counts, where it is known. */
@@ -136,7 +136,7 @@ export interface RuledAgent {
   health: AgentHealth;
   quarantine: Quarantine | null;
   memory: AgentMemory;
-  /** What the config has a command for. `notify`, `open_breaker` and `quarantine` can always be done. */
+  /** What the config says how to do. */
   can: ReadonlySet<Action>;
   /** The most replicas. */
   maxReplicas?: number | undefined;
@@ -185,7 +185,7 @@ export function decide(agents: readonly RuledAgent[], settings: RuleSettings, no
       if (!found) continue;
       const decision = judge(now, rule, found, settings, nowMs);
       if (!decision) continue;
-      const isHarmless = decision.type === 'held' || decision.actions.every((one) => HARMLESS.includes(one));
+      const isHarmless = decision.type === 'held' || areHarmless(decision.actions);
       const held = (why: Held, evidence: Evidence): Decision => {
         const { agent: of, reason, evidence: before } = decision;
         return { agent: of, rule: rule.name, reason, evidence: { ...before, ...evidence }, type: 'held', why };
@@ -249,7 +249,7 @@ export function begun(
 /** … and when it has ended, whatever came of it. */
 export function ended(memory: AgentMemory, nowMs: number, more: Pick<AgentMemory, 'replicas'> = {}): AgentMemory {
   const { underWay, ...rest } = memory;
-  const isTouched = underWay?.actions.some((one) => !HARMLESS.includes(one));
+  const isTouched = underWay !== undefined && !areHarmless(underWay.actions);
   return { ...rest, ...more, ...(isTouched && { touchedMs: nowMs }) };
 }
 
@@ -360,28 +360,26 @@ function met(
   }
 }
 
-const isDown = ({ status }: LayerHealth): boolean => status === 'down' || status === 'unseen';
-
 function downMs({ sinceMs, last }: LayerHealth, layer: Layer, nowMs: number): number {
   const since = Math.max(0, nowMs - sinceMs);
   return layer === 'progress' && last.value !== undefined ? Math.max(since, last.value * 1000) : since;
 }
 
 function isIdle({ layers, stats }: AgentHealth, forMs: number, nowMs: number): boolean {
-  if (layers.progress || stats.lastActivityMs === undefined || isOut(layers.live)) return false;
+  if (layers.progress || stats.lastActivityMs === undefined || isFailing(layers.live)) return false;
   return (stats.tasksInProgress ?? 0) > 0 && nowMs - stats.lastActivityMs >= forMs;
 }
 
 /** Numbers of an agent that is not there are old ones. */
 function numberOf({ layers, stats }: AgentHealth, what: 'queue' | 'errors' | 'memory'): number | undefined {
-  if (isOut(layers.live) || isOut(layers.ready)) return undefined;
+  if (isFailing(layers.live) || isFailing(layers.ready)) return undefined;
   if (what === 'queue') return layers.queue?.last.value ?? stats.queueDepth;
   if (what === 'errors') return layers.errors?.last.value ?? stats.errorRate;
   const { memoryBytes, memoryLimitBytes } = stats;
   return memoryBytes !== undefined && memoryLimitBytes ? memoryBytes / memoryLimitBytes : undefined;
 }
 
-const isOut = (layer: LayerHealth | undefined): boolean => layer !== undefined && !layer.last.ok;
+const isFailing = (layer: LayerHealth | undefined): boolean => layer !== undefined && !layer.last.ok;
 
 function isCooling({ lastMs }: RuleMemory, { coolDownMs }: Rule, nowMs: number): boolean {
   return nowMs - lastMs < coolDownMs && lastMs <= nowMs + coolDownMs;
@@ -394,7 +392,7 @@ function judge(agent: RuledAgent, rule: Rule, found: Due, settings: RuleSettings
   const common = { agent: health.name, rule: rule.name, ...found };
   const held = (why: Held): Decision => ({ ...common, type: 'held', why });
   const isFull = rule.actions.includes('scale') && (memory.replicas ?? 1) >= (agent.maxReplicas ?? 1);
-  const lacking = rule.actions.find((one) => !isPossible(one, agent));
+  const lacking = rule.actions.find((one) => !agent.can.has(one));
   const isSpent = isFull || lacking !== undefined || (before?.tries ?? 0) >= rule.tries;
   if (isSpent && (before?.escalatedMs !== undefined || rule.escalate.length === 0)) return undefined;
   // Restoring is for those whose config says how: the rules before it have told a person already.
@@ -419,10 +417,6 @@ function judge(agent: RuledAgent, rule: Rule, found: Due, settings: RuleSettings
     ...{ ...common, type: 'escalate', actions: rule.escalate, try: before?.tries ?? 0, tries: rule.tries },
     ...{ reason: `${found.reason} (${why})`, evidence: { ...found.evidence, why } },
   };
-}
-
-function isPossible(action: Action, { can }: RuledAgent): boolean {
-  return action === 'notify' || action === 'open_breaker' || action === 'quarantine' || can.has(action);
 }
 
 /** Since when numbers are over, since when reasons are gone, and what is forgotten by now. */
@@ -463,7 +457,7 @@ function downTogether(agents: readonly RuledAgent[], { suspect }: RuleSettings):
   if (!suspect) return [];
   const bad = agents
     .flatMap(({ health }) => {
-      const since = (['live', 'ready', 'progress'] as const).flatMap((layer) => {
+      const since = VITAL.flatMap((layer) => {
         const one = health.layers[layer];
         return one && (isDown(one) || one.status === 'failing') ? [one.sinceMs] : [];
       });

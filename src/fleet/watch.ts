@@ -5,7 +5,7 @@ import { messageOf, isSurvivable, HoldfastError, throwIfAborted } from '../error
 import type { Clock, Random } from '../clock.ts';
 import { formatDuration } from '../units.ts';
 import type { FleetEvent } from './events.ts';
-import type { AgentHealth, Layer, LayerHealth } from './health.ts';
+import { isBad, type AgentHealth, type Layer } from './health.ts';
 import { Lease, leaseHolder } from './lease.ts';
 import type { ServiceManager } from './sd-notify.ts';
 import type { StateStore } from './store.ts';
@@ -36,6 +36,8 @@ export interface WatchOptions extends Omit<WatchdogOptions, 'look' | 'confirm' |
   records: () => Records;
   /** Between two looks at an agent, mostly. */
   intervalMs: number;
+  /** How long after a look at this agent the next one should have ended at the latest. */
+  lookedWithinMs: (agent: string) => number;
   leaseMs: number;
   host: string;
   pid: number;
@@ -62,8 +64,8 @@ const WRITE_MS = { least: 500, most: 5000 };
 const ONCE_MS = 10_000;
 /** Changes that are told one by one; of more at once a sum. */
 const TOLD_AT_ONCE = 50;
-/** An agent should have been looked at by now, when so many intervals and the time for one look are over. */
-const LATE_INTERVALS = 3;
+/** What is known should have been written by now, when the time for it is over so many times. */
+const LATE_WRITES = 3;
 
 /** Until the signal is aborted. */
 export async function watch(options: WatchOptions, seams: WatchSeams): Promise<void> {
@@ -225,7 +227,7 @@ class Turn {
     const looker = await options.looker();
     this.#looker = looker;
     const agents = looker.health().length;
-    const message = `watching ${agents} agents${dryRun ? ', touching none (dry run)' : ''}`;
+    const message = `watching ${agents} ${agents === 1 ? 'agent' : 'agents'}${dryRun ? ', touching none (dry run)' : ''}`;
     await this.#dog.happened({ kind: 'watch_started', message, evidence: { host, pid, agents } });
     return { options, records: options.records(), looker };
   }
@@ -325,15 +327,16 @@ class Turn {
 
   /** Only when what it is there for was done in time: every agent looked at, and the store written. */
   async #ping(looker: Looker): Promise<void> {
-    const { service, dryRun, intervalMs } = this.#options;
+    const { service, dryRun, lookedWithinMs } = this.#options;
     const { clock } = this.#seams;
     if (service?.watchdogMs === undefined) return;
     const [nowMs, monotonicMs] = [clock.now(), clock.monotonic()];
     if (monotonicMs - this.#pingedMs < service.watchdogMs / 4) return;
     const healths = looker.health().filter(isLookedAt);
-    const lateMs = LATE_INTERVALS * intervalMs + LOOK_MS;
-    const late = healths.filter(({ lookedMs }) => nowMs - Math.max(lookedMs, this.#freshSinceMs) > lateMs);
-    const isWritten = dryRun || monotonicMs - this.#writtenMs <= LATE_INTERVALS * WRITE_MS.most;
+    const late = healths.filter(
+      ({ name, lookedMs }) => nowMs - Math.max(lookedMs, this.#freshSinceMs) > lookedWithinMs(name) + LOOK_MS,
+    );
+    const isWritten = dryRun || monotonicMs - this.#writtenMs <= LATE_WRITES * WRITE_MS.most;
     if (late.length > 0 || !isWritten) return;
     this.#pingedMs = monotonicMs;
     const well = healths.filter(({ state }) => state === 'healthy').length;
@@ -344,9 +347,9 @@ class Turn {
     const agent = health.name;
     for (const layer of Object.keys(health.layers) as Layer[]) {
       const [now, then] = [health.layers[layer], before.layers[layer]];
-      if (now && then && isOut(now) !== isOut(then) && !(isOut(then) && now.status !== 'ok')) {
-        const kind = isOut(now) ? 'layer_down' : 'layer_ok';
-        const word = isOut(now) ? (now.status === 'unseen' ? 'was never ok' : 'is down') : 'is ok again';
+      if (now && then && isBad(now) !== isBad(then) && !(isBad(then) && now.status !== 'ok')) {
+        const kind = isBad(now) ? 'layer_down' : 'layer_ok';
+        const word = isBad(now) ? (now.status === 'unseen' ? 'was never ok' : 'is down') : 'is ok again';
         const evidence = { layer, status: now.status, failures: now.failures, seen: now.last.evidence };
         this.#changes.push({ kind, agent, message: `${layer} ${word}: ${now.last.evidence}`, evidence });
       }
@@ -372,8 +375,5 @@ class Turn {
     }
   }
 }
-
-/** From `down` to `ok` (by way of `recovering`), and back. */
-const isOut = ({ status }: LayerHealth): boolean => status === 'down' || status === 'unseen' || status === 'recovering';
 
 const isLookedAt = ({ layers }: AgentHealth): boolean => Object.keys(layers).length > 0;

@@ -5,7 +5,7 @@
 import type { Clock, Random } from '../clock.ts';
 import type { Warning } from '../entry.ts';
 import { isSurvivable, messageOf } from '../errors.ts';
-import { act, evidenceOf, type ActorOptions, type AgentCommands, type RunCommand } from './actions.ts';
+import { act, doable, evidenceOf, type ActorOptions, type AgentCommands, type RunCommand } from './actions.ts';
 import type { Breakers } from './breakers.ts';
 import {
   LEVEL_KEY,
@@ -25,6 +25,7 @@ import { LAYERS, VITAL, type AgentHealth, type Layer, type Quarantine } from './
 import { memoryStateStore } from './memory-store.ts';
 import { askedFor, memories, memoryOf, quarantines, remember, type Asked } from './quarantine.ts';
 import {
+  areHarmless,
   begun,
   decide,
   ended,
@@ -63,7 +64,6 @@ export interface WatchdogOptions extends Pick<ActorOptions, 'restoreState'> {
 type Acting = Extract<Decision, { type: 'act' | 'escalate' }>;
 /** Of what a person asked for. */
 const ASKED = 'asked';
-const HARMLESS: readonly Action[] = ['notify'];
 const WRITE_TRIES = 20;
 
 export class Watchdog {
@@ -106,7 +106,7 @@ export class Watchdog {
       if (memory.underWay && !busy.has(health.name)) memory = await this.#takeOver(health.name, memory);
       const commands = commandsOf(health.name);
       agents.push({
-        ...{ health, quarantine: quarantined.get(health.name) ?? null, can: possible(commands) },
+        ...{ health, quarantine: quarantined.get(health.name) ?? null, can: doable(commands) },
         ...(commands.scale && { maxReplicas: commands.scale.max }),
         memory: busy.has(health.name) ? acting(memory, this.#options.id, nowMs) : memory,
       });
@@ -233,8 +233,7 @@ export class Watchdog {
     const { look, confirm, id, dryRun, rules } = this.#options;
     const { clock } = this.#seams;
     const rule = rules.rules.find((one) => one.name === name);
-    const isHarmless = actions.every((one) => HARMLESS.includes(one));
-    if (rule && !isHarmless && !isAsked) {
+    if (rule && !areHarmless(actions) && !isAsked) {
       const fresh = await look(agent, signal, layersFor(rule));
       if (signal.aborted) return;
       if (!fresh || !isStillDue(fresh, rule, rules)) {
@@ -312,7 +311,7 @@ export class Watchdog {
     if (!(await this.#options.store.delete(entry.key, entry.revision))) return;
     if (!healths.some(({ name }) => name === agent)) return;
     const evidence = { askedAt: new Date(asked.atMs).toISOString() };
-    const common = { agent, rule: ASKED, reason: `asked for: ${reason}`, evidence, try: 1, tries: 1 };
+    const common = { agent, rule: ASKED, reason, evidence, try: 1, tries: 1 };
     this.#begin({ ...common, type: 'act', actions: [action] }, signal, true);
   }
 
@@ -408,14 +407,6 @@ const HELD: Readonly<Record<Held, string>> = {
   watcher: 'the watcher itself may be cut off',
   recovered: 'it was well when looked at once more',
 };
-
-function possible({ restart, scale, canRestore }: AgentCommands): ReadonlySet<Action> {
-  const can = new Set<Action>();
-  if (restart !== undefined) can.add('restart');
-  if (scale) can.add('scale');
-  if (canRestore) can.add('restore_state');
-  return can;
-}
 
 /** A look at a repository takes long: only for rules that are about it. */
 function layersFor({ when }: Rule): readonly Layer[] {

@@ -9,7 +9,7 @@ export interface Newest {
   id: SnapshotId;
   /** When it was made, as its signed record says; milliseconds since the Unix epoch. */
   timeMs: number;
-  /** Names of the backends that hold it. */
+  /** Names of the backends that hold it, in the order of the config, whichever answered first. */
   backends: string[];
 }
 
@@ -39,7 +39,8 @@ export async function freshness(
   for (const [key, { id, backends }] of listed.slice(0, OPENED_MAX)) {
     try {
       const { record } = await repository.readSnapshot(id, key, signal);
-      newest = { id, timeMs: Date.parse(record.time), backends };
+      const holders = options.backends.map(({ name }) => name).filter((name) => backends.includes(name));
+      newest = { id, timeMs: Date.parse(record.time), backends: holders };
       break;
     } catch (error) {
       if (!isSurvivable(error)) throw error;

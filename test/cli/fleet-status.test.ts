@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { agentSpecs } from '../../src/cli/fleet/agents.ts';
 import { loadConfig } from '../../src/cli/config.ts';
-import { nameColumns, statusResult, statusText, type StatusResult } from '../../src/cli/fleet/status.ts';
+import { agentRow, nameColumns, statusResult, statusText, type StatusResult } from '../../src/cli/fleet/status.ts';
 import { systemClock, systemRandom } from '../../src/clock.ts';
 import { HealthWriter } from '../../src/fleet/health-store.ts';
 import { observe, unlooked, type AgentView } from '../../src/fleet/health.ts';
@@ -74,6 +74,10 @@ describe('fleet status and check', () => {
         },
       ],
     });
+    // From one look nobody knows since when.
+    const { stdout: detail } = await home.holdfast('fleet', 'status', 'good');
+    expect(detail).toMatch(/^state: +healthy, by one look just now$/m);
+    expect(detail).toMatch(/^layer +status +what was seen$/m);
     const { code, stdout } = await home.holdfast('fleet', 'check', '--deadline', '3s');
     expect(code).toBe(15);
     expect(stdout.split('\n').slice(0, 4)).toEqual([
@@ -276,5 +280,15 @@ test('two hundred agents fit on one screen, those that are not well first', () =
   expect(shown[0]).toBe('20 of 200 agents not well: 20 unhealthy.');
   expect(shown.find((line) => line.startsWith('agent-'))).toMatch(/^agent-10\* +unhealthy +1m/);
   for (const { name } of agents) expect(text).toMatch(new RegExp(`\\b${name}\\b`));
+  const byHand = { ...statusResult({ ...view, watcher: null }), level: 1 };
+  expect(statusText(byHand, { columns: 120, onlyProblems: true })).toMatch(/^looked at just now, once$/m);
   expect(nameColumns(['a', 'b', 'c', 'd', 'e'], 7)).toBe('a  d\nb  e\nc\n');
+});
+
+test('numbers are told by the names of the documentation, times as in all JSON', () => {
+  const told = { queueDepth: 2, lastActivityMs: 0, lastTaskMs: 1000 };
+  const view = { ...unlooked('a', false, [], 0), stats: told, breaker: { state: 'closed', failures: 0 } as const };
+  expect(agentRow({ ...view, quarantine: null }).stats).toEqual({
+    ...{ queueDepth: 2, lastActivity: '1970-01-01T00:00:00.000Z', lastTask: '1970-01-01T00:00:01.000Z' },
+  });
 });

@@ -4,8 +4,12 @@ import { chmodSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeEach, expect, test } from 'vitest';
-import { systemClock } from '../../src/clock.ts';
+import { systemClock, systemRandom } from '../../src/clock.ts';
 import { loadConfig } from '../../src/cli/config.ts';
+import { agentSpecs } from '../../src/cli/fleet/agents.ts';
+import { openFleet } from '../../src/cli/fleet/context.ts';
+import { watchOptions } from '../../src/cli/fleet/watch-context.ts';
+import { noProgress } from '../../src/progress.ts';
 import type { EventRow } from '../../src/cli/fleet/event-text.ts';
 import { failure } from '../crypto/support.ts';
 import { agentHome, type AgentHome } from './agent-home.ts';
@@ -51,10 +55,10 @@ test('cron: a look, a decision, what is asked for, quarantine and release; all o
 
   expect(await home.json(0, 'fleet', 'act', 'here', 'quarantine', '--reason', 'odd')).toMatchObject({ watched: false });
   const { stderr } = await home.holdfast('fleet', 'watch', '--once');
-  expect(stderr).toContain('quarantine here: put into quarantine by the watchdog: asked for: odd');
+  expect(stderr).toContain('quarantine here: put into quarantine by the watchdog: odd');
   expect(await home.json(0, 'fleet', 'release', 'here')).toMatchObject({
     agent: 'here',
-    reason: 'asked: asked for: odd',
+    reason: 'asked: odd',
   });
   await home.json(0, 'breaker', 'trip', 'here', '--reason', 'deploying');
 
@@ -105,6 +109,29 @@ test('a service: events as JSON lines, a clean end on SIGTERM, and a unit that s
   writeFileSync(home.at('holdfast-watch.service'), unit.stdout);
   const verified = spawnSync('systemd-analyze', ['verify', home.at('holdfast-watch.service')], { encoding: 'utf8' });
   if (verified.error === undefined) expect([verified.status, verified.stderr]).toEqual([0, '']);
+});
+
+test('what cannot be done is not asked for', async () => {
+  config('fleet: {agents: {backend: {live: {command: exit 0}}}}');
+  expect(await home.refused(2, 'fleet', 'act', 'bakend', 'notify')).toMatchObject({ hint: 'Did you mean backend?' });
+  expect(await home.refused(2, 'fleet', 'act', 'backend', 'restore_state')).toMatchObject({
+    message: expect.stringMatching(/nothing says how to do this to backend: restore_state$/),
+    hint: expect.stringContaining('`fleet.agents.backend.restore`'),
+  });
+  // Others may have events, too: calls of theirs are guarded as well.
+  expect(await home.holdfast('fleet', 'events', '--agent', 'bakend')).toEqual({
+    ...{ code: 0, stdout: 'no events\n', stderr: 'Warning: agent bakend is not in `fleet.agents`\n' },
+  });
+});
+
+test('whether an agent was looked at in time goes by its own interval', async () => {
+  config(`fleet: {agents: {often: {live: {command: exit 0}, backup: x.yaml}, rarely: {backup: x.yaml}, never: {}}}`);
+  const [loaded, seams] = [await loadConfig(home.at('holdfast.yaml')), { clock: systemClock, random: systemRandom }];
+  await using opened = openFleet(loaded, { env: { XDG_STATE_HOME: home.at('state') }, ...seams });
+  const all = { ...seams, progress: noProgress };
+  const host = { env: {}, pid: 1, dryRun: true, happened: () => {}, log: () => {} };
+  const { lookedWithinMs } = watchOptions(loaded, opened, agentSpecs(loaded, {}, all), host, all);
+  expect(['often', 'rarely', 'never'].map(lookedWithinMs)).toEqual([35_000, 960_000, Infinity]);
 });
 
 test('what cannot be watched safely is refused', async () => {

@@ -157,7 +157,7 @@ describe('a scrape', () => {
           [...samples.keys()].filter((key) => key.startsWith('holdfast_last_backup_backend_committed')),
         ).toHaveLength(1);
       }),
-      { numRuns: 50 },
+      { numRuns: 20 },
     );
   });
 

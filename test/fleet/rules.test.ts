@@ -1,7 +1,9 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
+import { doable } from '../../src/fleet/actions.ts';
 import type { AgentHealth } from '../../src/fleet/health.ts';
 import {
+  ACTIONS,
   begun,
   decide,
   ended,
@@ -19,7 +21,7 @@ import { health } from './healths.ts';
 import { MINUTE_MS, START_MS } from './support.ts';
 
 const NOW = START_MS;
-const ALL = new Set<Action>(['restart', 'scale', 'restore_state']);
+const ALL = new Set<Action>(ACTIONS);
 /** One agent of a fleet of one: the share that may be touched does not matter. */
 const settings: RuleSettings = { ...USUAL_SETTINGS, suspect: null };
 
@@ -92,7 +94,7 @@ describe('each rule acts on what it is for', () => {
   });
 
   test('what the config has no command for is told to a person, once', () => {
-    const one = agent(health('a', { live: 'down' }, NOW), NO_MEMORY, { can: new Set() });
+    const one = agent(health('a', { live: 'down' }, NOW), NO_MEMORY, { can: doable({ canRestore: false }) });
     const { decisions } = decide([one], settings, NOW);
     expect(decisions).toMatchObject([
       { type: 'escalate', actions: ['notify'], evidence: { why: expect.stringContaining('restart') } },

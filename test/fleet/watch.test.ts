@@ -66,6 +66,7 @@ function fleet({ leaseMs = LEASE_MS } = {}) {
     stops.push(stop);
     const options: WatchOptions = {
       ...{ store: own, breakers, dryRun: false, host: 'here', pid: 1, intervalMs: INTERVAL_MS, leaseMs },
+      lookedWithinMs: () => 3 * INTERVAL_MS,
       commandsOf: () => ({ restart: 'restart', canRestore: false }),
       run: async (_command, env) => {
         ran.push(`${name}: ${env['HOLDFAST_AGENT']}`);
@@ -219,6 +220,24 @@ describe('the service manager hears that the watcher is alive', () => {
     await time.pass(40_000);
     const before = pings(one.sent);
     await time.pass(120_000);
+    expect(pings(one.sent)).toBe(before);
+  });
+
+  test('also while an agent that is looked at rarely is not looked at', async () => {
+    const { time, watcher } = fleet();
+    const one = watcher('one', { lookedWithinMs: () => 900_000 });
+    one.looker.run = async (looked, signal) => {
+      const [first] = await one.looker.once(0, signal, ['a']);
+      if (first) looked(first, first);
+      one.looker.health = () => (first ? [first] : []);
+      await one.clock.sleep(10_000_000, signal).catch(() => {});
+    };
+    void one.start();
+    await time.pass(840_000);
+    expect(pings(one.sent)).toBeGreaterThan(100);
+    await time.pass(70_000);
+    const before = pings(one.sent);
+    await time.pass(60_000);
     expect(pings(one.sent)).toBe(before);
   });
 

@@ -338,7 +338,7 @@ test('an action that is asked for is done once, whatever the rules say', async (
   await one.round();
   await one.round();
   expect(ran).toEqual(['a: exit 0']);
-  expect(await events()).toEqual(['action a asked: restart (asked for: new version)']);
+  expect(await events()).toEqual(['action a asked: restart (new version)']);
 });
 
 test('a dry run decides and tells as usual, and touches nothing', async () => {

@@ -1,4 +1,5 @@
 /** How fresh backups are, by what the backends hold. */
+import { setImmediate } from 'node:timers/promises';
 import { expect, test } from 'vitest';
 import { freshness } from '../../src/operations/freshness.ts';
 import { aheadClock, makeAgent } from './support.ts';
@@ -23,6 +24,26 @@ test('the newest snapshot that verifies tells, and who holds it', async () => {
   const rotten = await look();
   expect(rotten.unreadable).toBe(1);
   expect(rotten.newest?.id).not.toBe(snapshot.id);
+});
+
+test('who holds it is told in the order of the config, whichever answers first', async () => {
+  await using agent = await makeAgent();
+  await agent.backup();
+  const backends = agent.addresses.toReversed();
+  const lists = (name: string) => agent.stores.get(name)!.operations.filter(({ key }) => key.startsWith('snapshots'));
+  for (const [slow, fast] of [
+    ['a', 'b'],
+    ['b', 'a'],
+  ] as const) {
+    const { promise: until, resolve } = Promise.withResolvers<void>();
+    agent.stores.get(slow)?.plan({ on: 'list', key: /^snapshots/, effect: 'delay', until });
+    const before = lists(fast).length;
+    const looking = freshness({ backends, access: agent.access.writer }, agent.seams());
+    while (lists(fast).length === before) await setImmediate();
+    await setImmediate();
+    resolve();
+    expect((await looking).newest?.backends).toEqual(['b', 'a']);
+  }
 });
 
 test('a backend that cannot be reached is told', async () => {

@@ -5,6 +5,7 @@
 import type { IncomingMessage } from 'node:http';
 import type { Random } from '../../clock.ts';
 import { equalBytes, sha256 } from '../../crypto/hash.ts';
+import { isSameSite } from '../web.ts';
 
 const COOKIE = 'holdfast';
 const SECRET_BYTES = 32;
@@ -49,9 +50,7 @@ export class Gate {
     const given = cookie.split('; ').find((one) => one.startsWith(`${COOKIE}=`)) ?? '';
     if (!same(given.slice(COOKIE.length + 1), this.#cookie) || !path.startsWith(this.base))
       return refused(403, 'This page is open to the browser that used the address which `holdfast browse` printed.');
-    const site = request.headers['sec-fetch-site'];
-    if (site !== undefined && site !== 'same-origin' && site !== 'none')
-      return refused(403, 'Another site asked for this.');
+    if (!isSameSite(request)) return refused(403, 'Another site asked for this.');
     if (request.method === 'POST' && origin !== `http://${host}`) return refused(403, 'Another site asked for this.');
     return { kind: 'in', path: path.slice(this.base.length), query };
   }

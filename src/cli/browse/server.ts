@@ -3,14 +3,14 @@
  * pages hold it as text, downloads are attachments, and pictures are of four kinds that are none but pictures.
  */
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
-import type { AddressInfo } from 'node:net';
 import { pipeline } from 'node:stream/promises';
 import type { Clock, Random } from '../../clock.ts';
 import type { FileEntry } from '../../entry.ts';
-import { HoldfastError, isHoldfastError, systemErrorCode } from '../../errors.ts';
+import { HoldfastError, isHoldfastError } from '../../errors.ts';
 import type { Look, SeenSnapshot } from '../../operations/open-look.ts';
 import { tarOf } from '../../operations/tar-stream.ts';
 import { escapeForDisplay, rawForDisplay, rawFromText, rawToText, ROOT, type RawPath } from '../../raw-path.ts';
+import { listen, plain, send, setHeaders } from '../web.ts';
 import { rawValue } from './address.ts';
 import { SCRIPT, STYLE } from './assets.ts';
 import { diffPage, linesPage } from './diff-pages.ts';
@@ -39,16 +39,7 @@ export interface Browse {
   ended: Promise<BrowseEnd>;
 }
 
-const HEADERS = {
-  'Cache-Control': 'no-store',
-  'Content-Security-Policy':
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
-  'Cross-Origin-Opener-Policy': 'same-origin',
-  'Cross-Origin-Resource-Policy': 'same-origin',
-  'Referrer-Policy': 'same-origin',
-  'X-Content-Type-Options': 'nosniff',
-  'X-Frame-Options': 'DENY',
-};
+const PICTURES = "img-src 'self' data:";
 
 /** @throws `io` when the port is taken */
 export async function startBrowse(look: Look, options: BrowseOptions): Promise<Browse> {
@@ -67,7 +58,8 @@ export async function startBrowse(look: Look, options: BrowseOptions): Promise<B
     });
     void site.answer(request, response);
   });
-  const port = await listen(server, options.port);
+  const hint = 'Give another --port, or leave it out for any that is free.';
+  const port = await listen(server, { host: '127.0.0.1', port: options.port }, hint);
   const site = new Site(look, new Gate(options.random, port), clock, () => end('quit'));
   const interrupt = () => end('interrupted');
   if (signal?.aborted) interrupt();
@@ -92,21 +84,6 @@ export async function startBrowse(look: Look, options: BrowseOptions): Promise<B
   return { url: site.gate.entrance, port, ended };
 }
 
-function listen(server: ReturnType<typeof createServer>, port: number): Promise<number> {
-  return new Promise((resolve, reject) => {
-    server.once('error', (error) => {
-      const why = systemErrorCode(error) === 'EADDRINUSE' ? 'is taken' : 'cannot be used';
-      reject(
-        new HoldfastError('io', `port ${port} on 127.0.0.1 ${why}`, {
-          hint: 'Give another --port, or leave it out for any that is free.',
-          cause: error,
-        }),
-      );
-    });
-    server.listen(port, '127.0.0.1', () => resolve((server.address() as AddressInfo).port));
-  });
-}
-
 class Site {
   readonly gate: Gate;
   readonly #look: Look;
@@ -122,7 +99,7 @@ class Site {
 
   /** Never rejects. */
   async answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
-    for (const [name, value] of Object.entries(HEADERS)) response.setHeader(name, value);
+    setHeaders(response, PICTURES);
     request.resume();
     const admission = this.gate.admit(request);
     switch (admission.kind) {
@@ -247,15 +224,6 @@ async function begun(pieces: AsyncGenerator<Uint8Array>): Promise<AsyncGenerator
     // A piece is the reader's again when the next is asked for, and the socket may still hold it then.
     for await (const piece of pieces) yield piece.slice();
   })();
-}
-
-function send(response: ServerResponse, status: number, type: string, body: string | Uint8Array): void {
-  const bytes = typeof body === 'string' ? Buffer.from(body) : body;
-  response.writeHead(status, { 'Content-Type': type, 'Content-Length': bytes.length }).end(bytes);
-}
-
-function plain(response: ServerResponse, status: number, text: string): void {
-  send(response, status, 'text/plain; charset=utf-8', `${text}\n`);
 }
 
 /** A name that names a file in the folder of downloads and nothing else, whatever the browser. */

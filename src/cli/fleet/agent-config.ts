@@ -5,8 +5,7 @@ import type { LayerPolicy } from '../../fleet/health.ts';
 import type { HttpSpec } from '../../fleet/probes/http.ts';
 import type { StatsSpec } from '../../fleet/probes/stats.ts';
 import { parseSize } from '../../units.ts';
-import type { RawFleet } from './config.ts';
-import { durationAt, invalid } from './config-value.ts';
+import { durationAt, invalid, shareOf, spanAt, type RawFleet } from './config-value.ts';
 
 type RawAgent = NonNullable<RawFleet['agents']>[string];
 type RawLook = NonNullable<RawAgent['progress']>;
@@ -51,15 +50,10 @@ function policyOf(raw: RawPace, usual: LayerPolicy, place: string, file: string)
   return {
     intervalMs,
     timeoutMs: ms('timeout', usual.timeoutMs),
-    startupMs: raw.startup === undefined ? usual.startupMs : graceMs(raw.startup, place, file),
+    startupMs: raw.startup === undefined ? usual.startupMs : spanAt(file, `${place}.startup`, raw.startup),
     failures: raw.failures ?? usual.failures,
     successes: raw.successes ?? usual.successes,
   };
-}
-
-/** No grace at all is a choice, too. */
-function graceMs(text: string, place: string, file: string): number {
-  return /^0(?:ms|s|m|h)$/.test(text) ? 0 : durationAt(file, `${place}.startup`, text);
 }
 
 function agentSettings(agent: RawAgent, usual: LayerPolicy, place: string, reader: Reader): AgentSettings {
@@ -118,8 +112,6 @@ function agentSettings(agent: RawAgent, usual: LayerPolicy, place: string, reade
     }),
   };
 }
-
-const shareOf = (text: string): number => Number.parseFloat(text) / 100;
 
 function memoryMax(text: string, place: string, file: string): { bytes: number } | { share: number } {
   if (text.endsWith('%')) return { share: shareOf(text) };

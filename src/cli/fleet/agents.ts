@@ -103,13 +103,13 @@ async function drillFreshness(path: string, seams: Seams): Promise<Finding> {
 }
 
 /** @throws `config_invalid` where there is no agent at all; `usage` on a name that is not in the config */
-export function checkNames(config: Config, agents: readonly AgentSpec[], names: readonly string[]): void {
-  if (agents.length === 0) {
-    throw new HoldfastError('config_invalid', `${config.path}: there are no agents in \`fleet.agents\``, {
+export function checkNames({ path, fleet }: Config, names: readonly string[]): void {
+  const known = Object.keys(fleet?.watched ?? {});
+  if (known.length === 0) {
+    throw new HoldfastError('config_invalid', `${path}: there are no agents in \`fleet.agents\``, {
       hint: 'Name them, and what is looked at: see docs/fleet.md.',
     });
   }
-  const known = agents.map(({ name }) => name);
   for (const name of names) {
     if (known.includes(name)) continue;
     const meant = nearest(name, known);

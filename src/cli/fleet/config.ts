@@ -1,5 +1,4 @@
 /** From the section `fleet` of the config to what operations take. */
-import type { z } from 'zod';
 import type { HoldfastError } from '../../errors.ts';
 import type { AgentSettings } from '../../fleet/agent-spec.ts';
 import {
@@ -8,12 +7,11 @@ import {
   type BreakerOptions,
   type FleetBreakerOptions,
 } from '../../fleet/breaker-policy.ts';
-import type { configSchema } from '../config-schema.ts';
 import { nearest } from '../suggest.ts';
 import { serveConfig, type ServeConfig } from './serve-config.ts';
 import type { AlertThresholds } from '../../fleet/alerts.ts';
 import { watchedAgents } from './agent-config.ts';
-import { durationAt, invalid } from './config-value.ts';
+import { durationAt, invalid, shareOf, type RawFleet } from './config-value.ts';
 import { watchConfig, type WatchConfig } from './watch-config.ts';
 
 export interface FleetConfig {
@@ -33,7 +31,6 @@ export interface FleetConfig {
   watch?: WatchConfig;
 }
 
-export type RawFleet = NonNullable<z.output<typeof configSchema>['fleet']>;
 type RawBreaker = NonNullable<RawFleet['breaker']>;
 
 /** Of a config without the section. */
@@ -58,7 +55,7 @@ export function fleetConfig(raw: RawFleet, resolvePath: (path: string) => string
       ),
     },
     queue: { ...(backoffMs && { backoffMs }), env: queue?.env ?? [] },
-    ...serveConfig(raw, resolvePath, (place, text) => durationAt(file, place, text)),
+    ...serveConfig(raw, resolvePath, file),
     watch: watchConfig(raw, resolvePath, file),
   };
 }
@@ -78,7 +75,7 @@ function breakerOptions(raw: RawBreaker, place: string, agents: readonly string[
     failureThreshold: raw.failureThreshold,
     ...{ recoveryMs, recoveryMaxMs, recoveryGrowth: raw.recoveryGrowth },
     window: raw.window,
-    ratio: ratio === undefined ? undefined : Number.parseInt(ratio, 10) / 100,
+    ratio: ratio === undefined ? undefined : shareOf(ratio),
     slowMs: ms('slowCall', raw.slowCall),
     probeLeaseMs: ms('probeLease', raw.probeLease),
     timeoutMs: ms('timeout', raw.timeout),

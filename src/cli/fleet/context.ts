@@ -53,7 +53,7 @@ interface FleetOptions {
 /** Opens the store that the config names; it is made when there is none. A config without `fleet` will do. */
 export function openFleet(config: Config, { env, clock, random, reporter = hostname() }: FleetOptions): Fleet {
   const fleet = config.fleet ?? NO_FLEET;
-  const store = openSqliteStore(fleet.store ?? storePath(env, config.path), { clock, random });
+  const store = openSqliteStore(fleet.store ?? ownPath(env, config.path, 'sqlite'), { clock, random });
   const policyOf = (agent: string) => breakerPolicy(agent, fleet.breakers);
   return {
     config: fleet,
@@ -66,10 +66,10 @@ export function openFleet(config: Config, { env, clock, random, reporter = hostn
   };
 }
 
-/** One for each config, by whichever path it is reached. */
-function storePath(env: FleetOptions['env'], configPath: string): string {
+/** Where what the config names no file for is kept: one for each config, by whichever path it is reached. */
+export function ownPath(env: FleetOptions['env'], configPath: string, kind: 'sqlite' | 'token'): string {
   const name = sha256Hex(Buffer.from(realpathSync(configPath))).slice(0, 32);
-  return join(localFolders(env, 'fleet').state, `${name}.sqlite`);
+  return join(localFolders(env, 'fleet').state, `${name}.${kind}`);
 }
 
 /** What scripts rely on, of `breaker list`, and what the other commands say of a breaker at least. */

@@ -3,7 +3,7 @@ import { z } from 'zod';
 import { WINDOW_MAX_CALLS } from '../../policy/breaker.ts';
 import { duration } from '../operating-schema.ts';
 import { serveKeys } from './serve-schema.ts';
-import { agentKeys, lookKeys } from './agent-schema.ts';
+import { agentKeys, lookKeys, pattern } from './agent-schema.ts';
 import { watchAgentKeys, watchKeys } from './watch-schema.ts';
 
 /** As `checkAgentName` has it: it becomes part of keys. */
@@ -12,17 +12,6 @@ const agentName = z
   .max(64)
   .regex(/^[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*$/, 'must be letters, digits, _ and -, with single dots between them');
 const exitCode = z.int().min(1).max(255);
-const pattern = z
-  .string()
-  .min(1)
-  .max(1024)
-  .refine((text) => {
-    try {
-      return new RegExp(text, 'm') instanceof RegExp;
-    } catch {
-      return false;
-    }
-  }, 'must be a regular expression');
 const fallback = z.string().min(1).max(64);
 
 const breaker = z

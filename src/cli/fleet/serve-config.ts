@@ -1,9 +1,8 @@
 /** From `fleet.serve` and `fleet.alerts` of the config to what server and rules take. */
 import { isIPv4, isIPv6 } from 'node:net';
-import type { z } from 'zod';
 import { HoldfastError } from '../../errors.ts';
 import { DEFAULT_ALERTS, type AlertThresholds } from '../../fleet/alerts.ts';
-import type { configSchema } from '../config-schema.ts';
+import { durationAt, shareOf, type RawFleet } from './config-value.ts';
 
 export interface ServeSettings {
   listen: Address;
@@ -32,8 +31,6 @@ export interface ServeConfig {
   watcherWithinMs: number;
 }
 
-type RawFleet = NonNullable<z.output<typeof configSchema>['fleet']>;
-
 export const DEFAULT_SERVE: ServeConfig = {
   listen: '127.0.0.1:8790',
   remote: false,
@@ -42,14 +39,14 @@ export const DEFAULT_SERVE: ServeConfig = {
   watcherWithinMs: 60_000,
 };
 
-/** @param ms reads a duration at a place of the config @throws `config_invalid` */
+/** @throws `config_invalid` */
 export function serveConfig(
   { serve = {}, alerts = {} }: Pick<RawFleet, 'serve' | 'alerts'>,
   resolvePath: (path: string) => string,
-  ms: (place: string, text: string) => number,
+  file: string,
 ): { serve: ServeConfig; alerts: AlertThresholds } {
-  const share = (text: string | undefined, usual: number) =>
-    text === undefined ? usual : Number.parseInt(text, 10) / 100;
+  const ms = (place: string, text: string) => durationAt(file, place, text);
+  const share = (text: string | undefined, usual: number) => (text === undefined ? usual : shareOf(text));
   const seconds = (key: 'stuck' | 'backupAge' | 'verifyAge' | 'drillAge', usual: number) => {
     const text = alerts[key];
     return text === undefined ? usual : ms(`fleet.alerts.${key}`, text) / 1000;

@@ -1,8 +1,4 @@
 /** From config, environment and this host to what the server shows and does. */
-import { realpathSync } from 'node:fs';
-import { hostname } from 'node:os';
-import { join } from 'node:path';
-import { sha256Hex } from '../../crypto/hash.ts';
 import type { AgentAges } from '../../fleet/alerts.ts';
 import { appendEvent, listEvents, type EventKind, type FleetEvent } from '../../fleet/events.ts';
 import { readWatcher } from '../../fleet/health-store.ts';
@@ -12,7 +8,6 @@ import { readRuns, type Runs } from '../../operations/runs.ts';
 import type { Seams } from '../../operations/seams.ts';
 import type { BreakerCommand } from '../../policy/breaker.ts';
 import { loadConfig, type Config } from '../config.ts';
-import { localFolders } from '../context.ts';
 import { runsPath } from '../run-report.ts';
 import type { Fleet } from './context.ts';
 import type { FleetLook } from './serve/looks.ts';
@@ -20,12 +15,6 @@ import type { ServeSources } from './serve/server.ts';
 import { statusResult } from './status.ts';
 
 type Environment = Readonly<Record<string, string | undefined>>;
-
-/** The token file that is made where no other is named: one for each config, as the store. */
-export function ownTokenPath(env: Environment, configPath: string): string {
-  const name = sha256Hex(Buffer.from(realpathSync(configPath))).slice(0, 32);
-  return join(localFolders(env, 'fleet').state, `${name}.token`);
-}
 
 export interface ServeHost {
   env: Environment;
@@ -129,5 +118,3 @@ export async function agentAges({ fleet }: Config): Promise<AgentAges[]> {
   }
   return ages;
 }
-
-export const hostName = (): string => hostname();

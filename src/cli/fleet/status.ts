@@ -58,7 +58,8 @@ export interface AgentRow {
   layers: Partial<
     Record<Layer, { status: LayerStatus | 'unknown'; since: string; at: string; evidence: string; value?: number }>
   >;
-  stats: AgentView['stats'];
+  /** What it tells of itself, by the names of docs/fleet.md; times in ISO 8601. */
+  stats: Readonly<Record<string, unknown>>;
 }
 
 const iso = (ms: number): string => new Date(ms).toISOString();
@@ -101,7 +102,15 @@ export function agentRow(agent: AgentView): AgentRow {
         return [[layer, { ...told, ...(value !== undefined && { value }) }]];
       }),
     ),
-    stats,
+    stats: statsRow(stats),
+  };
+}
+
+function statsRow({ lastActivityMs, lastTaskMs, ...stats }: AgentView['stats']): AgentRow['stats'] {
+  return {
+    ...stats,
+    ...(lastActivityMs !== undefined && { lastActivity: iso(lastActivityMs) }),
+    ...(lastTaskMs !== undefined && { lastTask: iso(lastTaskMs) }),
   };
 }
 
@@ -158,8 +167,10 @@ export function summary(result: StatusResult, bad: readonly AgentRow[]): string 
   );
 }
 
-function watchedBy({ watcher, time }: StatusResult): string {
-  if (!watcher) return 'nobody watches (holdfast fleet watch): looked at just now, once';
+function watchedBy({ watcher, level, time }: StatusResult): string {
+  // With --now the watcher was passed over; the level is its.
+  const nobody = level === null ? 'nobody watches (holdfast fleet watch): ' : '';
+  if (!watcher) return `${nobody}looked at just now, once`;
   const ageMs = Math.max(0, Date.parse(time) - Date.parse(watcher.seen));
   return `watched by process ${watcher.pid} on ${watcher.host}, ${formatDuration(ageMs)} ago`;
 }
@@ -207,27 +218,28 @@ export function nameColumns(names: readonly string[], columns: number): string {
 }
 
 /** All that is known of an agent. */
-export function detailText(row: AgentRow, nowMs: number): string {
+export function detailText(row: AgentRow, { time, watcher }: Pick<StatusResult, 'time' | 'watcher'>): string {
+  // From one look nobody knows since when.
+  const [nowMs, isWatched] = [Date.parse(time), watcher !== null];
   const ago = (text: string | null) =>
     text === null
       ? 'never'
       : `${formatTime(Date.parse(text))}, ${formatDuration(Math.max(0, nowMs - Date.parse(text)))} ago`;
   const layers = Object.entries(row.layers).map(([layer, { status, since: from, evidence }]) => [
-    layer,
-    status,
-    formatDuration(Math.max(0, nowMs - Date.parse(from))),
+    ...[layer, status],
+    ...(isWatched ? [formatDuration(Math.max(0, nowMs - Date.parse(from)))] : []),
     evidence,
   ]);
-  const numbers = Object.entries(row.stats).map(
-    ([name, value]) => `${name} ${escapeForDisplay(JSON.stringify(value))}`,
+  const numbers = Object.entries(row.stats).map(([name, value]) =>
+    escapeForDisplay(`${name} ${typeof value === 'string' ? value : JSON.stringify(value)}`),
   );
   return (
     facts({
       agent: row.critical ? `${row.name} (critical)` : row.name,
-      state: `${row.state} for ${since(row, nowMs)}`,
+      state: isWatched ? `${row.state} for ${since(row, nowMs)}` : `${row.state}, by one look just now`,
       trend: row.trend === 'none' ? undefined : `${row.trend} over the last 30 minutes`,
-      'last well': ago(row.seen),
-      'looked at': ago(row.looked),
+      'last well': isWatched ? ago(row.seen) : undefined,
+      'looked at': isWatched ? ago(row.looked) : undefined,
       breaker:
         row.retryAt === undefined ? row.breaker : `${row.breaker}, tried again ${formatTime(Date.parse(row.retryAt))}`,
       quarantine: row.quarantine === null ? undefined : `since ${row.quarantine.since}: ${row.quarantine.reason}`,
@@ -235,6 +247,6 @@ export function detailText(row: AgentRow, nowMs: number): string {
     }) +
     (layers.length === 0
       ? lines('nothing says how to look at it')
-      : `\n${table(['layer', 'status', 'for', 'what was seen'], layers)}`)
+      : `\n${table(['layer', 'status', ...(isWatched ? ['for'] : []), 'what was seen'], layers)}`)
   );
 }

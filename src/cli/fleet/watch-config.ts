@@ -1,6 +1,5 @@
 /** From what the config says of the watchdog to its rules, levels and commands. */
-import type { z } from 'zod';
-import { HoldfastError } from '../../errors.ts';
+import type { HoldfastError } from '../../errors.ts';
 import type { AgentCommands } from '../../fleet/actions.ts';
 import {
   LEVELS,
@@ -11,10 +10,7 @@ import {
   type LevelTrigger,
 } from '../../fleet/degradation.ts';
 import { USUAL_RULES, USUAL_SETTINGS, type Rule, type RuleSettings, type Trigger } from '../../fleet/rules.ts';
-import { parseDuration } from '../../units.ts';
-import type { configSchema } from '../config-schema.ts';
-import { at } from '../operating-config.ts';
-import { nearest } from '../suggest.ts';
+import { durationAt, invalid, shareOf, spanAt, unknownName, type RawFleet } from './config-value.ts';
 
 export interface WatchConfig {
   rules: RuleSettings;
@@ -38,7 +34,6 @@ export interface RestoreActs {
   identityFile?: string;
 }
 
-type RawFleet = NonNullable<z.output<typeof configSchema>['fleet']>;
 type RawRule = Exclude<NonNullable<RawFleet['rules']>[string], 'off'>;
 type RawTrigger = Exclude<NonNullable<RawRule['when']>, readonly unknown[]>;
 type RawDegradation = Exclude<NonNullable<RawFleet['degradation']>, 'off'>;
@@ -152,7 +147,7 @@ class Reader {
     const { for: time, ...rest } = raw;
     const given = Object.entries(rest).filter(([, value]) => value !== undefined);
     if (given.length !== 1) throw this.invalid(`\`${place}.when\` must name one condition, and names ${given.length}`);
-    const forMs = time === undefined ? 0 : this.ms(`${place}.when.for`, time, true);
+    const forMs = this.#span(`${place}.when.for`, time);
     const { down, idle, queue, errors, memory, spent } = rest;
     if (down !== undefined) return { kind: 'down', layer: down, forMs };
     if (queue !== undefined) return { kind: 'over', what: 'queue', limit: queue, forMs };
@@ -197,14 +192,17 @@ class Reader {
       throw this.invalid(`\`${place}.when\` has more than one of \`least\`, \`over\` and \`all\``);
     if (Array.isArray(agents)) this.#checkAgents(`${place}.when.agents`, agents);
     const count = all ? 'all' : over === undefined ? { least: least ?? 1 } : { over: shareOf(over) };
-    const forMs = raw.for === undefined ? 0 : this.ms(`${place}.when.for`, raw.for, true);
+    const forMs = this.#span(`${place}.when.for`, raw.for);
     return { agents, is: are, forMs, count };
   }
 
-  ms(place: string, text: string, mayBeNothing = false): number {
-    const ms = at(this.#file, place, () => parseDuration(text, 'config_invalid'));
-    if (ms > 0 || mayBeNothing) return ms;
-    throw this.invalid(`\`${place}\` must be longer than nothing`);
+  ms(place: string, text: string): number {
+    return durationAt(this.#file, place, text);
+  }
+
+  /** It may be nothing. */
+  #span(place: string, text: string | undefined): number {
+    return text === undefined ? 0 : spanAt(this.#file, place, text);
   }
 
   #checkAgents(place: string, names: readonly string[]): void {
@@ -213,14 +211,10 @@ class Reader {
   }
 
   #unknown(place: string, name: string, known: readonly string[], what: string): HoldfastError {
-    const meant = nearest(name, [...known]);
-    const hint = meant === undefined ? undefined : `Did you mean \`${meant}\`?`;
-    return this.invalid(`\`${place}\` names ${JSON.stringify(name)}, which is no ${what}`, hint);
+    return unknownName(this.#file, place, name, known, what);
   }
 
-  invalid(what: string, hint = 'Correct the config file and run the command again.'): HoldfastError {
-    return new HoldfastError('config_invalid', `${this.#file}: ${what}`, { hint });
+  invalid(what: string, hint?: string): HoldfastError {
+    return invalid(this.#file, what, hint);
   }
 }
-
-const shareOf = (text: string): number => Number.parseInt(text, 10) / 100;

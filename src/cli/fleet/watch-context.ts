@@ -1,7 +1,7 @@
 /** From config, environment and this host to what watching takes. */
 import { hostname } from 'node:os';
 import { dirname } from 'node:path';
-import { HoldfastError } from '../../errors.ts';
+import { assert, HoldfastError } from '../../errors.ts';
 import { commandRunner, type ActionContext, type RunCommand } from '../../fleet/actions.ts';
 import type { FleetEvent } from '../../fleet/events.ts';
 import { HealthWriter, readKnown } from '../../fleet/health-store.ts';
@@ -15,6 +15,7 @@ import { requireSections, type Config } from '../config.ts';
 import { expectedRepository, restoreSecret } from '../context.ts';
 import { checkOwner, withoutSecrets } from '../run-report.ts';
 import { ownProfile } from '../state-options.ts';
+import { checkNames } from './agents.ts';
 import type { Fleet } from './context.ts';
 import type { RestoreActs, WatchConfig } from './watch-config.ts';
 
@@ -36,12 +37,9 @@ export function watchOptions(
   { env, pid, dryRun, happened, log }: WatchHost,
   seams: Seams,
 ): WatchOptions {
+  checkNames(config, []);
   const settings = fleet.config.watch;
-  if (!settings || specs.length === 0) {
-    throw new HoldfastError('config_invalid', `${config.path}: there are no agents in \`fleet.agents\` to watch`, {
-      hint: 'Name them, and what is looked at: see docs/fleet.md.',
-    });
-  }
+  assert(settings, 'a config with agents says how they are watched');
   if (hasCommands(settings)) checkOwner(config.path, 'commands for the fleet', '`fleet`');
   const { clock } = seams;
   const run = commandRunner(
@@ -54,7 +52,8 @@ export function watchOptions(
   );
   const intervals = specs.flatMap(({ layers }) => [layers.live, layers.ready, layers.progress].flatMap(paceOf));
   const intervalMs = intervals.length > 0 ? Math.min(...intervals.map((one) => one.intervalMs)) : USUAL_INTERVAL_MS;
-  const slowestMs = Math.max(intervalMs, ...intervals.map((one) => 3 * one.intervalMs + one.timeoutMs));
+  const slowestMs = Math.max(intervalMs, ...intervals.map((one) => LATE_INTERVALS * one.intervalMs + one.timeoutMs));
+  const within = new Map(specs.map((spec) => [spec.name, lookedWithinMs(spec)]));
   const { rules } = settings;
   return {
     ...{ store: fleet.store, breakers: fleet.breakers, degradation: settings.degradation, run, dryRun, happened, log },
@@ -64,11 +63,19 @@ export function watchOptions(
     restoreState: (agent, context) => restoreOf(agent, settings.agents[agent]?.restore, context, run, env, seams),
     looker: async () => new Prober(specs, { clock }, await readKnown(fleet.store)),
     records: () => new HealthWriter(fleet.store, specs, { clock, host: hostname(), pid }),
+    lookedWithinMs: (agent) => within.get(agent) ?? Infinity,
     ...{ intervalMs, leaseMs: settings.leaseMs, host: hostname(), pid },
     service: serviceManager(env, pid),
   };
 }
 
+/** By the layer that is looked at most often: backups are not, and an agent of which nothing else is asked is not late for that. */
+function lookedWithinMs({ layers }: AgentSpec): number {
+  const policies = Object.values(layers).map(({ policy }) => policy);
+  return Math.min(...policies.map(({ intervalMs, timeoutMs }) => LATE_INTERVALS * intervalMs + timeoutMs));
+}
+
+const LATE_INTERVALS = 3;
 const USUAL_INTERVAL_MS = 10_000;
 
 function paceOf(layer: AgentSpec['layers']['live']): { intervalMs: number; timeoutMs: number }[] {

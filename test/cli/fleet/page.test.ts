@@ -150,7 +150,7 @@ describe.skipIf(noChromium)('the page', () => {
     await shows({ ...calm, view: { ...calm.view, agents, watcher: null } });
     expect(await tab.text()).toContain('All 34 agents are healthy');
     const { port } = server;
-    const title = `document.querySelector('h1').textContent`;
+    const title = `document.querySelector('h1')?.textContent`; // none while it is loaded anew
     await server.close();
     await until(`document.body.classList.contains('old')`);
     expect(await tab.text()).toMatch(/The server does not answer\. What is shown is from/);

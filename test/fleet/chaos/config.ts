@@ -10,7 +10,7 @@ export interface Times {
   beatMs: number;
   /** Until an agent that has just started could work. */
   warmUpMs: number;
-  /** How long one that is slow takes to answer: longer than it is given. */
+  /** How long one that is slow takes to answer: longer than it is given, also on a busy host, where a watcher that missed time gives up to twice as much. */
   slowMs: number;
   /** How old a heartbeat may be. */
   heartbeatMs: number;
@@ -23,7 +23,7 @@ export function timesOf(intervalMs: number): Times {
     timeoutMs: 1.5 * intervalMs,
     beatMs: Math.max(100, intervalMs / 4),
     warmUpMs: intervalMs / 2,
-    slowMs: 2.5 * intervalMs,
+    slowMs: 4 * intervalMs,
     heartbeatMs: 3 * intervalMs,
   };
 }

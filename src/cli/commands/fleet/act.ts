@@ -1,14 +1,15 @@
 import * as Args from '@oclif/core/args';
 import * as Flags from '@oclif/core/flags';
 import { HoldfastError } from '../../../errors.ts';
+import { doable } from '../../../fleet/actions.ts';
 import { leaseHolder } from '../../../fleet/lease.ts';
 import { ask } from '../../../fleet/quarantine.ts';
-import { ACTIONS } from '../../../fleet/rules.ts';
+import { ACTIONS, type Action } from '../../../fleet/rules.ts';
 import { LEASE_KEY } from '../../../fleet/watch.ts';
 import { HoldfastCommand } from '../../base-command.ts';
+import { checkNames } from '../../fleet/agents.ts';
 import { agentArg, openFleet } from '../../fleet/context.ts';
 import { lines } from '../../render.ts';
-import { nearest } from '../../suggest.ts';
 
 interface AskedFor {
   agent: string;
@@ -38,13 +39,10 @@ export default class FleetAct extends HoldfastCommand<typeof FleetAct, AskedFor>
     const { clock, random } = this;
     const action = ACTIONS.find((one) => one === this.args.action) ?? 'notify';
     const config = await this.loadConfig();
+    checkNames(config, [agent]);
+    const { [agent]: commands = { canRestore: false } } = config.fleet?.watch?.agents ?? {};
+    if (!doable(commands).has(action)) throw notSaid(config.path, agent, action);
     await using fleet = openFleet(config, { env: process.env, clock, random });
-    if (!fleet.agents.includes(agent)) {
-      const meant = nearest(agent, [...fleet.agents]);
-      throw new HoldfastError('usage', `the config has no agent ${JSON.stringify(agent)}`, {
-        ...(meant !== undefined && { hint: `Did you mean \`${meant}\`?` }),
-      });
-    }
     await ask({ store: fleet.store, clock }, agent, action, this.flags.reason);
     return { agent, action, watched: (await leaseHolder(fleet.store, LEASE_KEY)) !== null };
   }
@@ -56,4 +54,11 @@ export default class FleetAct extends HoldfastCommand<typeof FleetAct, AskedFor>
         : `asked: ${action} for ${agent}; no watcher runs now, and the wish is forgotten after an hour`,
     );
   }
+}
+
+function notSaid(file: string, agent: string, action: Action): HoldfastError {
+  const key = action === 'restore_state' ? 'restore' : action;
+  return new HoldfastError('config_invalid', `${file}: nothing says how to do this to ${agent}: ${action}`, {
+    hint: `Add \`fleet.agents.${agent}.${key}\`: see docs/watchdog.md.`,
+  });
 }

@@ -26,7 +26,7 @@ export default class FleetCheck extends HoldfastCommand<typeof FleetCheck, Check
   static override examples = [
     'holdfast fleet check',
     'holdfast fleet check backend-agent --now --deadline 2s',
-    'holdfast fleet check --quiet || mail -s "the fleet is not well" ops@example.org',
+    'out=$(holdfast fleet check) || echo "$out" | mail -s "the fleet is not well" ops@example.org',
   ];
   static override strict = false;
   static override args = { agent: Args.string({ description: 'These alone.', ignoreStdin: true }) };
@@ -40,8 +40,8 @@ export default class FleetCheck extends HoldfastCommand<typeof FleetCheck, Check
   protected override async work(): Promise<CheckResult> {
     const allMs = parseDuration(this.flags.deadline);
     const config = await this.loadConfig();
+    checkNames(config, this.operands);
     const agents = agentSpecs(config, process.env, this.seams);
-    checkNames(config, agents, this.operands);
     await using fleet = openFleet(config, { env: process.env, clock: this.clock, random: this.random });
     // The monotonic clock began with this process.
     const deadlineMs = Math.max(LOOK_MIN_MS, allMs - this.clock.monotonic() - RESERVE_MS);

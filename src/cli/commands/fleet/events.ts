@@ -31,6 +31,8 @@ export default class FleetEvents extends HoldfastCommand<typeof FleetEvents, Eve
     const kind = EVENT_KINDS.find((one) => one === this.flags.kind);
     const filter = { sinceMs: this.clock.now() - parseDuration(since), agent, kind };
     const config = await this.loadConfig();
+    if (agent !== undefined && !(agent in (config.fleet?.watched ?? {})))
+      this.warnAll([{ code: 'not_configured', message: `agent ${agent} is not in \`fleet.agents\`` }]);
     await using fleet = openFleet(config, { env: process.env, clock: this.clock, random: this.random });
     if (!follow) return (await listEvents(fleet.store, { ...filter, limit })).map(eventRow);
     for await (const event of followEvents(fleet.store, filter, this.signal)) {

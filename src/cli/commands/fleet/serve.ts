@@ -1,9 +1,10 @@
+import { hostname } from 'node:os';
 import * as Flags from '@oclif/core/flags';
 import { HoldfastCommand } from '../../base-command.ts';
 import { agentSpecs, checkNames } from '../../fleet/agents.ts';
-import { openFleet } from '../../fleet/context.ts';
+import { openFleet, ownPath } from '../../fleet/context.ts';
 import { DEFAULT_SERVE, isLoopback, serveSettings } from '../../fleet/serve-config.ts';
-import { hostName, ownTokenPath, serveSources } from '../../fleet/serve-context.ts';
+import { serveSources } from '../../fleet/serve-context.ts';
 import { serveToken } from '../../fleet/serve/token.ts';
 import { toJson } from '../../output.ts';
 import { lines } from '../../render.ts';
@@ -39,12 +40,12 @@ export default class FleetServe extends HoldfastCommand<typeof FleetServe, Ended
     const config = await this.loadConfig();
     const flags = { listen, remote: remote || undefined, tokenFile: named };
     const settings = serveSettings(config.fleet?.serve ?? DEFAULT_SERVE, flags);
+    checkNames(config, []);
     const agents = agentSpecs(config, process.env, this.seams);
-    checkNames(config, agents, []);
-    const tokenFile = settings.tokenFile ?? ownTokenPath(process.env, config.path);
+    const tokenFile = settings.tokenFile ?? ownPath(process.env, config.path, 'token');
     const token = await serveToken(tokenFile, { random: this.random, make: settings.tokenFile === undefined });
     const { clock, random, signal } = this;
-    await using fleet = openFleet(config, { env: process.env, clock, random, reporter: `page@${hostName()}` });
+    await using fleet = openFleet(config, { env: process.env, clock, random, reporter: `page@${hostname()}` });
     const log = (line: string) => void (quiet || process.stderr.write(lines(line)));
     const usage = () => {
       const { user, system } = process.cpuUsage();
@@ -53,7 +54,7 @@ export default class FleetServe extends HoldfastCommand<typeof FleetServe, Ended
     const host = { env: process.env, version: this.config.version, usage, log };
     const { startFleetServer } = await import('../../fleet/serve/server.ts');
     const server = await startFleetServer(serveSources(config, fleet, agents, host, this.seams), {
-      ...{ ...settings, token, hostName: hostName(), clock, random },
+      ...{ ...settings, token, hostName: hostname(), clock, random },
       ...(isLoopback(settings.listen.host) && { tokenFileShown: tokenFile }),
     });
     const { url, port } = server;

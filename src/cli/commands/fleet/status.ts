@@ -33,8 +33,8 @@ export default class FleetStatus extends HoldfastCommand<typeof FleetStatus, Sta
 
   protected override async work(): Promise<StatusResult> {
     const config = await this.loadConfig();
+    checkNames(config, this.operands);
     const agents = agentSpecs(config, process.env, this.seams);
-    checkNames(config, agents, this.operands);
     await using fleet = openFleet(config, { env: process.env, clock: this.clock, random: this.random });
     const look = () => this.#look(fleet, agents);
     if (!this.flags.watch) return await look();
@@ -61,8 +61,7 @@ export default class FleetStatus extends HoldfastCommand<typeof FleetStatus, Sta
   }
 
   protected override text(result: StatusResult): string {
-    const nowMs = Date.parse(result.time);
-    if (this.operands.length > 0) return result.agents.map((row) => detailText(row, nowMs)).join('\n');
+    if (this.operands.length > 0) return result.agents.map((row) => detailText(row, result)).join('\n');
     return statusText(result, { columns: process.stdout.columns || 100, onlyProblems: this.flags.problems });
   }
 }

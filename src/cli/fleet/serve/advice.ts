@@ -1,5 +1,5 @@
 /** What is wrong with an agent, worst first, and what to do about it: for somebody who has just woken up. */
-import { LAYERS, VITAL, type AgentView, type Layer } from '../../../fleet/health.ts';
+import { isBad, LAYERS, VITAL, type AgentView, type Layer } from '../../../fleet/health.ts';
 
 export interface Problem {
   what: string;
@@ -26,8 +26,8 @@ const OF_LAYER: Readonly<Record<Layer, { what: string; next: (agent: string) => 
   memory: { what: 'memory is short', next: () => 'Restart it before it is killed, or give it more.' },
 };
 
-/** Nothing when all is well, or nothing is known. */
-export function problemsOf(agent: AgentView): Problem[] {
+/** Of whatever `problemsOf` in fleet/view.ts names, except that an agent is starting: that wants no more than a little time. */
+export function adviceOn(agent: AgentView): Problem[] {
   const { name, layers, breaker, quarantine, state } = agent;
   const problems: Problem[] = [];
   if (quarantine)
@@ -37,7 +37,7 @@ export function problemsOf(agent: AgentView): Problem[] {
     });
   for (const layer of LAYERS) {
     const health = layers[layer];
-    if (!health || !['down', 'unseen', 'recovering'].includes(health.status)) continue;
+    if (!health || !isBad(health)) continue;
     const { what, next } = OF_LAYER[layer];
     const seen = health.status === 'unseen' && VITAL.includes(layer) ? 'was never seen' : what;
     const recovering = health.status === 'recovering' ? ', coming back' : '';
@@ -85,7 +85,7 @@ const RANK: Readonly<Record<AgentView['state'], number>> = {
 /** Those first who need somebody most: critical ones before others. */
 export function byUrgency(agents: readonly AgentView[]): AgentView[] {
   const rank = (agent: AgentView) =>
-    Math.min(RANK[agent.state], problemsOf(agent).length > 0 ? 2 : 4) * 2 - Number(agent.critical);
+    Math.min(RANK[agent.state], adviceOn(agent).length > 0 ? 2 : 4) * 2 - Number(agent.critical);
   return agents
     .map((agent) => ({ agent, rank: rank(agent) }))
     .toSorted((a, b) => a.rank - b.rank || (a.agent.name < b.agent.name ? -1 : 1))

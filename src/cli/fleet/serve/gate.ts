@@ -6,6 +6,7 @@ import type { IncomingMessage } from 'node:http';
 import { isIP } from 'node:net';
 import type { Clock, Random } from '../../../clock.ts';
 import { equalBytes, hkdf, sha256, sha256Hex } from '../../../crypto/hash.ts';
+import { isSameSite } from '../../web.ts';
 
 const COOKIE = 'holdfast-fleet';
 const SECRET_BYTES = 32;
@@ -56,9 +57,9 @@ export class Gate {
   }
 
   /** That no other site caused it. A program that is no browser says nothing of where it comes from. */
-  isOwnOrigin({ headers }: IncomingMessage): boolean {
-    const { host = '', origin, 'sec-fetch-site': site } = headers;
-    if (site !== undefined && site !== 'same-origin' && site !== 'none') return false;
+  isOwnOrigin(request: IncomingMessage): boolean {
+    const { host = '', origin } = request.headers;
+    if (!isSameSite(request)) return false;
     return origin === undefined || origin === `http://${host}` || origin === `https://${host}`;
   }
 

@@ -1,13 +1,13 @@
 /** The pages: the whole fleet, one agent, the way in. Everything of agents and events is text of strangers. */
 import type { FleetEvent } from '../../../fleet/events.ts';
-import { LAYERS, type AgentState, type AgentView, type FleetView } from '../../../fleet/health.ts';
+import { isDown, LAYERS, type AgentState, type AgentView, type FleetView } from '../../../fleet/health.ts';
 import { isStale, momentOf } from '../../../fleet/metrics.ts';
 import { LEVELS } from '../../../fleet/degradation.ts';
 import type { Runs } from '../../../operations/runs.ts';
 import { formatSize } from '../../../units.ts';
 import { html, type Html } from '../../browse/html.ts';
 import { count } from '../../render.ts';
-import { byUrgency, problemsOf } from './advice.ts';
+import { adviceOn, byUrgency } from './advice.ts';
 import {
   ago,
   breakerPill,
@@ -27,7 +27,7 @@ const PROBLEMS_SHOWN = 50;
 
 export function fleetPage({ view, runs, events }: FleetLook, place: Place): Page {
   const agents = byUrgency(view.agents);
-  const troubled = agents.filter((agent) => problemsOf(agent).length > 0);
+  const troubled = agents.filter((agent) => adviceOn(agent).length > 0);
   const many = count(view.agents.length, 'agent');
   const title =
     troubled.length === 0
@@ -118,7 +118,7 @@ function problemItem(agent: AgentView, view: FleetView, { root }: Place): Html {
 
 /** How long it has been so only a watcher knows. */
 function problemLines(agent: AgentView, { watcher, atMs }: FleetView): Html[] {
-  return problemsOf(agent).map(
+  return adviceOn(agent).map(
     ({ what, evidence, sinceMs, next }) =>
       html`<p class="why">
           <b
@@ -192,10 +192,10 @@ function freshness(agent: AgentView, kind: Kept, runs: FleetLook['runs'], nowMs:
   const text = atMs === undefined ? undefined : ago(atMs, nowMs);
   if (!health)
     return text ? html`<span class="dim" title="by the record of its host">${text}</span>` : layerText(undefined);
-  const isBad = health.status === 'down' || health.status === 'unseen';
   if (!text) return layerText(health);
-  return html`<span class="${isBad && 'bad-text'}" title="${shown(health.last.evidence)}"
-    >${text}${isBad && ', too old'}</span
+  const isOld = isDown(health);
+  return html`<span class="${isOld && 'bad-text'}" title="${shown(health.last.evidence)}"
+    >${text}${isOld && ', too old'}</span
   >`;
 }
 
@@ -232,7 +232,7 @@ function eventTable(events: readonly FleetEvent[], nowMs: number, { root }: Plac
 export function agentPage(agent: AgentView, { view, runs, events }: FleetLook, place: Place): Page {
   const { name, state, critical, layers, trend, seenMs, lookedMs } = agent;
   const nowMs = view.atMs;
-  const problems = problemsOf(agent);
+  const problems = adviceOn(agent);
   const body = html`<p><a href="${place.root}">← All agents</a></p>
     <h1>${shown(name)} ${statePill(state)} ${critical && html`<span class="pill">critical</span>`}</h1>
     ${

@@ -2,13 +2,13 @@
  * The server of `fleet serve`: metrics for Prometheus, the health of the watching itself, the status as JSON and as a page, and the two things that
  * may be done there: trip a breaker, reset one. docs/monitoring.md has what keeps others out.
  */
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
-import type { AddressInfo } from 'node:net';
+import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { Clock, Random } from '../../../clock.ts';
-import { HoldfastError, isHoldfastError, messageOf, systemErrorCode, type ErrorCode } from '../../../errors.ts';
+import { HoldfastError, isHoldfastError, messageOf, type ErrorCode } from '../../../errors.ts';
 import type { AgentView } from '../../../fleet/health.ts';
 import { METRICS_CONTENT_TYPE, renderFleetMetrics, type MetricsInput } from '../../../fleet/metrics.ts';
 import { escapeForDisplay, escapeJson } from '../../../raw-path.ts';
+import { listen, plain, send, setHeaders } from '../../web.ts';
 import type { ServeSettings } from '../serve-config.ts';
 import { SCRIPT, STYLE } from './assets.ts';
 import { Gate } from './gate.ts';
@@ -60,16 +60,8 @@ const SCRAPE_MARGIN_MS = 500;
 const CLOSING_MS = 2000;
 const NEXT_BODY_MS = 5000;
 
-const HEADERS = {
-  'Cache-Control': 'no-store',
-  'Content-Security-Policy':
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src data:; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
-  'Cross-Origin-Opener-Policy': 'same-origin',
-  'Cross-Origin-Resource-Policy': 'same-origin',
-  'Referrer-Policy': 'same-origin',
-  'X-Content-Type-Options': 'nosniff',
-  'X-Frame-Options': 'DENY',
-};
+/** The page's script looks again by itself. */
+const OWN_LOOKS = "img-src data:; connect-src 'self'";
 
 const STATUS_OF: Partial<Record<ErrorCode, number>> = {
   not_found: 404,
@@ -90,7 +82,7 @@ export interface FleetServer {
 
 /** @throws `io` when the address cannot be listened on */
 export async function startFleetServer(sources: ServeSources, options: ServeOptions): Promise<FleetServer> {
-  const { listen, clock } = options;
+  const { clock } = options;
   const limits = { ...LIMITS, ...options.limits };
   const site = new Site(sources, options, limits);
   const server = createServer(
@@ -106,10 +98,11 @@ export async function startFleetServer(sources: ServeSources, options: ServeOpti
   server.maxConnections = limits.connections;
   // Also for whoever does not read what is sent.
   server.setTimeout(3 * limits.requestMs, (socket) => socket.destroy());
-  const port = await listening(server, listen);
-  const host = listen.host.includes(':') ? `[${listen.host}]` : listen.host;
+  const hint = 'Give another with --listen ADDRESS:PORT; port 0 is any that is free.';
+  const port = await listen(server, options.listen, hint);
+  const { host } = options.listen;
   return {
-    url: `http://${host}:${port}/`,
+    url: `http://${host.includes(':') ? `[${host}]` : host}:${port}/`,
     port,
     async close() {
       const closed = new Promise<void>((resolve) => server.close(() => resolve()));
@@ -122,21 +115,6 @@ export async function startFleetServer(sources: ServeSources, options: ServeOpti
       await closed;
     },
   };
-}
-
-function listening(server: Server, { host, port }: ServeSettings['listen']): Promise<number> {
-  return new Promise((resolve, reject) => {
-    server.once('error', (error) => {
-      const why = systemErrorCode(error) === 'EADDRINUSE' ? 'is taken' : 'cannot be listened on';
-      reject(
-        new HoldfastError('io', `${host} port ${port} ${why}`, {
-          hint: 'Give another with --listen ADDRESS:PORT; port 0 is any that is free.',
-          cause: error,
-        }),
-      );
-    });
-    server.listen(port, host, () => resolve((server.address() as AddressInfo).port));
-  });
 }
 
 class Site {
@@ -168,7 +146,7 @@ class Site {
     const root = visitor?.kind === 'session' ? this.#gate.base : '/';
     const place: Place = { root, host: this.#options.hostName, visitor };
     try {
-      for (const [name, value] of Object.entries(HEADERS)) response.setHeader(name, value);
+      setHeaders(response, OWN_LOOKS);
       await this.#route(request, response, path, place);
     } catch (error) {
       if (response.headersSent || response.destroyed) response.destroy();
@@ -353,15 +331,6 @@ function unauthorized(response: ServerResponse): void {
 function seeOther(response: ServerResponse, location: string, cookie?: string): void {
   if (cookie !== undefined) response.setHeader('Set-Cookie', cookie);
   response.writeHead(303, { Location: location, 'Content-Length': 0 }).end();
-}
-
-function send(response: ServerResponse, status: number, type: string, body: string): void {
-  const bytes = Buffer.from(body);
-  response.writeHead(status, { 'Content-Type': type, 'Content-Length': bytes.length }).end(bytes);
-}
-
-function plain(response: ServerResponse, status: number, text: string): void {
-  send(response, status, 'text/plain; charset=utf-8', `${text}\n`);
 }
 
 function json(response: ServerResponse, status: number, value: unknown): void {

@@ -1,0 +1,42 @@
+/** What the servers of this program have in common: pages that run nothing but what is ours, on an address that may be taken. */
+import type { IncomingMessage, Server, ServerResponse } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { HoldfastError, systemErrorCode } from '../errors.ts';
+
+/** Of every answer. @param more of the Content Security Policy: what may be loaded besides the page's own script and style */
+export function setHeaders(response: ServerResponse, more: string): void {
+  const policy = `default-src 'none'; script-src 'self'; style-src 'self'; ${more}; form-action 'self'; base-uri 'none'; frame-ancestors 'none'`;
+  response.setHeader('Cache-Control', 'no-store');
+  response.setHeader('Content-Security-Policy', policy);
+  response.setHeader('Cross-Origin-Opener-Policy', 'same-origin');
+  response.setHeader('Cross-Origin-Resource-Policy', 'same-origin');
+  response.setHeader('Referrer-Policy', 'same-origin');
+  response.setHeader('X-Content-Type-Options', 'nosniff');
+  response.setHeader('X-Frame-Options', 'DENY');
+}
+
+/** Whether no other site has caused the request, by what browsers say of that. */
+export function isSameSite({ headers }: IncomingMessage): boolean {
+  const site = headers['sec-fetch-site'];
+  return site === undefined || site === 'same-origin' || site === 'none';
+}
+
+/** @returns the port @throws `io` when it cannot be listened on */
+export function listen(server: Server, { host, port }: { host: string; port: number }, hint: string): Promise<number> {
+  return new Promise((resolve, reject) => {
+    server.once('error', (error) => {
+      const why = systemErrorCode(error) === 'EADDRINUSE' ? 'is taken' : 'cannot be listened on';
+      reject(new HoldfastError('io', `port ${port} on ${host} ${why}`, { hint, cause: error }));
+    });
+    server.listen(port, host, () => resolve((server.address() as AddressInfo).port));
+  });
+}
+
+export function send(response: ServerResponse, status: number, type: string, body: string | Uint8Array): void {
+  const bytes = typeof body === 'string' ? Buffer.from(body) : body;
+  response.writeHead(status, { 'Content-Type': type, 'Content-Length': bytes.length }).end(bytes);
+}
+
+export function plain(response: ServerResponse, status: number, text: string): void {
+  send(response, status, 'text/plain; charset=utf-8', `${text}\n`);
+}
