@@ -1,5 +1,6 @@
 /** From what a config asks for to how an agent is looked at. */
 import type { Clock } from '../clock.ts';
+import { sha256Hex } from '../crypto/hash.ts';
 import type { Layer, LayerPolicy } from './health.ts';
 import type { AgentSpec, LayerSpec } from './prober.ts';
 import { commandProbe, type CommandContext } from './probes/command.ts';
@@ -75,7 +76,7 @@ export function agentSpec(name: string, settings: AgentSettings, seams: SpecSeam
   const { sources, usesCommand } = statsSources(settings, context);
   const policy = stats?.policy ?? queue?.policy ?? memory?.policy;
   return {
-    ...{ name, critical: settings.critical, layers },
+    ...{ name, critical: settings.critical, layers, asked: askedOf(settings) },
     ...(policy &&
       sources.length > 0 && {
         stats: {
@@ -85,6 +86,15 @@ export function agentSpec(name: string, settings: AgentSettings, seams: SpecSeam
         },
       }),
   };
+}
+
+/** How often, and how often in a row, is no matter: what was seen holds. */
+function askedOf(settings: AgentSettings): string {
+  const text = JSON.stringify(settings, (key, value: unknown) => {
+    if (key === 'policy' || key === 'critical') return undefined;
+    return value instanceof RegExp ? String(value) : value;
+  });
+  return sha256Hex(Buffer.from(text)).slice(0, 16);
 }
 
 function looking(look: ProbeSpec, context: CommandContext): Pick<LayerSpec, 'cost'> & { probe: Probe } {

@@ -29,6 +29,7 @@ const BREAKER_STATES: readonly AgentView['breaker']['state'][] = [
   'half-open',
   'forced-open',
   'disabled',
+  'unreadable',
 ];
 
 interface Sample {

@@ -249,6 +249,16 @@ describe('what keeps it from doing harm', () => {
   });
 });
 
+test('a breaker that cannot be read keeps no other agent from being helped, and counts as one that refuses', async () => {
+  const { dog, set, ran, store } = kennel({ degradation: { rules: usualLevels(), holdMs: USUAL_HOLD_MS } });
+  await store.create('breaker.b', 'rubbish');
+  set('a', 'down');
+  set('b', 'ok');
+  await dog().round();
+  expect(ran).toEqual(['a: exit 0']);
+  expect(JSON.parse((await store.get('level'))?.value ?? '{}')).toMatchObject({ level: 1 });
+});
+
 describe('what was decided is written before it is done', () => {
   test('an action that was under way when its watcher was killed counts as a try and is not repeated at once', async () => {
     const { dog, set, ran, later, events, memory } = kennel({}, { a: { restart: 'sleep 1000' } });
