@@ -111,6 +111,13 @@ describe('an action', () => {
     expect((await memory('a')).underWay).toBeUndefined();
   });
 
+  test('whose command has a secret in it does not tell it', async () => {
+    const { dog, set, evidence } = kennel({}, { a: { restart: 'true "Authorization: Bearer abc"' } });
+    set('a', 'down');
+    await dog().round();
+    expect((await evidence('action'))[0]?.['restart.command']).toBe('true "Authorization: Bearer ***"');
+  });
+
   test('that hangs is killed with all it started when its time is over', async () => {
     const { dog, set, evidence } = kennel(
       {
@@ -437,6 +444,7 @@ test('of what commands print the last lines are kept, and no secrets', () => {
   );
   expect(lastLines('\u001B[31mred')).toBe(' [31mred'.trim());
   expect(lastLines('AGE-SECRET-KEY-1ABC')).toBe('***');
+  expect(lastLines('a\u009B31m\u202Eb')).toBe('a 31m b');
 });
 
 test('what an agent says of itself cannot keep its restart from being run', async () => {
