@@ -252,7 +252,8 @@ function statusAfter(
     case 'starting':
     case 'unseen':
       if (last.ok) return 'ok';
-      if (status === 'starting' && last.atMs - sinceMs < policy.startupMs) return 'starting';
+      // Where it begins at a time to come, the clock was set back: that is no longer grace.
+      if (status === 'starting' && Math.abs(last.atMs - sinceMs) < policy.startupMs) return 'starting';
       return last.absent && okMs === undefined ? 'unseen' : 'down';
     case 'ok':
     case 'failing':
