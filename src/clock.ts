@@ -17,10 +17,19 @@ export interface Random {
   bytes(length: number): Uint8Array;
 }
 
+/** 24 days: a timer of Node.js that is set for longer goes off at once. */
+const TIMER_MAX_MS = 2 ** 31 - 1;
+
 export const systemClock: Clock = {
   now: () => Date.now(),
   monotonic: () => performance.now(),
-  sleep: (ms, signal) => delay(ms, undefined, signal ? { signal } : {}),
+  sleep: async (ms, signal) => {
+    let restMs = ms;
+    do {
+      await delay(Math.min(restMs, TIMER_MAX_MS), undefined, signal ? { signal } : {});
+      restMs -= TIMER_MAX_MS;
+    } while (restMs > 0);
+  },
 };
 
 export const systemRandom: Random = {
