@@ -1,6 +1,5 @@
 /** From what a config asks for to how an agent is looked at. */
 import type { Clock } from '../clock.ts';
-import { sha256Hex } from '../crypto/hash.ts';
 import type { Layer, LayerPolicy } from './health.ts';
 import type { AgentSpec, LayerSpec } from './prober.ts';
 import { commandProbe, type CommandContext } from './probes/command.ts';
@@ -34,6 +33,8 @@ export type ProgressSpec =
 /** What the config asks for of one agent; each with its policy, defaults filled in. */
 export interface AgentSettings {
   critical: boolean;
+  /** `AgentSpec.asked` */
+  asked?: string;
   live?: { look: ProbeSpec; policy: LayerPolicy };
   ready?: { look: ProbeSpec; policy: LayerPolicy };
   /** `idle`: that an agent without a task in progress need make no progress. */
@@ -76,7 +77,7 @@ export function agentSpec(name: string, settings: AgentSettings, seams: SpecSeam
   const { sources, usesCommand } = statsSources(settings, context);
   const policy = stats?.policy ?? queue?.policy ?? memory?.policy;
   return {
-    ...{ name, critical: settings.critical, layers, asked: askedOf(settings) },
+    ...{ name, critical: settings.critical, layers, ...(settings.asked !== undefined && { asked: settings.asked }) },
     ...(policy &&
       sources.length > 0 && {
         stats: {
@@ -86,15 +87,6 @@ export function agentSpec(name: string, settings: AgentSettings, seams: SpecSeam
         },
       }),
   };
-}
-
-/** How often, and how often in a row, is no matter: what was seen holds. */
-function askedOf(settings: AgentSettings): string {
-  const text = JSON.stringify(settings, (key, value: unknown) => {
-    if (key === 'policy' || key === 'critical') return undefined;
-    return value instanceof RegExp ? String(value) : value;
-  });
-  return sha256Hex(Buffer.from(text)).slice(0, 16);
 }
 
 function looking(look: ProbeSpec, context: CommandContext): Pick<LayerSpec, 'cost'> & { probe: Probe } {

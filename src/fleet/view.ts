@@ -93,7 +93,7 @@ export function problemsOf({ state, layers, breaker, quarantine, isOfOtherConfig
   if (state === 'unknown') {
     problems.push(
       isOfOtherConfig
-        ? 'the config has changed since the watcher read it: start the watcher again'
+        ? 'the watcher has read another config than this: start again what is older'
         : asked.length === 0
           ? 'nothing says how to look at it'
           : 'it was not looked at for too long',

@@ -134,7 +134,7 @@ describe('fleet status and check', () => {
       {
         name: 'a',
         state: 'unknown',
-        problems: ['the config has changed since the watcher read it: start the watcher again'],
+        problems: ['the watcher has read another config than this: start again what is older'],
       },
     ]);
     await using store = openSqliteStore(home.at('fleet.sqlite'), seams);

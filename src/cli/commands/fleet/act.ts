@@ -42,7 +42,7 @@ export default class FleetAct extends HoldfastCommand<typeof FleetAct, AskedFor>
     if (!fleet.agents.includes(agent)) {
       const meant = nearest(agent, [...fleet.agents]);
       throw new HoldfastError('usage', `the config has no agent ${JSON.stringify(agent)}`, {
-        ...(meant !== undefined && { hint: `Did you mean \`${meant}\`?` }),
+        hint: meant === undefined ? 'See `holdfast fleet status`.' : `Did you mean \`${meant}\`?`,
       });
     }
     await ask({ store: fleet.store, clock }, agent, action, this.flags.reason);

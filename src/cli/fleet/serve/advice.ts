@@ -71,13 +71,13 @@ export function problemsOf(agent: AgentView): Problem[] {
     problems.push({
       what: 'is not known',
       evidence: agent.isOfOtherConfig
-        ? 'the config has changed since the watcher read it'
+        ? 'the watcher has read another config than this server'
         : Object.keys(layers).length === 0
           ? 'nothing in the config says how to look at it'
           : 'what was seen is too old',
       sinceMs: agent.lookedMs || null,
       next: agent.isOfOtherConfig
-        ? 'Start `holdfast fleet watch` again.'
+        ? 'Start again what is older: `holdfast fleet watch`, or this server.'
         : Object.keys(layers).length === 0
           ? `Give it \`live\`, \`ready\` or \`progress\` in \`fleet.agents.${name}\`.`
           : 'See that `holdfast fleet watch` runs.',
