@@ -16,10 +16,13 @@ export interface Random {
   bytes(length: number): Uint8Array;
 }
 
+/** 24 days: a timer of Node.js that is set for longer goes off at once. */
+const TIMER_MAX_MS = 2 ** 31 - 1;
+
 /** Made once: most sleeps are deadlines that were not needed, and an error with its stack for each of them costs more than the sleep. */
 const ABORTED = new DOMException('This operation was aborted', 'AbortError');
 
-function sleep(ms: number, signal?: AbortSignal): Promise<void> {
+function pause(ms: number, signal?: AbortSignal): Promise<void> {
   return new Promise((resolve, reject) => {
     if (signal?.aborted) return reject(ABORTED);
     const stop = () => {
@@ -37,7 +40,13 @@ function sleep(ms: number, signal?: AbortSignal): Promise<void> {
 export const systemClock: Clock = {
   now: () => Date.now(),
   monotonic: () => performance.now(),
-  sleep,
+  sleep: async (ms, signal) => {
+    let restMs = ms;
+    do {
+      await pause(Math.min(restMs, TIMER_MAX_MS), signal);
+      restMs -= TIMER_MAX_MS;
+    } while (restMs > 0);
+  },
 };
 
 export const systemRandom: Random = {

@@ -7,6 +7,7 @@ import { secondsSince } from '../operations/seams.ts';
 import type { Breakers } from './breakers.ts';
 import type { Told } from './guarded-run.ts';
 import type { AgentHealth } from './health.ts';
+import { masked } from './masked.ts';
 import { quarantine } from './quarantine.ts';
 import type { Action, Evidence } from './rules.ts';
 import type { StateStore } from './store.ts';
@@ -70,23 +71,10 @@ export function commandRunner(
   };
 }
 
-const SECRETS: readonly [RegExp, string][] = [
-  [/\b[a-z][a-z0-9+.-]*:\/\/[^\s/@:]*:[^\s/@]+@/gi, '***@'],
-  [/((?:authorization|proxy-authorization)\s*:\s*(?:bearer|basic)?\s*)\S+/gi, '$1***'],
-  [
-    /((?:password|passwd|passphrase|secret|token|api[_-]?key|access[_-]?key)["']?\s*[=:]\s*["']?)[^\s"',;&]+/gi,
-    '$1***',
-  ],
-  [/AGE-SECRET-KEY-\S+/gi, '***'],
-  [/-----BEGIN [A-Z ]*PRIVATE KEY-----[\s\S]*/g, '***'],
-];
-
 /** The last lines of what a command printed, without what looks like a secret. */
 export function lastLines(text: string): string {
-  const masked = SECRETS.reduce((so, [pattern, by]) => so.replace(pattern, by), text);
-  // eslint-disable-next-line no-control-regex
-  const lines = masked
-    .replace(/[\u0000-\u0008\u000b-\u001f\u007f]/g, ' ')
+  const lines = masked(text)
+    .replace(/(?!\n)[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, ' ')
     .trim()
     .split('\n');
   return lines.slice(-SHOWN_LINES).join(' / ').slice(-SHOWN_MAX_CHARACTERS);
@@ -182,7 +170,7 @@ async function byCommand(
   if (command === undefined) return { evidence: {}, problem: 'the config has no command for it' };
   const env = { HOLDFAST_AGENT: agent, HOLDFAST_RULE: rule, HOLDFAST_REASON: reason, ...more };
   const { exitCode, problem, output } = await run(command, env, signal);
-  const evidence = { command: command.slice(0, 200), exitCode, ...(output !== '' && { output }), ...more };
+  const evidence = { command: masked(command).slice(0, 200), exitCode, ...(output !== '' && { output }), ...more };
   return { evidence, ...(problem !== undefined && { problem }) };
 }
 

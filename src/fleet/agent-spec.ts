@@ -33,6 +33,8 @@ export type ProgressSpec =
 /** What the config asks for of one agent; each with its policy, defaults filled in. */
 export interface AgentSettings {
   critical: boolean;
+  /** `AgentSpec.asked` */
+  asked?: string;
   live?: { look: ProbeSpec; policy: LayerPolicy };
   ready?: { look: ProbeSpec; policy: LayerPolicy };
   /** `idle`: that an agent without a task in progress need make no progress. */
@@ -75,7 +77,7 @@ export function agentSpec(name: string, settings: AgentSettings, seams: SpecSeam
   const { sources, usesCommand } = statsSources(settings, context);
   const policy = stats?.policy ?? queue?.policy ?? memory?.policy;
   return {
-    ...{ name, critical: settings.critical, layers },
+    ...{ name, critical: settings.critical, layers, ...(settings.asked !== undefined && { asked: settings.asked }) },
     ...(policy &&
       sources.length > 0 && {
         stats: {

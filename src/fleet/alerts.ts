@@ -178,7 +178,7 @@ function agentRules({ stuckSeconds, queueDepth, errorRatio }: AlertThresholds): 
     {
       alert: 'HoldfastBreakerOpen',
       // Over the states, for it goes from open to half-open and back.
-      expr: `max by (${BY_AGENT}) (holdfast_agent_breaker_state{state=~"open|half-open|forced-open"}) == 1`,
+      expr: `max by (${BY_AGENT}) (holdfast_agent_breaker_state{state=~"open|half-open|forced-open|unreadable"}) == 1`,
       for: '2m',
       labels: { severity: 'warning' },
       annotations: {

@@ -35,6 +35,11 @@ export interface BreakerView {
   revision: number;
 }
 
+/** One that cannot be read: calls are refused until a person has tripped or reset it. */
+export interface UnreadableBreaker extends Omit<BreakerView, 'state'> {
+  state: { kind: 'unreadable' };
+}
+
 /** How a call went. */
 export type Outcome =
   | { type: 'success'; tookMs?: number }
@@ -86,18 +91,29 @@ export class Breakers {
     this.#own = `${this.#reporter}/${Buffer.from(options.random.bytes(8)).toString('hex')}`;
   }
 
-  /** One that nothing is known of is closed. */
-  async look(agent: string): Promise<BreakerView> {
+  /**
+   * One that nothing is known of is closed.
+   * @param unreadable what one that cannot be read is taken for
+   * @throws `damaged` when it cannot be read
+   */
+  async look(agent: string, unreadable?: BreakerState): Promise<BreakerView> {
     checkAgentName(agent);
     const entry = await this.#options.store.get(PREFIX + agent);
-    return entry ? read(agent, entry.value, entry.revision) : { agent, state: CLOSED, since: null, revision: 0 };
+    if (!entry) return { agent, state: CLOSED, since: null, revision: 0 };
+    const { value, revision } = entry;
+    const view = readable(agent, value, revision);
+    if (!view && !unreadable) throw damaged(agent);
+    return view ?? { agent, state: unreadable ?? CLOSED, since: null, revision };
   }
 
-  /** Those of the agents given and of all that something is known of, by name. */
-  async list(agents: readonly string[] = []): Promise<BreakerView[]> {
-    const known = (await this.#options.store.list(PREFIX)).map(({ key, value, revision }) =>
-      read(key.slice(PREFIX.length), value, revision),
-    );
+  /** Those of the agents given and of all that something is known of, by name. One that cannot be read is told, and keeps nobody from the others. */
+  async list(agents: readonly string[] = []): Promise<(BreakerView | UnreadableBreaker)[]> {
+    const known = (await this.#options.store.list(PREFIX)).map(({ key, value, revision }) => {
+      const agent = key.slice(PREFIX.length);
+      return (
+        readable(agent, value, revision) ?? { agent, state: { kind: 'unreadable' as const }, since: null, revision }
+      );
+    });
     const others = [...new Set(agents)].filter((agent) => !known.some((one) => one.agent === agent));
     const all = [...known, ...others.map((agent) => ({ agent, state: CLOSED, since: null, revision: 0 }))];
     return all.toSorted((a, b) => (a.agent < b.agent ? -1 : 1));
@@ -130,12 +146,14 @@ export class Breakers {
     };
   }
 
-  /** Does what somebody says, and tells what the breaker is then. */
+  /** Does what somebody says, and tells what the breaker is then. One that cannot be read is made anew where calls are stopped or let through for good. */
   async command(agent: string, command: BreakerCommand): Promise<BreakerView> {
     const { clock, policyOf } = this.#options;
     const { settings } = policyOf(agent);
     const said = command.type === 'open' ? { reporter: this.#reporter, ...command } : command;
-    return (await this.#change(agent, (state) => commanded(state, said, clock.now(), settings))).view;
+    const change = (state: BreakerState) => commanded(state, said, clock.now(), settings);
+    const isAnew = command.type === 'trip' || command.type === 'reset';
+    return (await this.#change(agent, change, isAnew ? UNREADABLE : undefined)).view;
   }
 
   /**
@@ -165,15 +183,19 @@ export class Breakers {
     }
   }
 
-  /** Compare-and-swap until it holds. A change that gives the very state it was given writes nothing. */
+  /**
+   * Compare-and-swap until it holds. A change that gives the very state it was given writes nothing.
+   * @param unreadable what one that cannot be read is taken for; by default it is refused
+   */
   async #change(
     agent: string,
     change: (state: BreakerState) => BreakerState,
+    unreadable?: BreakerState,
   ): Promise<{ view: BreakerView; before: BreakerState }> {
     const { store, clock, random } = this.#options;
     for (let lost = 0; lost < WRITE.tries; lost++) {
       if (lost > 0) await clock.sleep(fullJitterMs(lost, WRITE, random));
-      const now = await this.look(agent);
+      const now = await this.look(agent, unreadable);
       const state = change(now.state);
       if (state === now.state) return { view: now, before: now.state };
       const isSameKind = state.kind === now.state.kind && now.since !== null;
@@ -249,17 +271,21 @@ function written(state: BreakerState, { ms, by }: NonNullable<BreakerView['since
   return JSON.stringify({ version: VERSION, sinceMs: ms, by, state: encodeBreaker(state) });
 }
 
-/** @throws `damaged`: a breaker that cannot be read is not taken for a closed one */
-function read(agent: string, value: string, revision: number): BreakerView {
+/** Not the state that `reset` and `trip` make of it: they have to write. */
+const UNREADABLE: BreakerState = { kind: 'forced-open', reason: 'what is stored of it cannot be read' };
+
+/** @returns undefined for what cannot be read: it is not taken for a closed one */
+function readable(agent: string, value: string, revision: number): BreakerView | undefined {
   const { version, sinceMs, by, state: text } = parsed(value);
   const state = typeof text === 'string' ? decodeBreaker(text) : undefined;
   const isWhole = version === VERSION && typeof sinceMs === 'number' && typeof by === 'string';
-  if (!state || !isWhole) {
-    throw new HoldfastError('damaged', `what is stored of the breaker of agent ${agent} cannot be read`, {
-      hint: 'A newer holdfast may have written it, then use that. Else bring the state store back from a copy, or move it away.',
-    });
-  }
-  return { agent, state, since: { ms: sinceMs, by }, revision };
+  return state && isWhole ? { agent, state, since: { ms: sinceMs, by }, revision } : undefined;
+}
+
+function damaged(agent: string): HoldfastError {
+  return new HoldfastError('damaged', `what is stored of the breaker of agent ${agent} cannot be read`, {
+    hint: `A newer holdfast may have written it, then use that. Else begin anew, and let calls through: holdfast breaker reset ${agent}`,
+  });
 }
 
 function parsed(value: string): Record<string, unknown> {

@@ -4,6 +4,7 @@ import { constants } from 'node:os';
 import type { Clock } from '../clock.ts';
 import { messageOf, systemErrorCode } from '../errors.ts';
 import { endGroup, signalGroup } from '../operations/hooks.ts';
+import { foundIn } from './patterns.ts';
 import type { BreakerPolicy } from './breaker-policy.ts';
 
 export interface CommandStreams {
@@ -93,13 +94,22 @@ export function startCommand(options: CommandOptions): RunningCommand {
       };
     if (exitCode === 0) return { exitCode, kind: 'done', problem: null, tookMs };
     const text = Buffer.from(stderr, 'latin1').toString('utf8');
-    const pattern = permanent.stderr.find((one) => new RegExp(one, 'm').test(text));
+    const pattern = permanent.stderr.find((one) => isIn(one, text));
     const isPermanent = pattern !== undefined || (code !== null && permanent.exitCodes.includes(code));
     const how = code === null ? `ended by ${killedBy}` : `exit code ${code}`;
     const problem = pattern === undefined ? how : `${how}, and stderr matches ${JSON.stringify(pattern)}`;
     return { exitCode, kind: isPermanent ? 'permanent' : 'failed', problem, tookMs };
   };
   return { pass, end: judged() };
+}
+
+/** One that takes too long tells nothing: what failed is tried again. */
+function isIn(pattern: string, text: string): boolean {
+  try {
+    return foundIn(new RegExp(pattern, 'm'), [text])[0] === true;
+  } catch {
+    return false;
+  }
 }
 
 function notStarted(error: unknown): CommandEnd {

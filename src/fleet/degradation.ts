@@ -14,7 +14,7 @@ export type LevelName = (typeof LEVELS)[number];
 /** What a trigger looks at. */
 export interface LevelAgent {
   health: Pick<AgentHealth, 'name' | 'critical' | 'state' | 'sinceMs'>;
-  breaker: BreakerState['kind'];
+  breaker: BreakerState['kind'] | 'unreadable';
   quarantine: Quarantine | null;
 }
 
@@ -123,8 +123,7 @@ function reasonOf({ agents: who, is, forMs, count }: LevelTrigger, agents: reado
   const among = agents.filter(({ health }) => isAmong(health, who));
   const isUnhealthy = ({ health, quarantine }: LevelAgent) =>
     quarantine !== null || (health.state === 'unhealthy' && nowMs - health.sinceMs >= forMs);
-  const isRefused = ({ breaker }: LevelAgent) =>
-    breaker === 'open' || breaker === 'half-open' || breaker === 'forced-open';
+  const isRefused = ({ breaker }: LevelAgent) => breaker !== 'closed' && breaker !== 'disabled';
   const met = among.filter((agent) => {
     if (is === 'unhealthy') return isUnhealthy(agent);
     return isRefused(agent) || (is === 'out' && isUnhealthy(agent));

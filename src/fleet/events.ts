@@ -3,7 +3,7 @@
  * of more than `EVENTS_MAX` the oldest go.
  */
 import type { Clock, Random } from '../clock.ts';
-import { HoldfastError, isHoldfastError } from '../errors.ts';
+import { HoldfastError } from '../errors.ts';
 import { DAY_MS } from '../units.ts';
 import { VALUE_MAX_BYTES, type Entry, type StateStore } from './store.ts';
 
@@ -115,28 +115,48 @@ export async function trimEvents(store: StateStore, max = EVENTS_MAX): Promise<v
 /** Oldest first; with `limit` the last so many. @throws `damaged` */
 export async function listEvents(
   store: StateStore,
-  { limit = Infinity, ...filter }: EventFilter & { limit?: number | undefined } = {},
+  options: EventFilter & { limit?: number | undefined } = {},
 ): Promise<FleetEvent[]> {
+  const { events, unreadable } = await readEvents(store, options);
+  const [id] = unreadable;
+  if (id !== undefined) throw unreadableEvent(id);
+  return events;
+}
+
+/** The same, and the ids of those that cannot be read. */
+export async function readEvents(
+  store: StateStore,
+  { limit = Infinity, ...filter }: EventFilter & { limit?: number | undefined } = {},
+): Promise<{ events: FleetEvent[]; unreadable: string[] }> {
   const wanted: FleetEvent[] = [];
+  const unreadable: string[] = [];
   const all = await store.list(PREFIX);
   for (let i = all.length - 1; i >= 0 && wanted.length < limit; i--) {
     const entry = all[i];
     if (entry === undefined || timeOf(entry) < (filter.sinceMs ?? 0)) break;
-    for (const event of read(entry).toReversed())
+    const events = read(entry);
+    if (!events) unreadable.push(idOf(entry));
+    for (const event of events?.toReversed() ?? [])
       if (wanted.length < limit && isWanted(event, filter)) wanted.push(event);
   }
-  return wanted.toReversed();
+  return { events: wanted.toReversed(), unreadable: unreadable.toReversed() };
 }
 
-/** Those that are there, oldest first, then each that comes, until the signal is aborted. */
+/**
+ * Those that are there, oldest first, then each that comes, until the signal is aborted.
+ * @param unreadable told of the id of one that cannot be read
+ */
 export async function* followEvents(
   store: StateStore,
   filter: EventFilter,
   signal: AbortSignal,
+  unreadable: (id: string) => void = () => {},
 ): AsyncIterable<FleetEvent> {
   for await (const change of store.watch(PREFIX, signal)) {
     if (change.type !== 'put' || timeOf(change.entry) < (filter.sinceMs ?? 0)) continue;
-    for (const event of read(change.entry)) if (isWanted(event, filter)) yield event;
+    const events = read(change.entry);
+    if (!events) unreadable(idOf(change.entry));
+    for (const event of events ?? []) if (isWanted(event, filter)) yield event;
   }
 }
 
@@ -154,20 +174,24 @@ function cut(text: string): string {
   return text.length <= TEXT_MAX_CHARACTERS ? text : `${text.slice(0, TEXT_MAX_CHARACTERS - 1)}…`;
 }
 
-function read(entry: Entry): FleetEvent[] {
+const idOf = ({ key }: Entry): string => key.slice(PREFIX.length);
+
+export function unreadableEvent(id: string): HoldfastError {
+  return new HoldfastError('damaged', `the event ${id} cannot be read`, {
+    hint: 'A newer holdfast may have written it, then use that. Else bring the state store back from a copy, or move it away.',
+  });
+}
+
+/** @returns undefined for what cannot be read */
+function read({ value }: Entry): FleetEvent[] | undefined {
   try {
-    const { version, ...rest } = JSON.parse(entry.value) as { version: number } & (
-      FleetEvent | { events: FleetEvent[] }
-    );
+    const { version, ...rest } = JSON.parse(value) as { version: number } & (FleetEvent | { events: FleetEvent[] });
     const events = 'events' in rest ? rest.events : [rest];
     const areEvents = events.every(
       ({ atMs, message, kind }) => typeof atMs === 'number' && typeof message === 'string' && typeof kind === 'string',
     );
-    if (version === VERSION && areEvents) return events;
-  } catch (error) {
-    if (isHoldfastError(error)) throw error;
+    return version === VERSION && areEvents ? events : undefined;
+  } catch {
+    return undefined;
   }
-  throw new HoldfastError('damaged', `the event ${entry.key.slice(PREFIX.length)} cannot be read`, {
-    hint: 'A newer holdfast may have written it, then use that. Else bring the state store back from a copy, or move it away.',
-  });
 }

@@ -185,7 +185,10 @@ export function freshUntil(health: AgentHealth, spec: AgentSpec): number {
 /** Evidence is cut shorter until the page fits: it is what a stranger can make long. */
 function encodePage(known: readonly { spec: AgentSpec; health: AgentHealth }[]): string {
   for (const evidenceMax of [300, 100, 30, 1]) {
-    const agents = known.map(({ spec, health }) => encode(health, freshUntil(health, spec), evidenceMax));
+    const agents = known.map(({ spec, health }) => ({
+      ...encode(health, freshUntil(health, spec), evidenceMax),
+      asked: spec.asked,
+    }));
     const value = JSON.stringify({ version: VERSION, agents });
     if (Buffer.byteLength(value) <= VALUE_MAX_BYTES) return value;
   }
@@ -239,13 +242,14 @@ function decodePage(value: string): StoredHealth[] {
 
 /** Whether it is what this version wrote, as far as others go by it. */
 function isHealth(value: object): value is Omit<AgentHealth, 'history' | 'trend'> {
-  const { name, state, critical, sinceMs, lookedMs, seenMs, layers, stats } = value as Record<string, unknown>;
+  const { name, state, critical, sinceMs, lookedMs, seenMs, layers, stats, asked } = value as Record<string, unknown>;
   return (
     typeof name === 'string' &&
     typeof critical === 'boolean' &&
     AGENT_STATES.some((one) => one === state) &&
     [sinceMs, lookedMs].every((one) => typeof one === 'number') &&
     (seenMs === null || typeof seenMs === 'number') &&
+    (asked === undefined || typeof asked === 'string') &&
     isObject(stats) &&
     isObject(layers) &&
     Object.entries(layers).every(([layer, one]) => LAYERS.some((known) => known === layer) && isLayer(one))

@@ -93,6 +93,8 @@ export interface AgentHealth {
   lookedMs: number;
   /** What the agent tells of itself, if it does, whatever the layers make of it. */
   stats: AgentStats;
+  /** Of what was read from the store: which looks it is by (`AgentSpec.asked`). */
+  asked?: string;
 }
 
 export const HISTORY_MAX = 100;
@@ -132,12 +134,14 @@ export interface FleetView {
   level: { level: 0 | 1 | 2 | 3; sinceMs: number; reasons: string[] } | null;
   agents: AgentView[];
   /** Of `breaker queue`. */
-  queue: { waiting: number; running: number; dead: number };
+  queue: { waiting: number; running: number; dead: number; unreadable?: number };
 }
 
 export interface AgentView extends AgentHealth {
-  breaker: { state: BreakerState['kind']; failures: number; retryAtMs?: number };
+  breaker: { state: BreakerState['kind'] | 'unreadable'; failures: number; retryAtMs?: number };
   quarantine: Quarantine | null;
+  /** That the watcher looks at it as another config says: what it knows is not what was asked for, and the state is `unknown`. */
+  isOfOtherConfig?: true;
 }
 
 /** One look at an agent: what was seen of the layers that were due, and what it told of itself, where it was asked. */
@@ -248,7 +252,8 @@ function statusAfter(
     case 'starting':
     case 'unseen':
       if (last.ok) return 'ok';
-      if (status === 'starting' && last.atMs - sinceMs < policy.startupMs) return 'starting';
+      // Where it begins at a time to come, the clock was set back: that is no longer grace.
+      if (status === 'starting' && Math.abs(last.atMs - sinceMs) < policy.startupMs) return 'starting';
       return last.absent && okMs === undefined ? 'unseen' : 'down';
     case 'ok':
     case 'failing':

@@ -24,6 +24,9 @@ export interface LeaseOptions {
 }
 
 const VERSION = 1;
+/** Clocks that differ by less are taken for equal. */
+const CLOCK_SKEW_MS = 60_000;
+const LEASE_MAX_MS = 3_600_000;
 
 export class Lease {
   /** Of this holder alone. */
@@ -46,7 +49,11 @@ export class Lease {
   }
 
   /** Takes it where nobody has it. Asked again and again by who stands by. */
-  async take(): Promise<boolean> {
+  async take(signal?: AbortSignal): Promise<boolean> {
+    return (await this.#create()) || ((await this.#dropImpossible(signal)) && (await this.#create()));
+  }
+
+  async #create(): Promise<boolean> {
     const { store, clock, key } = this.#options;
     const at = this.#moment();
     const sinceMs = clock.now();
@@ -54,6 +61,23 @@ export class Lease {
     if (revision === undefined) return false;
     this.#held = { revision, sinceMs, ...at };
     return true;
+  }
+
+  /**
+   * One that was renewed at a time to come is from before the clock was set back, and would not expire for as long as that was. Whoever has it and
+   * lives renews it in good time by the clock of now.
+   */
+  async #dropImpossible(signal: AbortSignal | undefined): Promise<boolean> {
+    const { store, clock, key, ms } = this.#options;
+    const entry = await store.get(key);
+    const written = entry && termsIn(entry.value);
+    if (!written || written.renewedMs <= clock.now() + CLOCK_SKEW_MS) return false;
+    try {
+      await clock.sleep(Math.max(ms, written.ms), signal);
+    } catch {
+      return false; // interrupted
+    }
+    return store.delete(key, entry.revision);
   }
 
   /** @returns false when it is somebody else's by now, or the store could not be asked until it ran out */
@@ -99,7 +123,18 @@ export class Lease {
 
   #value(sinceMs: number): string {
     const { host, pid } = this.#options;
-    return JSON.stringify({ version: VERSION, id: this.id, host, pid, sinceMs });
+    const { clock, ms } = this.#options;
+    return JSON.stringify({ version: VERSION, id: this.id, host, pid, sinceMs, renewedMs: clock.now(), ms });
+  }
+}
+
+function termsIn(value: string): { renewedMs: number; ms: number } | undefined {
+  try {
+    const { renewedMs, ms } = JSON.parse(value) as Record<string, unknown>;
+    const isWhole = typeof renewedMs === 'number' && typeof ms === 'number' && ms <= LEASE_MAX_MS;
+    return isWhole ? { renewedMs, ms } : undefined;
+  } catch {
+    return undefined;
   }
 }
 

@@ -35,6 +35,7 @@ const BREAKER_STATES: readonly AgentView['breaker']['state'][] = [
   'half-open',
   'forced-open',
   'disabled',
+  'unreadable',
 ];
 
 interface Sample {

@@ -25,6 +25,8 @@ export interface AgentSpec {
   name: string;
   critical: boolean;
   layers: Partial<Record<Layer, LayerSpec>>;
+  /** A digest of what is looked at: what was seen by another one says nothing. */
+  asked?: string;
   /** Where its numbers come from. */
   stats?: { ask: StatsProbe; intervalMs: number; timeoutMs: number; cost: Cost };
 }
@@ -336,6 +338,7 @@ function fresh(spec: AgentSpec, nowMs: number): AgentHealth {
 }
 
 function takenUp(known: AgentHealth, spec: AgentSpec, nowMs: number): AgentHealth {
+  if (known.asked !== spec.asked) return fresh(spec, nowMs);
   return resumed(known, { critical: spec.critical, policies: policiesOf(spec) }, nowMs);
 }
 

@@ -93,14 +93,36 @@ export class RetryQueue {
     return queued;
   }
 
-  /** All of them, oldest first. */
+  /** All of them, oldest first. @throws `damaged` */
   async list(): Promise<QueuedCommand[]> {
     return (await this.#options.store.list(PREFIX)).map(read);
   }
 
+  /** Those that can be read, oldest first, and the ids of the others. */
+  async readable(): Promise<{ commands: QueuedCommand[]; unreadable: string[] }> {
+    const entries = (await this.#options.store.list(PREFIX)).map((entry) => ({
+      id: idOf(entry),
+      command: readable(entry),
+    }));
+    return {
+      commands: entries.flatMap(({ command }) => command ?? []),
+      unreadable: entries.flatMap(({ id, command }) => (command ? [] : [id])),
+    };
+  }
+
+  /** How many are in it. One that cannot be read is told. */
+  async count(): Promise<{ waiting: number; running: number; dead: number; unreadable?: number }> {
+    const { commands, unreadable } = await this.readable();
+    const counted = { waiting: 0, running: 0, dead: 0 };
+    for (const { state } of commands) counted[state.kind]++;
+    return { ...counted, ...(unreadable.length > 0 && { unreadable: unreadable.length }) };
+  }
+
   /**
    * Those that are due now, or, with `ids`, those named, due or not, dead letters included; each is claimed when its turn comes, so that others
-   * can run the rest meanwhile. What another has claimed is left to it.
+   * can run the rest meanwhile. What another has claimed is left to it, and what cannot be read keeps nobody from the rest.
+   *
+   * @throws `not_found`; `damaged` when one of those named cannot be read
    */
   async *claims(ids: readonly string[] | undefined, signal?: AbortSignal): AsyncIterable<Claim> {
     if (ids) await this.#require(ids);
@@ -109,33 +131,34 @@ export class RetryQueue {
       throwIfAborted(signal);
       const entry = await store.get(key);
       if (!entry) continue;
-      const command = read(entry);
-      if (ids && !ids.includes(command.id)) continue;
+      if (ids && !ids.includes(idOf(entry))) continue;
+      const command = ids ? read(entry) : readable(entry);
+      if (!command) continue;
       if (!isToBeRun(command, clock.now(), ids !== undefined)) continue;
       const claim = await this.#claim(entry, command);
       if (claim) yield claim;
     }
   }
 
-  /** @throws `not_found` before any is dropped; `busy` when one is being run */
-  async drop(ids: readonly string[]): Promise<QueuedCommand[]> {
+  /** Also what cannot be read. @throws `not_found` before any is dropped; `busy` when one is being run */
+  async drop(ids: readonly string[]): Promise<(QueuedCommand | { id: string; agent: null; argv: null })[]> {
     const { store, clock } = this.#options;
     const entries = await this.#require(ids);
     for (const entry of entries) {
-      const { state } = read(entry);
-      const isRunning = state.kind === 'running' && state.untilMs > clock.now();
+      const state = readable(entry)?.state;
+      const isRunning = state?.kind === 'running' && state.untilMs > clock.now();
       if (!isRunning && (await store.delete(entry.key, entry.revision))) continue;
       throw new HoldfastError('busy', `the command ${idOf(entry)} is being run`, {
         hint: 'Wait for its end; if it fails, drop it then.',
         retryable: true,
       });
     }
-    return entries.map(read);
+    return entries.map((entry) => readable(entry) ?? { id: idOf(entry), agent: null, argv: null });
   }
 
   /** Ids of dead letters. */
   async dead(): Promise<string[]> {
-    return (await this.list()).filter(({ state }) => state.kind === 'dead').map(({ id }) => id);
+    return (await this.readable()).commands.filter(({ state }) => state.kind === 'dead').map(({ id }) => id);
   }
 
   async #require(ids: readonly string[]): Promise<Entry[]> {
@@ -204,8 +227,7 @@ function written({ id: _inKey, ...command }: QueuedCommand): string {
   return JSON.stringify({ version: VERSION, ...command });
 }
 
-/** @throws `damaged` */
-function read(entry: Entry): QueuedCommand {
+function readable(entry: Entry): QueuedCommand | undefined {
   try {
     const value = JSON.parse(entry.value) as QueuedCommand & { version: number };
     const { version, ...command } = value;
@@ -214,9 +236,20 @@ function read(entry: Entry): QueuedCommand {
     if (version === VERSION && isCommand && ['waiting', 'running', 'dead'].includes(command.state.kind))
       return { ...command, id: idOf(entry) };
   } catch {
-    // told below
+    // told by who asks
   }
-  throw new HoldfastError('damaged', `the command ${idOf(entry)} of the queue cannot be read`, {
-    hint: 'A newer holdfast may have queued it, then use that. Else bring the state store back from a copy, or move it away.',
+  return undefined;
+}
+
+export function unreadableCommand(id: string): HoldfastError {
+  return new HoldfastError('damaged', `the command ${id} of the queue cannot be read`, {
+    hint: `A newer holdfast may have queued it, then use that. Else: holdfast breaker queue drop ${id}`,
   });
+}
+
+/** @throws `damaged` */
+function read(entry: Entry): QueuedCommand {
+  const command = readable(entry);
+  if (command) return command;
+  throw unreadableCommand(idOf(entry));
 }

@@ -4,7 +4,7 @@ import { isHoldfastError } from '../errors.ts';
 import type { Seams } from '../operations/seams.ts';
 import { keepLease } from './breakers.ts';
 import { guardedRun, type GuardedRunOptions, type GuardedRunResult } from './guarded-run.ts';
-import type { Claim, RetryQueue } from './queue.ts';
+import { unreadableCommand, type Claim, type RetryQueue } from './queue.ts';
 
 export interface RunQueueOptions extends Omit<
   GuardedRunOptions,
@@ -25,7 +25,7 @@ export interface RunQueueResult {
     problem: string | null;
   }[];
   /** What is in the queue now. */
-  left: { waiting: number; running: number; dead: number };
+  left: { waiting: number; running: number; dead: number; unreadable?: number };
   warnings: Warning[];
 }
 
@@ -41,7 +41,9 @@ export async function runQueue(options: RunQueueOptions, seams: Seams): Promise<
     const isInterrupted = await runClaimed(claim, options, seams, result);
     if (isInterrupted) break;
   }
-  for (const { state } of await queue.list()) result.left[state.kind]++;
+  result.left = await queue.count();
+  for (const id of (await queue.readable()).unreadable)
+    result.warnings.push({ code: 'unreadable_command', message: unreadableCommand(id).message });
   return result;
 }
 

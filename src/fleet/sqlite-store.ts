@@ -55,7 +55,7 @@ export function openSqliteStore(path: string, { clock, random }: { clock: Clock;
     check(database, path);
     // What is in a queue must outlive a loss of power.
     database.exec('PRAGMA synchronous = FULL');
-    return storeIn(database, path, clock);
+    return storeIn(database, path, statSync(path), clock);
   } catch (error) {
     database?.close();
     throw refusal(error, path);
@@ -163,7 +163,21 @@ function refusal(error: unknown, path: string): unknown {
   });
 }
 
-function storeIn(database: DatabaseSync, path: string, clock: Clock): StateStore {
+/** What is written to a file that was removed or replaced nobody else sees: two would each have the same right. @throws `damaged` */
+function checkInPlace(path: string, { dev, ino }: Stats): void {
+  const now = statSync(path, { throwIfNoEntry: false });
+  if (now?.dev === dev && now.ino === ino) return;
+  throw new HoldfastError(
+    'damaged',
+    `the state store ${path} was ${now ? 'replaced' : 'removed'} while it was in use`,
+    {
+      hint: 'Start the program again; what was in the store is gone unless it is brought back from a copy.',
+    },
+  );
+}
+
+/** @param file what is at the path */
+function storeIn(database: DatabaseSync, path: string, file: Stats, clock: Clock): StateStore {
   const statements = {
     get: database.prepare(`SELECT value, revision FROM entries WHERE key = :key AND ${THERE}`),
     list: database.prepare(
@@ -183,6 +197,7 @@ function storeIn(database: DatabaseSync, path: string, clock: Clock): StateStore
   /** What goes wrong becomes an error of ours; a promise rejects with it. */
   const asked = async <T>(work: () => T): Promise<T> => {
     try {
+      checkInPlace(path, file);
       return work();
     } catch (error) {
       throw refusal(error, path);

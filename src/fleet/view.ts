@@ -3,7 +3,16 @@ import type { Clock } from '../clock.ts';
 import { CLOSED } from '../policy/breaker.ts';
 import { retryAt, type Breakers } from './breakers.ts';
 import { LEVEL_KEY, readLevel } from './degradation.ts';
-import { expecting, isBad, LAYERS, unlooked, type AgentHealth, type AgentView, type FleetView } from './health.ts';
+import {
+  expecting,
+  forgotten,
+  isBad,
+  LAYERS,
+  unlooked,
+  type AgentHealth,
+  type AgentView,
+  type FleetView,
+} from './health.ts';
 import { readHealth, readWatcher } from './health-store.ts';
 import { Prober, type AgentSpec } from './prober.ts';
 import { quarantines } from './quarantine.ts';
@@ -38,15 +47,13 @@ export async function fleetView(options: ViewOptions, clock: Clock, signal: Abor
   const states = new Map((await breakers.list(agents.map(({ name }) => name))).map((view) => [view.agent, view.state]));
   const held = await quarantines(store);
   const level = await store.get(LEVEL_KEY);
-  const commands = await queue.list();
-  const inState = (kind: 'waiting' | 'running' | 'dead') => commands.filter(({ state }) => state.kind === kind).length;
   return {
     atMs: clock.now(),
     watcher: isWatched ? { host: watcher.host, pid: watcher.pid, seenMs: watcher.seenMs } : null,
     level: watcher && level ? levelIn(level.value) : null,
     agents: healths.map((health): AgentView => {
       const state = states.get(health.name) ?? CLOSED;
-      const retryAtMs = retryAt(state);
+      const retryAtMs = state.kind === 'unreadable' ? undefined : retryAt(state);
       const failures = 'failures' in state ? state.failures : 0;
       return {
         ...health,
@@ -54,17 +61,22 @@ export async function fleetView(options: ViewOptions, clock: Clock, signal: Abor
         quarantine: held.get(health.name) ?? null,
       };
     }),
-    queue: { waiting: inState('waiting'), running: inState('running'), dead: inState('dead') },
+    queue: await queue.count(),
   };
 }
 
 /** What the watcher has written, of the layers that the config asks for now. */
-async function known(store: StateStore, agents: readonly AgentSpec[], nowMs: number): Promise<AgentHealth[]> {
+async function known(
+  store: StateStore,
+  agents: readonly AgentSpec[],
+  nowMs: number,
+): Promise<(AgentHealth & Pick<AgentView, 'isOfOtherConfig'>)[]> {
   const byName = new Map((await readHealth(store, nowMs)).map((health) => [health.name, health]));
-  return agents.map(({ name, critical, layers }) => {
+  return agents.map(({ name, critical, layers, asked: digest }) => {
     const asked = LAYERS.filter((layer) => layers[layer]);
     const health = byName.get(name);
     if (!health) return unlooked(name, critical, asked, nowMs);
+    if (health.asked !== digest) return { ...forgotten(health, nowMs), isOfOtherConfig: true };
     return health.state === 'unknown' ? health : expecting({ ...health, critical }, asked, nowMs);
   });
 }
@@ -75,11 +87,17 @@ function levelIn(value: string): FleetView['level'] {
 }
 
 /** Why an agent is not well, the most important first; nothing where it is. One line each, without its name. */
-export function problemsOf({ state, layers, breaker, quarantine }: AgentView): string[] {
+export function problemsOf({ state, layers, breaker, quarantine, isOfOtherConfig }: AgentView): string[] {
   const problems: string[] = [];
   const asked = LAYERS.flatMap((layer) => (layers[layer] ? [{ layer, health: layers[layer] }] : []));
   if (state === 'unknown') {
-    problems.push(asked.length === 0 ? 'nothing says how to look at it' : 'it was not looked at for too long');
+    problems.push(
+      isOfOtherConfig
+        ? 'the watcher has read another config than this: start again what is older'
+        : asked.length === 0
+          ? 'nothing says how to look at it'
+          : 'it was not looked at for too long',
+    );
   } else {
     for (const { layer, health } of asked) {
       const isNamed = isBad(health) || (state === 'starting' && health.status === 'starting');
@@ -90,5 +108,7 @@ export function problemsOf({ state, layers, breaker, quarantine }: AgentView): s
   if (quarantine) problems.push(`in quarantine: ${quarantine.reason}`);
   else if (breaker.state === 'forced-open') problems.push('breaker: opened by hand');
   if (breaker.state === 'open' || breaker.state === 'half-open') problems.push(`breaker: ${breaker.state}`);
+  if (breaker.state === 'unreadable')
+    problems.push('breaker: what is stored of it cannot be read; no call is let through');
   return problems;
 }

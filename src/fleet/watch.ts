@@ -1,7 +1,7 @@
 /**
  * `fleet watch`: looks, remembers, decides, acts, for as long as it runs. Of several watchers of one store one does so, and the others stand by.
  */
-import { messageOf, isSurvivable, HoldfastError, throwIfAborted } from '../errors.ts';
+import { messageOf, isHoldfastError, isSurvivable, HoldfastError, throwIfAborted } from '../errors.ts';
 import type { Clock, Random } from '../clock.ts';
 import { formatDuration } from '../units.ts';
 import type { FleetEvent } from './events.ts';
@@ -82,7 +82,7 @@ export async function watch(options: WatchOptions, seams: WatchSeams): Promise<v
       const turn = new Turn(options, seams);
       let isTaken = false;
       try {
-        isTaken = dryRun || (await turn.lease.take());
+        isTaken = dryRun || (await turn.lease.take(signal));
         if (!isTaken) {
           const other = await leaseHolder(store, LEASE_KEY);
           const status = other ? `standing by: process ${other.pid} on ${other.host} watches` : 'standing by';
@@ -91,7 +91,8 @@ export async function watch(options: WatchOptions, seams: WatchSeams): Promise<v
           await ready(status);
         }
       } catch (error) {
-        if (!isSurvivable(error)) throw error;
+        // One that is damaged or gone does not come back for this process.
+        if (!isSurvivable(error) || isHoldfastError(error, 'damaged')) throw error;
         log(`the store cannot be used: ${messageOf(error)}`);
       }
       if (isTaken) {
@@ -112,7 +113,7 @@ export async function watch(options: WatchOptions, seams: WatchSeams): Promise<v
  */
 export async function watchOnce(options: WatchOptions, seams: WatchSeams): Promise<void> {
   const turn = new Turn(options, seams);
-  if (!options.dryRun && !(await turn.lease.take())) {
+  if (!options.dryRun && !(await turn.lease.take(seams.signal))) {
     const other = await leaseHolder(options.store, LEASE_KEY);
     throw new HoldfastError(
       'busy',

@@ -9,8 +9,9 @@ import { agentSpecs } from '../../src/cli/fleet/agents.ts';
 import { loadConfig } from '../../src/cli/config.ts';
 import { agentRow, nameColumns, statusResult, statusText, type StatusResult } from '../../src/cli/fleet/status.ts';
 import { systemClock, systemRandom } from '../../src/clock.ts';
-import { HealthWriter } from '../../src/fleet/health-store.ts';
+import { HealthWriter, readKnown } from '../../src/fleet/health-store.ts';
 import { observe, unlooked, type AgentView } from '../../src/fleet/health.ts';
+import { Prober } from '../../src/fleet/prober.ts';
 import { openSqliteStore } from '../../src/fleet/sqlite-store.ts';
 import { noProgress } from '../../src/progress.ts';
 import { makeAgent } from '../operations/support.ts';
@@ -114,6 +115,66 @@ describe('fleet status and check', () => {
     expect(old.problems).toMatchObject([
       { name: 'a', state: 'unknown', problems: ['it was not looked at for too long'] },
     ]);
+  });
+
+  test('what a watcher saw where another config told it to look is no green light', async () => {
+    const agents = (path: string) =>
+      config(
+        `fleet: {store: ./fleet.sqlite, agents: {a: {live: "${address}/${path}"}, b: {live: "${address}/ok", interval: 9s}}}`,
+      );
+    agents('ok');
+    const seams = { clock: systemClock, random: systemRandom };
+    const specs = agentSpecs(await loadConfig(home.at('holdfast.yaml')), {}, { ...seams, progress: noProgress });
+    const prober = new Prober(specs, seams);
+    const healths = await prober.once(5000, new AbortController().signal);
+    {
+      await using store = openSqliteStore(home.at('fleet.sqlite'), seams);
+      await new HealthWriter(store, specs, { clock: systemClock, host: 'there', pid: 7 }).write(healths, 5000);
+    }
+    expect((await home.holdfast('fleet', 'check')).code).toBe(0);
+    agents('no');
+    const { problems } = await home.json<{ problems: unknown }>(15, 'fleet', 'check');
+    expect(problems).toMatchObject([
+      {
+        name: 'a',
+        state: 'unknown',
+        problems: ['the watcher has read another config than this: start again what is older'],
+      },
+    ]);
+    await using store = openSqliteStore(home.at('fleet.sqlite'), seams);
+    const now = agentSpecs(await loadConfig(home.at('holdfast.yaml')), {}, { ...seams, progress: noProgress });
+    const next = new Prober(now, seams, await readKnown(store));
+    expect(next.health().map(({ name, state }) => [name, state])).toEqual([
+      ['a', 'starting'],
+      ['b', 'healthy'],
+    ]);
+  });
+
+  test('a record that cannot be read is named, and the rest is shown', async () => {
+    config(`fleet: {store: ./fleet.sqlite, agents: {a: {live: "${address}/ok"}, b: {live: "${address}/ok"}}}`);
+    {
+      await using store = openSqliteStore(home.at('fleet.sqlite'), { clock: systemClock, random: systemRandom });
+      for (const key of ['breaker.b', 'queue.odd', 'events.999999999999999-odd']) await store.create(key, 'rubbish');
+    }
+    const { agents, queue } = await home.json<StatusResult>(0, 'fleet', 'status');
+    expect(agents).toMatchObject([
+      { name: 'a', problems: [] },
+      {
+        name: 'b',
+        breaker: 'unreadable',
+        problems: ['breaker: what is stored of it cannot be read; no call is let through'],
+      },
+    ]);
+    expect(queue).toMatchObject({ unreadable: 1 });
+    expect((await home.holdfast('fleet', 'check')).code).toBe(15);
+    expect(await home.json(3, 'breaker', 'list')).toMatchObject([{ agent: 'a' }, { agent: 'b', state: 'unreadable' }]);
+    const events = await home.holdfast('fleet', 'events');
+    expect(events).toMatchObject({ code: 3, stderr: expect.stringContaining('999999999999999-odd') });
+    const queued = await home.holdfast('breaker', 'queue', 'list');
+    expect(queued).toMatchObject({ code: 3, stderr: expect.stringContaining('holdfast breaker queue drop odd') });
+    expect((await home.holdfast('breaker', 'queue', 'drop', 'odd')).code).toBe(0);
+    expect((await home.holdfast('breaker', 'reset', 'b')).code).toBe(0);
+    expect((await home.holdfast('fleet', 'check')).code).toBe(0);
   });
 
   test('an open breaker is a problem of an agent that is healthy', async () => {

@@ -134,6 +134,23 @@ describe('the breakers of a fleet', () => {
     expect((await fleet.breakers.look('a')).state).toMatchObject({ kind: 'open', failures: 3, opened: 1 });
   });
 
+  test('one that cannot be read keeps nobody from the others, and is made anew by whoever trips or resets it', async () => {
+    const fleet = testFleet();
+    await fleet.breakers.command('a', { type: 'trip', reason: 'x' });
+    await fleet.store.create('breaker.b', 'rubbish');
+    const listed = async () => (await fleet.breakers.list(['c'])).map(({ agent, state }) => `${agent} ${state.kind}`);
+    expect(await listed()).toEqual(['a forced-open', 'b unreadable', 'c closed']);
+    await failure(() => fleet.breakers.command('b', { type: 'open', error: 'x' }), 'damaged');
+    await failure(() => fleet.breakers.command('b', { type: 'disable' }), 'damaged');
+    expect((await failure(() => fleet.breakers.enter('b'), 'damaged')).hint).toContain('holdfast breaker reset b');
+    await fleet.breakers.command('b', { type: 'reset' });
+    await (await fleet.breakers.enter('b')).end({ type: 'success' });
+    const damaged = await fleet.store.get('breaker.a');
+    await fleet.store.update('breaker.a', '{"version":2}', damaged?.revision ?? 0);
+    await fleet.breakers.command('a', { type: 'trip', reason: 'y' });
+    expect(await listed()).toEqual(['a forced-open', 'b closed', 'c closed']);
+  });
+
   test('a record that cannot be read is no closed breaker', async () => {
     const fleet = testFleet();
     const values = [

@@ -5,6 +5,7 @@ import {
   EVENT_DAYS,
   followEvents,
   listEvents,
+  readEvents,
   trimEvents,
   type FleetEvent,
 } from '../../src/fleet/events.ts';
@@ -113,4 +114,14 @@ test('an event that cannot be read is told', async () => {
   const { store } = log();
   await store.create('events.000000000000001-000001-00', '{"version":2}');
   await expect(listEvents(store)).rejects.toMatchObject({ code: 'damaged' });
+});
+
+test('an event that cannot be read is named, and hides none of the others', async () => {
+  const { store, add } = log();
+  await add('before');
+  await store.create('events.999999999999999-000001-00', 'rubbish');
+  await store.create('events.999999999999999-000002-00', '{"version":1,"events":[null]}');
+  const { events, unreadable } = await readEvents(store);
+  expect(texts(events)).toEqual(['before']);
+  expect(unreadable).toEqual(['999999999999999-000001-00', '999999999999999-000002-00']);
 });

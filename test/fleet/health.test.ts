@@ -216,3 +216,9 @@ describe('whoever watches next', () => {
     expect(resumed(down, spec, 1_000_000)).toMatchObject({ state: 'unhealthy', layers: { live: { status: 'down' } } });
   });
 });
+
+test('the grace of a start that began at a time to come, before the clock was set back, is over', () => {
+  const health = unlooked('a', false, ['live'], 400 * 86_400_000);
+  expect(looked(health, seen(false, 1000)).layers.live?.status).toBe('down');
+  expect(looked(health, seen(true, 1000)).layers.live?.status).toBe('ok');
+});

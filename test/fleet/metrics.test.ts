@@ -50,6 +50,7 @@ describe('a scrape', () => {
       'holdfast_fleet_breakers{state="half-open"}': 0,
       'holdfast_fleet_breakers{state="forced-open"}': 1,
       'holdfast_fleet_breakers{state="disabled"}': 0,
+      'holdfast_fleet_breakers{state="unreadable"}': 0,
       holdfast_fleet_level: 2,
       holdfast_fleet_level_change_timestamp_seconds: (NOW_MS - 240_000) / 1000,
       holdfast_fleet_watcher_last_seen_timestamp_seconds: (NOW_MS - 2000) / 1000,

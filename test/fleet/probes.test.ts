@@ -96,6 +96,27 @@ describe('HTTP', () => {
     [{ checks: { a: { ok: true, status: 'down' } } }, 'a fails'],
   ])('of %j', (body, problem) => expect(readinessProblem(body, [])).toBe(problem));
 
+  test.each([
+    ['a status that is no word', '{"status": false}'],
+    ['the status of another answer', '{"status": 503}'],
+    ['a no in quotes', '{"ok": "false"}'],
+    ['a colour', '{"status": "red"}'],
+    ['a list', '[{"status": "down"}]'],
+    ['one word', 'unhealthy\n'],
+    ['JSON that breaks off', '{"status": "ok", '],
+    ['JSON that is too long to be read', JSON.stringify({ padding: 'x'.repeat(70_000), status: 'fail' })],
+  ])('an answer of 200 that says no by %s is not well', async (_, body) => {
+    const { ok, evidence } = await httpProbe({ url: await answering(200, body) })(quiet);
+    expect([ok, evidence]).toEqual([false, expect.stringMatching(/: it (says|answered) /)]);
+  });
+
+  test.each(['{"status": 200}', '{"ok": "true"}', '[]', 'all is well, none is down', '# HELP a b', ''])(
+    'an answer of 200 that says %j is well',
+    async (body) => {
+      expect(await httpProbe({ url: await answering(200, body) })(quiet)).toMatchObject({ ok: true });
+    },
+  );
+
   test('nobody there is told from one that answers badly', async () => {
     const address = await deserted();
     expect(await httpProbe({ url: `http://${address}/a` })(quiet)).toEqual({
@@ -344,6 +365,24 @@ describe('a heartbeat file', () => {
     expect(await fileProbe({ path, withinMs: 60_000, time: /<(.*)>/ }, at)(quiet)).toMatchObject({ ok: false });
   });
 
+  test('by a pattern that backtracks for ever does not stop this process', async () => {
+    const path = join(folder, 'backtracks');
+    writeFileSync(path, `${'a'.repeat(64)}!`);
+    for (const spec of [{ pattern: /^(a+)+$/ }, { time: /^((a+)+)$/ }])
+      await expect(fileProbe({ path, withinMs: 60_000, ...spec }, clock)(quiet)).rejects.toThrow('takes too long');
+  });
+
+  test('that has grown long tells its newest time, which is at its end', async () => {
+    const path = join(folder, 'long');
+    const line = (at: number) => `last: ${new Date(at).toISOString()}\n`;
+    const nowMs = clock.now();
+    for (const lines of [3000, 5000, 20_000]) {
+      writeFileSync(path, line(nowMs - 3_600_000).repeat(lines) + line(nowMs));
+      const probe = fileProbe({ path, withinMs: 60_000, time: /^last: (.*)$/m }, clock);
+      expect(await probe(quiet)).toMatchObject({ ok: true });
+    }
+  });
+
   test('that is a pipe or a folder does not hold up the look', async () => {
     const pipe = join(folder, 'pipe');
     await new Promise((resolve) => spawn('mkfifo', [pipe]).once('close', resolve));
@@ -371,6 +410,12 @@ test('the files in a folder are a queue', async () => {
   mkdirSync(join(queue, 'done'), { recursive: true });
   for (const name of ['1', '2', '.tmp']) writeFileSync(join(queue, name), '');
   expect(await folderStats(queue)(quiet)).toEqual({ stats: { queueDepth: 2 } });
+});
+
+test('evidence tells no secrets that an agent says', () => {
+  expect(oneLine('refused: postgres://me:hunter2@db/x, {"authorization": "Bearer abc", "api_key": "k"}')).toBe(
+    'refused: ***@db/x, {"authorization": "Bearer ***", "api_key": "***"}',
+  );
 });
 
 test('evidence is one line without control characters, and not long', () => {

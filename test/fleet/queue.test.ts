@@ -198,4 +198,20 @@ describe('the queue', () => {
       expect((await failure(() => fleet.queue.list(), 'damaged')).message).toContain('odd');
     }
   });
+
+  test('a command that cannot be read is named, keeps nobody from the rest, and can be dropped', async () => {
+    const fleet = testFleet();
+    await fleet.store.create('queue.000', 'rubbish');
+    const { id } = await fleet.queue.add({
+      ...{ agent: 'a', argv: ['true'], cwd: tmpdir(), env: {}, timeoutMs: null, problem: 'x' },
+    });
+    fleet.later(MINUTE_MS);
+    const run = await fleet.runQueue();
+    expect(run.ran).toMatchObject([{ id, outcome: 'done' }]);
+    expect(run.left).toEqual({ waiting: 0, running: 0, dead: 0, unreadable: 1 });
+    expect(run.warnings).toMatchObject([{ message: expect.stringContaining('000') }]);
+    await failure(() => fleet.runQueue(['000']), 'damaged');
+    await fleet.queue.drop(['000']);
+    expect(await fleet.queue.readable()).toEqual({ commands: [], unreadable: [] });
+  });
 });

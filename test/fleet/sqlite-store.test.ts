@@ -143,6 +143,19 @@ describe('a store in SQLite', () => {
     expect(existsSync(path)).toBe(false);
   });
 
+  test('one that is removed or replaced while it is in use is not used on by those who have it open', async () => {
+    using temporary = folder();
+    const path = temporary.at('s');
+    await using one = open(path);
+    await one.create('lease', 'mine');
+    for (const suffix of ['', '-wal', '-shm']) rmSync(path + suffix, { force: true });
+    expect((await failure(() => one.create('a', 'b'), 'damaged')).message).toContain('removed');
+    await using other = open(path);
+    await other.create('lease', 'mine');
+    expect((await failure(() => one.list(''), 'damaged')).message).toContain('replaced');
+    expect(await other.get('lease')).toMatchObject({ value: 'mine' });
+  });
+
   test('a database of something else, or of a later version, is left alone', async () => {
     using temporary = folder();
     const path = temporary.at('s');

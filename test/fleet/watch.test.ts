@@ -112,6 +112,15 @@ describe('of two watchers of one store', () => {
     expect(two.sent).toContain('READY=1');
   });
 
+  test('one whose store is damaged or gone ends, and does not stand by for ever', async () => {
+    const { watcher } = fleet();
+    const one = watcher('one');
+    one.own.create = async () => {
+      throw new HoldfastError('damaged', 'the state store was removed while it was in use');
+    };
+    await expect(one.start()).rejects.toMatchObject({ code: 'damaged' });
+  });
+
   test('the other takes over when the first ends, at once, and when it is killed, after its lease', async () => {
     const { time, agents, ran, watcher, holder } = fleet();
     const [one, two, three] = [watcher('one'), watcher('two'), watcher('three')];

@@ -111,6 +111,13 @@ describe('an action', () => {
     expect((await memory('a')).underWay).toBeUndefined();
   });
 
+  test('whose command has a secret in it does not tell it', async () => {
+    const { dog, set, evidence } = kennel({}, { a: { restart: 'true "Authorization: Bearer abc"' } });
+    set('a', 'down');
+    await dog().round();
+    expect((await evidence('action'))[0]?.['restart.command']).toBe('true "Authorization: Bearer ***"');
+  });
+
   test('that hangs is killed with all it started when its time is over', async () => {
     const { dog, set, evidence } = kennel(
       {
@@ -247,6 +254,16 @@ describe('what keeps it from doing harm', () => {
     expect(ran.length).toBeGreaterThan(before);
     await expect(release({ store, breakers, clock }, 'a')).rejects.toMatchObject({ code: 'not_found' });
   });
+});
+
+test('a breaker that cannot be read keeps no other agent from being helped, and counts as one that refuses', async () => {
+  const { dog, set, ran, store } = kennel({ degradation: { rules: usualLevels(), holdMs: USUAL_HOLD_MS } });
+  await store.create('breaker.b', 'rubbish');
+  set('a', 'down');
+  set('b', 'ok');
+  await dog().round();
+  expect(ran).toEqual(['a: exit 0']);
+  expect(JSON.parse((await store.get('level'))?.value ?? '{}')).toMatchObject({ level: 1 });
 });
 
 describe('what was decided is written before it is done', () => {
@@ -427,6 +444,7 @@ test('of what commands print the last lines are kept, and no secrets', () => {
   );
   expect(lastLines('\u001B[31mred')).toBe(' [31mred'.trim());
   expect(lastLines('AGE-SECRET-KEY-1ABC')).toBe('***');
+  expect(lastLines('a\u009B31m\u202Eb')).toBe('a 31m b');
 });
 
 test('what an agent says of itself cannot keep its restart from being run', async () => {

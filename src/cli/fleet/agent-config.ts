@@ -1,4 +1,5 @@
 /** From what the config says of agents to how they are looked at: paths absolute, defaults filled in. */
+import { sha256Hex } from '../../crypto/hash.ts';
 import { messageOf } from '../../errors.ts';
 import type { AgentSettings, ProbeSpec, ProgressSpec } from '../../fleet/agent-spec.ts';
 import type { LayerPolicy } from '../../fleet/health.ts';
@@ -16,6 +17,7 @@ type RawPace = { [K in 'interval' | 'timeout' | 'startup']?: string | undefined 
 /** What is usual: of agents that are asked, and of backends. */
 const USUAL: LayerPolicy = { intervalMs: 10_000, timeoutMs: 5000, startupMs: 60_000, failures: 3, successes: 2 };
 const USUAL_RARE: LayerPolicy = { intervalMs: 300_000, timeoutMs: 60_000, startupMs: 0, failures: 1, successes: 1 };
+const PACE: ReadonlySet<string> = new Set(['interval', 'timeout', 'startup', 'failures', 'successes']);
 const INTERVAL_MIN_MS = 100;
 const QUEUE_MAX = 10;
 const ERRORS_MAX = '20%';
@@ -72,6 +74,7 @@ function agentSettings(agent: RawAgent, usual: LayerPolicy, place: string, reade
     throw needs('progress');
   return {
     critical: agent.critical ?? false,
+    asked: askedOf(agent),
     ...(live !== undefined && { live: { look: lookOf(live, `${place}.live`, reader), policy: policy(live, 'live') } }),
     ...(ready !== undefined && {
       ready: { look: lookOf(ready, `${place}.ready`, reader), policy: policy(ready, 'ready') },
@@ -111,6 +114,16 @@ function agentSettings(agent: RawAgent, usual: LayerPolicy, place: string, reade
       },
     }),
   };
+}
+
+/**
+ * A digest of what is looked at, as it is written: `~` is another folder for whoever else asks. How often, and how often in a row, is no matter: what was
+ * seen holds.
+ */
+function askedOf({ live, ready, progress, stats, queue, errors, memory, backup, drill }: RawAgent): string {
+  const asked = { live, ready, progress, stats, queue, errors, memory, backup, drill };
+  const text = JSON.stringify(asked, (key, value: unknown) => (PACE.has(key) ? undefined : value));
+  return sha256Hex(Buffer.from(text)).slice(0, 16);
 }
 
 function memoryMax(text: string, place: string, file: string): { bytes: number } | { share: number } {

@@ -6,10 +6,10 @@ import * as Args from '@oclif/core/args';
 import * as Flags from '@oclif/core/flags';
 import type { Clock, Random } from '../../clock.ts';
 import type { Warning } from '../../entry.ts';
-import { messageOf } from '../../errors.ts';
+import { messageOf, type HoldfastError } from '../../errors.ts';
 import { sha256Hex } from '../../crypto/hash.ts';
 import { breakerPolicy, type BreakerPolicy } from '../../fleet/breaker-policy.ts';
-import { Breakers, retryAt, type BreakerView } from '../../fleet/breakers.ts';
+import { Breakers, retryAt, type BreakerView, type UnreadableBreaker } from '../../fleet/breakers.ts';
 import { appendEvent } from '../../fleet/events.ts';
 import type { Told } from '../../fleet/guarded-run.ts';
 import { BACKOFF_MS, RetryQueue } from '../../fleet/queue.ts';
@@ -75,7 +75,8 @@ export function ownPath(env: FleetOptions['env'], configPath: string, kind: 'sql
 /** What scripts rely on, of `breaker list`, and what the other commands say of a breaker at least. */
 export interface BreakerRow {
   agent: string;
-  state: BreakerState['kind'];
+  /** `unreadable`: what is stored of it is damaged, and calls are refused. */
+  state: BreakerState['kind'] | 'unreadable';
   /** In a row. */
   failures: number;
   /** ISO 8601; absent unless it is open or half-open. */
@@ -86,8 +87,11 @@ export interface BreakerRow {
   configured: boolean;
 }
 
-export function breakerRow({ agent, state, since }: BreakerView, agents: readonly string[]): BreakerRow {
-  const retryMs = retryAt(state);
+export function breakerRow(
+  { agent, state, since }: BreakerView | UnreadableBreaker,
+  agents: readonly string[],
+): BreakerRow {
+  const retryMs = state.kind === 'unreadable' ? undefined : retryAt(state);
   return {
     ...{ agent, state: state.kind, failures: 'failures' in state ? state.failures : 0 },
     ...(retryMs !== undefined && { retryAt: new Date(retryMs).toISOString() }),
@@ -115,6 +119,11 @@ export async function commandBreaker(
 export function breakerText({ agent, state, retryAt: at, configured }: BreakerRow, nowMs: number): string {
   const note = configured ? '' : ' (not in the config: defaults)';
   return lines(`${agent}: ${state}${at === undefined ? '' : `, ${whenText(at, nowMs)}`}${note}`);
+}
+
+/** As a warning: the rest is shown nevertheless. */
+export function unreadableText({ message, hint }: HoldfastError): string {
+  return hint === undefined ? message : `${message}. ${hint}`;
 }
 
 /** When a call may be tried. */

@@ -18,4 +18,4 @@ export function eventLine({ time, kind, agent, message, dryRun }: EventRow): str
 }
 
 /** What others wrote must not write to the terminal. */
-const CONTROL = /\p{Cc}/gu;
+const CONTROL = /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu;

@@ -1,6 +1,6 @@
 /** From config, environment and this host to what the server shows and does. */
 import type { AgentAges } from '../../fleet/alerts.ts';
-import { appendEvent, listEvents, type EventKind, type FleetEvent } from '../../fleet/events.ts';
+import { appendEvent, readEvents, type EventKind, type FleetEvent } from '../../fleet/events.ts';
 import { readWatcher } from '../../fleet/health-store.ts';
 import type { AgentSpec } from '../../fleet/prober.ts';
 import { fleetView } from '../../fleet/view.ts';
@@ -48,7 +48,7 @@ export function serveSources(
   return {
     look: async (signal): Promise<FleetLook> => {
       const view = await fleetView({ store, breakers, queue, agents, deadlineMs: LOOK_MS }, clock, signal);
-      const last = await listEvents(store, { limit: EVENTS_COUNTED });
+      const { events: last } = await readEvents(store, { limit: EVENTS_COUNTED });
       return { view, runs: runsOf(config, env), events: last.slice(-EVENTS_SHOWN), counted: events.with(last) };
     },
     statusJson: ({ view }) => statusResult(view),

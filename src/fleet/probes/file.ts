@@ -4,6 +4,7 @@ import { open, opendir, stat } from 'node:fs/promises';
 import type { Clock } from '../../clock.ts';
 import { messageOf, systemErrorCode } from '../../errors.ts';
 import { formatDuration } from '../../units.ts';
+import { foundIn, matchesOf } from '../patterns.ts';
 import { absent, failed, found, oneLine, type Finding, type Probe, type StatsProbe } from './probe.ts';
 
 export interface FileSpec {
@@ -33,7 +34,7 @@ export function fileProbe(spec: FileSpec, clock: Clock): Probe {
     }
     if (contains !== undefined && !file.text.includes(contains))
       return failed(`${path} does not contain ${JSON.stringify(contains)}`);
-    if (pattern && !pattern.test(file.text)) return failed(`nothing in ${path} matches ${pattern.source}`);
+    if (pattern && !foundIn(pattern, [file.text])[0]) return failed(`nothing in ${path} matches ${pattern.source}`);
     if (withinMs === undefined) return found(`${path} is there`);
     if (!time) return aged(path, file.mtimeMs, withinMs, clock.now());
     const latest = latestTime(file.text, time);
@@ -51,7 +52,7 @@ export function aged(what: string, atMs: number, withinMs: number, nowMs: number
   return failed(`${what} is ${shown} old, more than ${formatDuration(withinMs)}`, ageMs / 1000);
 }
 
-/** When a regular file was written, and its beginning where that is wanted. Anything else is refused: who opens a pipe may wait for ever. */
+/** When a regular file was written, and its text where that is wanted: of a long one the beginning and the end. Anything else is refused: who opens a pipe may wait for ever. */
 export async function readSmall(path: string, wantsText: boolean): Promise<{ text: string; mtimeMs: number }> {
   if (!wantsText) {
     const stats = await stat(path);
@@ -61,16 +62,24 @@ export async function readSmall(path: string, wantsText: boolean): Promise<{ tex
   await using handle = await open(path, constants.O_RDONLY | constants.O_NONBLOCK);
   const stats = await handle.stat();
   if (!stats.isFile()) throw new Error(`${path} is no file`);
-  const buffer = Buffer.alloc(Math.min(CONTENT_MAX_BYTES, Math.max(stats.size, 4096)));
-  const { bytesRead } = await handle.read(buffer, 0, buffer.length, 0);
-  return { text: buffer.toString('utf8', 0, bytesRead), mtimeMs: stats.mtimeMs };
+  const at = async (from: number): Promise<string> => {
+    const buffer = Buffer.alloc(Math.min(CONTENT_MAX_BYTES, Math.max(stats.size, 4096)));
+    const { bytesRead } = await handle.read(buffer, 0, buffer.length, from);
+    return buffer.toString('utf8', 0, bytesRead);
+  };
+  let text = await at(0);
+  if (stats.size > CONTENT_MAX_BYTES) {
+    // The line that is cut says something else than it did.
+    const end = await at(Math.max(CONTENT_MAX_BYTES, stats.size - CONTENT_MAX_BYTES));
+    text += stats.size <= 2 * CONTENT_MAX_BYTES ? end : `\n${end.slice(end.indexOf('\n') + 1)}`;
+  }
+  return { text, mtimeMs: stats.mtimeMs };
 }
 
 function latestTime(text: string, pattern: RegExp): number | undefined {
   let latest: number | undefined;
-  const all = new RegExp(pattern.source, pattern.flags.includes('g') ? pattern.flags : `${pattern.flags}g`);
-  for (const match of text.matchAll(all)) {
-    const ms = timeOf((match[1] ?? match[0]).trim());
+  for (const [whole = '', group] of matchesOf(pattern, text)) {
+    const ms = timeOf((group ?? whole).trim());
     if (ms !== undefined && (latest === undefined || ms > latest)) latest = ms;
   }
   return latest;

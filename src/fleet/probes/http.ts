@@ -154,10 +154,26 @@ export function judgeAnswer(answer: Answer, spec: HttpSpec, where: string): Find
   const said = body && readinessProblem(body, spec.checks ?? []);
   if (problem !== undefined) return failed(said === undefined ? problem : `${problem}: ${said}`);
   if (said !== undefined) return failed(`${where}: ${said}`);
+  const otherwise = body ? undefined : otherProblem(answer);
+  if (otherwise !== undefined) return failed(`${where}: ${otherwise}`);
   if (spec.checks && !body) return failed(`${where} answered no JSON object with checks`);
   if (spec.contains !== undefined && !answer.body.includes(spec.contains))
     return failed(`the answer of ${where} does not contain ${JSON.stringify(spec.contains)}`);
   return found(`HTTP ${answer.status}`);
+}
+
+/** What is no JSON object may say no as well: one word, a list. What cannot be read whole may say so where it is not read. */
+function otherProblem({ body, isCut }: Answer): string | undefined {
+  const isJson = /^\s*(?:\{\s*["}]|\[)/.test(body);
+  if (isCut)
+    return isJson ? `it answered more than ${BODY_MAX_BYTES / 1024} KiB of JSON, which is not read` : undefined;
+  let said: unknown = body.trim();
+  try {
+    said = JSON.parse(body);
+  } catch {
+    if (body.trimStart().startsWith('{"')) return 'it answered JSON that is not whole';
+  }
+  return verdict(said) === false ? `it says ${JSON.stringify(oneLine(body, 60))}` : undefined;
 }
 
 function jsonObject({ body, isCut }: Answer): Record<string, unknown> | undefined {
@@ -172,9 +188,22 @@ function jsonObject({ body, isCut }: Answer): Record<string, unknown> | undefine
 /** Words for a state in which nothing should be given to it (application/health+json, Spring Boot, Kubernetes and others). */
 const BAD_WORDS = new Set([
   ...['fail', 'failed', 'failing', 'error', 'down', 'unhealthy', 'critical', 'dead', 'out_of_service'],
-  ...['not_ready', 'not ready', 'notready', 'unavailable', 'starting', 'stopped', 'stuck'],
+  ...['not_ready', 'not ready', 'notready', 'unavailable', 'starting', 'stopped', 'stuck', 'false'],
+  ...['not_serving', 'offline', 'crashed', 'fatal', 'red', 'nok', 'ko', 'disconnected', 'shutting_down', 'terminating'],
 ]);
-const GOOD_WORDS = new Set(['ok', 'pass', 'passed', 'up', 'healthy', 'ready', 'warn', 'degraded', 'alive', 'live']);
+const GOOD_WORDS = new Set([
+  'true',
+  'ok',
+  'pass',
+  'passed',
+  'up',
+  'healthy',
+  'ready',
+  'warn',
+  'degraded',
+  'alive',
+  'live',
+]);
 const VERDICTS = ['ok', 'healthy', 'ready', 'alive', 'live', 'passed', 'connected', 'reachable'] as const;
 
 /**
@@ -221,11 +250,13 @@ function verdict(check: unknown): boolean | undefined {
   if (Array.isArray(check)) return together(check.map(verdict));
   if (typeof check !== 'object' || check === null) return undefined;
   const said: Record<string, unknown> = { ...check };
-  const flags = VERDICTS.map((key) => said[key]).filter((one) => typeof one === 'boolean');
-  return together([
-    ...flags,
-    ...['status', 'state'].map((key) => verdict(typeof said[key] === 'string' ? said[key] : undefined)),
-  ]);
+  return together([...VERDICTS, 'success', 'status', 'state'].map((key) => flag(said[key])));
+}
+
+/** A word, yes or no, or a status of HTTP that stands in the body. */
+function flag(said: unknown): boolean | undefined {
+  if (typeof said === 'number' && said >= 400 && said <= 599) return false;
+  return typeof said === 'string' || typeof said === 'boolean' ? verdict(said) : undefined;
 }
 
 function together(verdicts: readonly (boolean | undefined)[]): boolean | undefined {

@@ -1,5 +1,6 @@
 /** What a probe is, and what it may say. One never throws, except that it was interrupted. */
 import type { Clock } from '../../clock.ts';
+import { masked } from '../masked.ts';
 import { EVIDENCE_MAX_CHARACTERS, type AgentStats, type Observation } from '../health.ts';
 
 /** Looks once. Settles soon after the signal is aborted. Without time: whoever asks adds when it was, and how long it took. */
@@ -40,10 +41,9 @@ export function observation(finding: Finding, clock: Clock, startMs: number): Ob
   };
 }
 
-/** Evidence may be what a stranger wrote: one line, no control characters, and not too much of it. */
+/** Evidence may be what a stranger wrote: one line, no control characters, no secrets as far as they look like some, and not too much of it. */
 export function oneLine(text: string, max = EVIDENCE_MAX_CHARACTERS): string {
-  const line = text
-    .slice(0, 4 * max)
+  const line = masked(text.slice(0, 4 * max))
     .replace(/[\p{Cc}\p{Cf}\s]+/gu, ' ')
     .trim()
     .toWellFormed();

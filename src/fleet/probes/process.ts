@@ -3,6 +3,7 @@ import { readdir, readFile } from 'node:fs/promises';
 import { totalmem } from 'node:os';
 import type { Clock } from '../../clock.ts';
 import { messageOf, systemErrorCode } from '../../errors.ts';
+import { foundIn } from '../patterns.ts';
 import { absent, failed, found, type Finding, type Probe, type StatsProbe } from './probe.ts';
 
 export interface ProcessSpec {
@@ -26,7 +27,12 @@ async function locate(spec: ProcessSpec, clock: Clock): Promise<{ pid: number } 
   const { pidFile, command } = spec;
   if (pidFile === undefined) {
     if (!command) return failed('nothing says which process');
-    const fitting = (await processes(clock)).filter((one) => command.test(one.command));
+    const all = await processes(clock);
+    const fits = foundIn(
+      command,
+      all.map((one) => one.command),
+    );
+    const fitting = all.filter((_, i) => fits[i]);
     if (fitting.length === 0) return absent(`no process whose command line matches ${command.source}`);
     const problems: string[] = [];
     for (const { pid } of fitting) {
@@ -47,7 +53,7 @@ async function locate(spec: ProcessSpec, clock: Clock): Promise<{ pid: number } 
   if (pid < 1) return failed(`${pidFile} has no process number in it`);
   const problem = await stateProblem(pid);
   if (problem !== undefined) return failed(problem);
-  if (command && !command.test((await commandLine(pid)) ?? ''))
+  if (command && !foundIn(command, [(await commandLine(pid)) ?? ''])[0])
     return failed(`process ${pid} is another program: its command line does not match ${command.source}`);
   return { pid };
 }

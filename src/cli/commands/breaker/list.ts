@@ -1,4 +1,5 @@
 import { HoldfastCommand } from '../../base-command.ts';
+import { EXIT } from '../../exit-codes.ts';
 import { breakerRow, openFleet, whenText, type BreakerRow } from '../../fleet/context.ts';
 import { table } from '../../render.ts';
 
@@ -11,10 +12,17 @@ export default class BreakerList extends HoldfastCommand<typeof BreakerList, Bre
     return (await fleet.breakers.list(fleet.agents)).map((view) => breakerRow(view, fleet.agents));
   }
 
+  /** 3 when one cannot be read. */
+  protected override exitCode(rows: BreakerRow[]) {
+    return rows.some(({ state }) => state === 'unreadable') ? EXIT.incomplete : EXIT.done;
+  }
+
   protected override text(rows: BreakerRow[]): string {
     if (rows.length === 0) return 'no agents yet\n';
     const nowMs = this.clock.now();
     const cells = rows.map(({ agent, state, failures, retryAt, since }) => {
+      if (state === 'unreadable')
+        return [agent, state, '', '', `no call is let through; anew: holdfast breaker reset ${agent}`];
       const next = retryAt === undefined ? '' : whenText(retryAt, nowMs);
       return [agent, state, String(failures), since ?? 'ever', next];
     });

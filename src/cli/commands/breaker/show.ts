@@ -26,7 +26,7 @@ export default class BreakerShow extends HoldfastCommand<typeof BreakerShow, Bre
     await using fleet = openFleet(config, { env: process.env, clock: this.clock, random: this.random });
     const view = await fleet.breakers.look(agent);
     const evidence = 'evidence' in view.state ? (view.state.evidence ?? []) : [];
-    const queued = (await fleet.queue.list()).filter((command) => command.agent === agent).length;
+    const queued = (await fleet.queue.readable()).commands.filter((command) => command.agent === agent).length;
     const [row, policy] = [breakerRow(view, fleet.agents), fleet.policyOf(agent)];
     return { ...row, detail: view.state, by: view.since?.by ?? null, evidence, policy, queued };
   }

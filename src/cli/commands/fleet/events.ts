@@ -1,8 +1,9 @@
 import * as Flags from '@oclif/core/flags';
-import { EVENT_KINDS, followEvents, listEvents } from '../../../fleet/events.ts';
+import { EVENT_KINDS, followEvents, readEvents, unreadableEvent } from '../../../fleet/events.ts';
 import { parseDuration } from '../../../units.ts';
 import { HoldfastCommand } from '../../base-command.ts';
-import { openFleet } from '../../fleet/context.ts';
+import { openFleet, unreadableText } from '../../fleet/context.ts';
+import { EXIT } from '../../exit-codes.ts';
 import { eventLine, eventRow, type EventRow } from '../../fleet/event-text.ts';
 import { toJsonLine, writeStdout } from '../../output.ts';
 import { lines } from '../../render.ts';
@@ -24,6 +25,7 @@ export default class FleetEvents extends HoldfastCommand<typeof FleetEvents, Eve
     follow: Flags.boolean({ summary: 'Go on with those that come.' }),
   };
   protected override tellsItself = false;
+  #isWhole = true;
 
   protected override async work(): Promise<EventRow[]> {
     const { since, agent, limit, follow, json } = this.flags;
@@ -34,12 +36,27 @@ export default class FleetEvents extends HoldfastCommand<typeof FleetEvents, Eve
     if (agent !== undefined && !(agent in (config.fleet?.watched ?? {})))
       this.warnAll([{ code: 'not_configured', message: `agent ${agent} is not in \`fleet.agents\`` }]);
     await using fleet = openFleet(config, { env: process.env, clock: this.clock, random: this.random });
-    if (!follow) return (await listEvents(fleet.store, { ...filter, limit })).map(eventRow);
-    for await (const event of followEvents(fleet.store, filter, this.signal)) {
+    const tell = (id: string) => this.#tellUnreadable(id);
+    if (!follow) {
+      const { events, unreadable } = await readEvents(fleet.store, { ...filter, limit });
+      for (const id of unreadable) tell(id);
+      return events.map(eventRow);
+    }
+    for await (const event of followEvents(fleet.store, filter, this.signal, tell)) {
       const row = eventRow(event);
       if (!(await writeStdout(json ? toJsonLine(row) : lines(eventLine(row))))) break;
     }
     return [];
+  }
+
+  #tellUnreadable(id: string): void {
+    this.#isWhole = false;
+    this.warnAll([{ code: 'unreadable_event', message: unreadableText(unreadableEvent(id)) }]);
+  }
+
+  /** 3 when one cannot be read. */
+  protected override exitCode() {
+    return this.#isWhole ? EXIT.done : EXIT.incomplete;
   }
 
   protected override text(events: EventRow[]): string {

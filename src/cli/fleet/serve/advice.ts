@@ -60,14 +60,25 @@ export function adviceOn(agent: AgentView): Problem[] {
           : 'It is tried again by itself; reset it if the agent is well.',
     });
   }
+  if (breaker.state === 'unreadable')
+    problems.push({
+      what: 'breaker cannot be read',
+      evidence: 'all its calls are refused',
+      sinceMs: null,
+      next: 'A newer holdfast may have written it. Else reset it: it is made anew.',
+    });
   if (state === 'unknown')
     problems.push({
       what: 'is not known',
-      evidence:
-        Object.keys(layers).length === 0 ? 'nothing in the config says how to look at it' : 'what was seen is too old',
+      evidence: agent.isOfOtherConfig
+        ? 'the watcher has read another config than this server'
+        : Object.keys(layers).length === 0
+          ? 'nothing in the config says how to look at it'
+          : 'what was seen is too old',
       sinceMs: agent.lookedMs || null,
-      next:
-        Object.keys(layers).length === 0
+      next: agent.isOfOtherConfig
+        ? 'Start again what is older: `holdfast fleet watch`, or this server.'
+        : Object.keys(layers).length === 0
           ? `Give it \`live\`, \`ready\` or \`progress\` in \`fleet.agents.${name}\`.`
           : 'See that `holdfast fleet watch` runs.',
     });

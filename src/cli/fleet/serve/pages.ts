@@ -89,7 +89,9 @@ function tiles({ agents, queue }: FleetView): Html {
   const states: AgentState[] = ['unhealthy', 'degraded', 'unknown', 'starting', 'healthy'];
   const tone = (state: AgentState) =>
     state === 'unhealthy' ? 'bad' : state === 'degraded' || state === 'unknown' ? 'warn' : '';
-  const open = agents.filter(({ breaker }) => ['open', 'half-open', 'forced-open'].includes(breaker.state)).length;
+  const open = agents.filter(({ breaker }) =>
+    ['open', 'half-open', 'forced-open', 'unreadable'].includes(breaker.state),
+  ).length;
   const tile = (value: number | string, name: string, is = '') =>
     html`<li class="${is}"><b>${value}</b><span>${name}</span></li>`;
   return html`<ul class="tiles">
@@ -362,6 +364,7 @@ function breakerForms({ name, breaker, quarantine }: AgentView, nowMs: number, {
   const told: Readonly<Record<typeof state, string>> = {
     closed: `Calls go through; ${failures === 0 ? 'none has failed lately' : `the last ${failures} in a row failed`}.`,
     open: `Calls are refused after ${count(failures, 'failure')} in a row.${retry}`,
+    unreadable: 'What is stored of it cannot be read, and no call is let through. Tripped or reset it is made anew.',
     'half-open': `One call tries it out, all others are refused.${retry}`,
     'forced-open': 'Somebody has stopped all calls, until somebody lets them through again.',
     disabled: 'Calls go through, and nothing is counted. `breaker enable` puts it back to work.',

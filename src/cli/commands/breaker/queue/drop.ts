@@ -5,7 +5,7 @@ import { openFleet } from '../../../fleet/context.ts';
 import { lines } from '../../../render.ts';
 
 interface DropResult {
-  dropped: { id: string; agent: string; argv: readonly string[] }[];
+  dropped: { id: string; agent: string | null; argv: readonly string[] | null }[];
 }
 
 export default class BreakerQueueDrop extends HoldfastCommand<typeof BreakerQueueDrop, DropResult> {
@@ -27,7 +27,7 @@ export default class BreakerQueueDrop extends HoldfastCommand<typeof BreakerQueu
 
   protected override text({ dropped }: DropResult): string {
     return lines(
-      ...dropped.map(({ id, agent }) => `${id} (${agent}): dropped`),
+      ...dropped.map(({ id, agent }) => `${id} (${agent ?? 'unreadable'}): dropped`),
       ...(dropped.length ? [] : ['nothing to drop']),
     );
   }

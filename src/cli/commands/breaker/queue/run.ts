@@ -30,8 +30,10 @@ export default class BreakerQueueRun extends HoldfastCommand<typeof BreakerQueue
   }
 
   /** 3 when one of them was not done. */
-  protected override exitCode({ ran }: RunQueueResult) {
-    return ran.every(({ outcome }) => outcome === 'done') ? EXIT.done : EXIT.incomplete;
+  protected override exitCode({ ran, left }: RunQueueResult) {
+    return ran.every(({ outcome }) => outcome === 'done') && left.unreadable === undefined
+      ? EXIT.done
+      : EXIT.incomplete;
   }
 
   protected override text({ ran, left }: RunQueueResult): string {
