@@ -1,5 +1,5 @@
 /** YAML that people write: read strictly, and what is wrong told with its place. */
-import { isNode, LineCounter, parseDocument, type Document } from 'yaml';
+import { isNode, LineCounter, parseDocument, type Document, isScalar, visit } from 'yaml';
 import type { z } from 'zod';
 import { HoldfastError, messageOf } from './errors.ts';
 import { CONFIG_MAX_BYTES } from './limits.ts';
@@ -54,6 +54,14 @@ export async function readYaml<T>(
   const at = (offset: number | undefined) => placeOf(file, lineCounter, offset);
   const problem = document.errors[0] ?? document.warnings[0];
   if (problem !== undefined) return { fault: { place: at(problem.pos[0]), what: problem.message } };
+  // A schema passes over such a key: what stands under it would be as if it were not there.
+  let dropped: number | undefined;
+  visit(document, {
+    Pair: (_, { key }) => {
+      if (isScalar(key) && key.value === '__proto__') dropped = key.range?.[0] ?? 0;
+    },
+  });
+  if (dropped !== undefined) return { fault: { place: at(dropped), what: '`__proto__` is no name' } };
   let value: unknown;
   try {
     value = document.toJS() ?? {};

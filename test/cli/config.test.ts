@@ -56,6 +56,11 @@ backends:
 commit: {require: 1}
 `;
 
+it('a name that every object has by itself is refused, and not passed over', async () => {
+  const text = 'fleet:\n  agents:\n    a: {live: {command: "true"}}\n    __proto__: {live: {command: "false"}}\n';
+  expect((await refusal(text)).message).toBe(':4:5: `__proto__` is no name');
+});
+
 describe('a config', () => {
   it('is read with paths resolved against its folder and ~ against home', async () => {
     expect(await load(FULL)).toEqual({
