@@ -111,4 +111,10 @@ export type { AgentHealth, AgentState, AgentView, FleetView, Layer, LayerHealth,
 export { HealthWriter, readHealth, readWatcher } from './fleet/health-store.ts';
 export { Prober, type AgentSpec, type LayerSpec } from './fleet/prober.ts';
 export { fleetView, problemsOf } from './fleet/view.ts';
+export { watch, watchOnce, type Looker, type WatchOptions } from './fleet/watch.ts';
+export { decide, USUAL_RULES, USUAL_SETTINGS, type Decision, type Rule, type RuleSettings } from './fleet/rules.ts';
+export { nextLevel, usualLevels, type DegradationSettings, type LevelState } from './fleet/degradation.ts';
+export { appendEvent, followEvents, listEvents, type EventKind, type FleetEvent } from './fleet/events.ts';
+export { renderFleetMetrics, type MetricsInput } from './fleet/metrics.ts';
+export { alertRules, DEFAULT_ALERTS, type AlertThresholds } from './fleet/alerts.ts';
 export type { BreakerCommand, BreakerSettings, BreakerState } from './policy/breaker.ts';
