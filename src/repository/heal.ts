@@ -17,7 +17,7 @@ export interface HealResult {
 }
 
 /** What is deleted when nobody needs it any more, and would name what is gone if it came back. */
-const DELETED = ['snapshot', 'index'];
+const DELETED = ['snapshot', 'index', 'condemned'];
 
 /**
  * Heals what reads met on the way. The one case in which an object is replaced: by bytes that its name, or the record that names it, vouches for. What

@@ -7,13 +7,13 @@ import { HoldfastError, isHoldfastError, isSurvivable } from '../errors.ts';
 import type { Backend } from '../backend/backend.ts';
 import { drain } from '../drain.ts';
 import { PACKS_IN_FLIGHT } from '../limits.ts';
-import { openRecord } from './agent-record.ts';
+import { openRecord, readRecords } from './agent-record.ts';
 import { CONDEMNED_FORM, readCondemned, type Condemned } from './condemned.ts';
 import { DRILL_FORM } from './drills.ts';
 import { checkContentName, packKey, parseKey, REPOSITORY_KEY, type ObjectName, type PackId } from './object-name.ts';
 import { addListed, LOOKS_MAX, mayBeReplaced, type ListedSnapshots, type Repository } from './open.ts';
 import type { PackIndex } from './pack-index.ts';
-import { RUN_FORM, type BegunRun } from './runs.ts';
+import { RUN_FORM, runsNotOver, type BegunRun } from './runs.ts';
 
 export interface LevelResult {
   name: string;
@@ -163,6 +163,10 @@ export async function level(repository: Repository, options: LevelOptions): Prom
     await each(({ objects }) => (objects.has(key) ? Promise.reject(unreadable) : Promise.resolve()));
     if (members.every(({ result }) => result.error)) throw unreadable;
   }
+  // A sweep takes these away first, and on one backend after the other: one that came back would say that its snapshots can be put back.
+  const held = new Set(records.condemned.flatMap(({ key, record }) => (record.snapshots.length > 0 ? [key] : [])));
+  const isLacked = [...held].some((key) => members.some(({ objects }) => !objects.has(key)));
+  const going = isLacked && (await isSwept(repository, union, run, signal)) ? held : new Set<string>();
   const sizes = new Map(index.packs.map(({ id, storedBytes }) => [id, storedBytes]));
   const lost = new Set<PackId>();
   const isWholeSomewhere = (id: PackId) => members.some(({ objects }) => objects.get(packKey(id)) === sizes.get(id));
@@ -182,7 +186,7 @@ export async function level(repository: Repository, options: LevelOptions): Prom
   try {
     await each(async (member) => {
       const { name, result } = member;
-      const all = { run: run.key, union, sizes, packsOf, lost, isWholeSomewhere };
+      const all = { run: run.key, union, going, sizes, packsOf, lost, isWholeSomewhere };
       if (!(await unlessLeft(member, (either) => fill(repository, member, all, either)))) return;
       member.isDone = true;
       if (behind.has(name) && result.skipped.length === 0) mirror.rejoin(name);
@@ -214,6 +218,21 @@ export async function level(repository: Repository, options: LevelOptions): Prom
   };
 }
 
+/**
+ * Whether a sweep may have been under way when the keys were listed. One that deletes has waited for every run that was on before it began to, so whoever
+ * has a run on record and still finds what it deletes finds its record, too; one that is gone by now counts.
+ */
+async function isSwept(
+  repository: Repository,
+  listed: ReadonlySet<string>,
+  own: BegunRun,
+  signal: AbortSignal | undefined,
+): Promise<boolean> {
+  const { records, problems } = await readRecords(repository, RUN_FORM, listed, signal);
+  const others = runsNotOver([...records, own], []).filter(({ id }) => id !== own.id);
+  return problems.length > 0 || others.some(({ record }) => record.kind === 'sweep');
+}
+
 function snapshotsIn(members: readonly Member[]): ListedSnapshots {
   const found: ListedSnapshots = new Map();
   for (const { name, objects } of members) {
@@ -229,6 +248,8 @@ async function fill(
     /** Not copied: where it is needed it is. */
     run: string;
     union: ReadonlySet<string>;
+    /** Condemned records that are not copied: somebody may be deleting them. */
+    going: ReadonlySet<string>;
     /** Bytes of every pack that an index names. */
     sizes: ReadonlyMap<PackId, number>;
     /** For each index, by its key, the packs it names. */
@@ -246,7 +267,7 @@ async function fill(
   let hasKeys = true;
   for (const key of ofKind('keys', 'secrets', 'identity', 'vault'))
     if (!(await copyIfGood(repository, member, key, signal))) hasKeys = false;
-  for (const key of ofKind('condemned')) await copyIfGood(repository, member, key, signal);
+  for (const key of ofKind('condemned')) if (!all.going.has(key)) await copyIfGood(repository, member, key, signal);
   // That of a run which only a new backend has, or which has ended meanwhile, is missed by nobody.
   for (const key of ofKind('run')) {
     if (key === all.run) continue;

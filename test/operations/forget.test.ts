@@ -273,6 +273,22 @@ describe('undo', () => {
     expect((await list()).there).toEqual([4, 5]);
   });
 
+  test('of what a prune is sweeping is not made possible again by who levels beside it', async () => {
+    const { records } = await run();
+    const [condemned = ''] = await keysOn('a', 'condemned/');
+    const repository = await agent.open('writer');
+    const sweep = await beginRun(repository, { kind: 'sweep', host: 'keeper', after: [] }, signer, agent.seams());
+    // It stands still between one backend and the other.
+    await storeOf(agent, 'b').inner.delete(condemned);
+    await agent.sync();
+    expect(await keysOn('b', 'condemned/')).toEqual([]);
+    await storeOf(agent, 'a').inner.delete(condemned);
+    await endRun(repository, sweep);
+    await agent.sync();
+    await failure(() => undo(records[0] ?? ''), 'not_found');
+    expect((await list()).there).toEqual([4, 5]);
+  });
+
   test('of what nobody forgot, or what is no id, is refused', async () => {
     const runs = await keysOn('a', 'runs/');
     await run();

@@ -82,6 +82,8 @@ export class Agent {
     const backends = BACKENDS.flatMap((name) => ['--backend', `${name}=file://${this.placeOf(name)}`]);
     const made = await this.holdfast(['init', '--handle', 'ada', '--state', 'state', ...backends, ...WORDS]);
     if (made.code !== 0) throw new Error(`no agent to torture: ${describe(made)}`);
+    // Half of its files have new contents every time: suspicious, and rightly.
+    appendFileSync(this.at('holdfast.yaml'), 'suspicion: { off: true }\n');
     await this.backup();
   }
 
