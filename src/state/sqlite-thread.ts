@@ -79,8 +79,10 @@ function openSource(path: string): number {
     checkPlace(fd, path);
     return fd;
   } catch (error) {
+    // One that was deleted meanwhile, as a journal is after each transaction, lies nowhere: it is gone, like one that could not be opened.
+    const isDeleted = fstatSync(fd).nlink === 0;
     closeSync(fd);
-    throw error;
+    throw isDeleted ? Object.assign(new Error(EXCHANGED), { code: 'ENOENT' }) : error;
   }
 }
 
