@@ -199,6 +199,16 @@ test('a watcher that stood still looks anew before it acts', async () => {
   expect(agents.get('a')).toBe('ok');
 });
 
+/** Looks at `a` a first time, and at nothing after that. */
+function looksOnce({ looker, clock }: Pick<ReturnType<ReturnType<typeof fleet>['watcher']>, 'looker' | 'clock'>): void {
+  looker.run = async (looked, signal) => {
+    const [first] = await looker.once(0, signal, ['a']);
+    if (first) looked(first, first);
+    looker.health = () => (first ? [first] : []);
+    await clock.sleep(10_000_000, signal).catch(() => {});
+  };
+}
+
 describe('the service manager hears that the watcher is alive', () => {
   const pings = (sent: readonly string[]) => sent.filter((line) => line === 'WATCHDOG=1').length;
 
@@ -219,12 +229,7 @@ describe('the service manager hears that the watcher is alive', () => {
   test('not when nobody is looked at any more', async () => {
     const { time, watcher } = fleet();
     const one = watcher('one');
-    one.looker.run = async (looked, signal) => {
-      const [first] = await one.looker.once(0, signal, ['a']);
-      if (first) looked(first, first);
-      one.looker.health = () => (first ? [first] : []);
-      await one.clock.sleep(10_000_000, signal).catch(() => {});
-    };
+    looksOnce(one);
     void one.start();
     await time.pass(40_000);
     const before = pings(one.sent);
@@ -235,12 +240,7 @@ describe('the service manager hears that the watcher is alive', () => {
   test('also while an agent that is looked at rarely is not looked at', async () => {
     const { time, watcher } = fleet();
     const one = watcher('one', { lookedWithinMs: () => 900_000 });
-    one.looker.run = async (looked, signal) => {
-      const [first] = await one.looker.once(0, signal, ['a']);
-      if (first) looked(first, first);
-      one.looker.health = () => (first ? [first] : []);
-      await one.clock.sleep(10_000_000, signal).catch(() => {});
-    };
+    looksOnce(one);
     void one.start();
     await time.pass(840_000);
     expect(pings(one.sent)).toBeGreaterThan(100);
