@@ -47,8 +47,9 @@ export type Cost = 'light' | 'process' | 'heavy';
 const AT_ONCE: Readonly<Record<Cost, number>> = { light: 512, process: 32, heavy: 4 };
 /** First looks are spread over so much time at most. */
 const SPREAD_MAX_MS = 10_000;
-/** What is due within this time is begun together: fewer wake-ups. */
-const TICK_MS = 20;
+/** Looks are begun together, so many times in the shortest interval: of a thousand agents, waking up for each costs as much as the looks. */
+const TICKS_PER_INTERVAL = 40;
+const TICK_MS = { least: 20, most: 250 };
 /** Probes end at once when told to. */
 const STOP_GRACE_MS = 100;
 /** A timer that goes off so much too late: this process did not run meanwhile, or was busy. */
@@ -111,6 +112,8 @@ export class Prober {
     this.#agents.forEach((agent, i) => {
       agent.groups = groupsOf(agent.spec, startMs, i / this.#agents.length);
     });
+    const intervals = this.#agents.flatMap(({ groups }) => groups.map(({ intervalMs }) => intervalMs));
+    const tickMs = Math.min(TICK_MS.most, Math.max(TICK_MS.least, Math.min(...intervals) / TICKS_PER_INTERVAL));
     const begin = (agent: Watched, group: Group): void => {
       group.isRunning = true;
       const work = this.#look(agent, group, slots, stop.signal)
@@ -146,7 +149,7 @@ export class Prober {
         }
       }
       if (nextMs === Infinity) nextMs = nowMs + SPREAD_MAX_MS; // nothing is looked at: a fleet without probes
-      const wakeMs = Math.max(clock.monotonic() + TICK_MS, nextMs);
+      const wakeMs = Math.max(clock.monotonic() + tickMs, nextMs);
       await clock.sleep(wakeMs - clock.monotonic(), stop.signal).catch(() => {});
       this.#noteTimer(wakeMs);
     }

@@ -44,6 +44,25 @@ test('every agent is looked at in its interval, and the first looks are spread',
   }
 });
 
+test('looks at a large fleet are begun together, forty times in the shortest interval at most, and none is left out', async () => {
+  const beginnings = async (intervalMs: number): Promise<Map<number, number>> => {
+    const clock = new FakeClock();
+    const atMs = new Map<number, number>();
+    const noting: Probe = async () => {
+      atMs.set(clock.monotonic(), (atMs.get(clock.monotonic()) ?? 0) + 1);
+      return found('fine');
+    };
+    const agents = Array.from({ length: 500 }, (_, i) => agent(`a${i}`, noting, { intervalMs }));
+    await watched(agents, 3 * intervalMs - 1, clock);
+    return atMs;
+  };
+  for (const intervalMs of [1000, 10_000]) {
+    const atMs = await beginnings(intervalMs);
+    expect(atMs.size).toBeLessThanOrEqual(3 * 40 + 1);
+    expect([...atMs.values()].reduce((sum, looks) => sum + looks, 0)).toBeGreaterThanOrEqual(3 * 500 - 13); // of the last tick
+  }
+});
+
 test('one that never answers is not looked at twice at once, and delays nobody', async () => {
   let [running, most] = [0, 0];
   const hanging: Probe = async (signal) => {
