@@ -385,7 +385,8 @@ export class Watchdog {
     const message =
       problem === undefined ? `ran the command to ${what}` : `the command to ${what} ${problem}: ${output}`;
     await this.happened({ kind: 'level', message, evidence: { behaviour: behaviour.do, level, exitCode, output } });
-    if (problem !== undefined) await tell({ kind: 'level', agent: 'fleet', message });
+    if (problem !== undefined)
+      await tell({ kind: 'level', agent: 'fleet', message, ...(exitCode !== null && { exitCode }) });
   }
 
   async #dropBehaviour(): Promise<void> {

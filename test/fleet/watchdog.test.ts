@@ -431,9 +431,15 @@ describe('behaviours of a level', () => {
     set('b', 'ok');
     set('c', 'ok');
     await dog().round();
-    expect(told.map(({ message }) => message)).toContainEqual(
+    expect(told.map(({ message, exitCode }) => [message, exitCode])).toContainEqual([
       'the command to enter level 1 ended with exit code 7: no such thing',
-    );
+      7,
+    ]);
+    // That the level was entered is no command, and no run.
+    expect(told.map(({ message, exitCode }) => [message, exitCode])).toContainEqual([
+      expect.stringContaining('level 1 (reduced)'),
+      undefined,
+    ]);
   });
 });
 
