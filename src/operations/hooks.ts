@@ -1,6 +1,6 @@
 /** Hooks: commands of the operator's that run before the state is read, after it was read, and when a backup fails. */
 import { spawn, type ChildProcessByStdio } from 'node:child_process';
-import type { Readable } from 'node:stream';
+import type { Readable, Writable } from 'node:stream';
 import type { Clock } from '../clock.ts';
 import type { Warning } from '../entry.ts';
 import { HoldfastError, isHoldfastError, messageOf, throwIfAborted } from '../errors.ts';
@@ -157,9 +157,13 @@ export interface CommandEnd {
   problem?: string;
 }
 
+/** Waits for a line before it becomes the command: without it, nothing is run. */
+const GATE = 'read -r _ && exec /bin/sh -c "$1" </dev/null';
+
 /**
  * Runs a command as a process group of its own, which is ended as a whole when its time is over or the signal is aborted.
  * @param leavesNothing what the command has left running is ended too
+ * @param begins is given the leader of the group before the command is begun, which it is only when this resolves, and this process lives
  */
 export async function runCommand(
   command: string,
@@ -169,26 +173,37 @@ export async function runCommand(
   output: Tail,
   signal: AbortSignal | undefined,
   leavesNothing = false,
+  begins?: (pid: number) => Promise<void>,
 ): Promise<CommandEnd> {
-  let child: ChildProcessByStdio<null, Readable, Readable>;
+  let child: ChildProcessByStdio<Writable | null, Readable, Readable>;
   try {
-    child = spawn('/bin/sh', ['-c', command], {
+    child = spawn('/bin/sh', begins ? ['-c', GATE, 'sh', command] : ['-c', command], {
       cwd: folder,
       env: { ...env },
-      stdio: ['ignore', 'pipe', 'pipe'],
+      stdio: [begins ? 'pipe' : 'ignore', 'pipe', 'pipe'],
       detached: true, // the leader of a group; and Ctrl-C on the terminal is ours to pass on
-    });
+    }) as typeof child;
   } catch (error) {
     return { exitCode: null, problem: `could not be started: ${messageOf(error)}` }; // some reasons come as an event, others at once
   }
   child.stdout.on('data', (bytes: Buffer) => output.push(bytes));
   child.stderr.on('data', (bytes: Buffer) => output.push(bytes));
+  let notBegun: string | undefined;
+  child.stdin?.on('error', () => {}); // it has ended already
+  if (begins && child.pid !== undefined)
+    begins(child.pid).then(
+      () => child.stdin?.end('\n'),
+      (error: unknown) => {
+        notBegun = `was not begun: ${messageOf(error)}`;
+        child.stdin?.end();
+      },
+    );
   const ended = new AbortController();
   const closed = new Promise<void>((resolve) => child.once('close', () => resolve()));
   const end = new Promise<CommandEnd>((resolve) => {
     child.once('error', (error) => resolve({ exitCode: null, problem: `could not be started: ${messageOf(error)}` }));
     child.once('exit', (code, killedBy) => {
-      const problem = code === null ? `was ended by ${killedBy}` : `ended with exit code ${code}`;
+      const problem = notBegun ?? (code === null ? `was ended by ${killedBy}` : `ended with exit code ${code}`);
       resolve({ exitCode: code, ...(code !== 0 && { problem }) });
     });
   });
