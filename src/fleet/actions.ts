@@ -70,8 +70,13 @@ export function commandRunner(
     // What an agent says of itself is in it, and no process can be given a NUL.
     const told = Object.fromEntries(Object.entries(more).map(([name, value]) => [name, value.replaceAll('\0', ' ')]));
     const how = { folder, env: { ...env, ...told } };
-    const begin = begins && ((pid: number) => begins(pid, timeoutMs));
-    const { exitCode, problem } = await runShell(command, how, timeoutMs, clock, output, signal, false, begin);
+    const { exitCode, problem } = await runShell(command, how, {
+      clock,
+      output,
+      timeoutMs,
+      signal,
+      begins: begins && ((pid) => begins(pid, timeoutMs)),
+    });
     return { exitCode, problem, output: lastLines(output.text()) };
   };
 }
