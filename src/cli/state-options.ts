@@ -1,9 +1,10 @@
 /** From the config to what a backup takes of the state, by its profile. */
+import { resolve } from 'node:path';
 import type { Warning } from '../entry.ts';
 import { isHoldfastError } from '../errors.ts';
 import type { StateOptions } from '../operations/save-tree.ts';
 import { isProfileName } from '../state/profile-names.ts';
-import { loadProfile, scaffoldJudge, type Profile } from '../state/profile.ts';
+import { detectProfile, loadProfile, scaffoldJudge, type Profile } from '../state/profile.ts';
 import { loadConfig, type Config } from './config.ts';
 
 /** The profile's own patterns come first, so that the config can take one back (`!`). @throws `config_invalid` for a profile that cannot be used */
@@ -47,4 +48,17 @@ export async function missingProfile(configFile: string): Promise<Warning[]> {
     if (!isHoldfastError(error, 'config_invalid')) throw error;
     return [{ code: 'profile_missing', message: `no backup can be made yet: ${error.message}` }];
   }
+}
+
+/** The one that is named, or found by what is in the folder; with how the config names it. */
+export async function chosenProfile(
+  given: string | undefined,
+  root: string,
+): Promise<{ data: Profile; named: string }> {
+  if (given === undefined) {
+    const data = await detectProfile(root);
+    return { data, named: data.name };
+  }
+  const named = isProfileName(given) ? given : resolve(given);
+  return { data: await loadProfile(named), named };
 }

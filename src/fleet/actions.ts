@@ -45,11 +45,15 @@ export interface CommandResult {
   output: string;
 }
 
-/** Runs a shell command in a process group of its own; never rejects. One that is late, or when the signal is aborted, is ended with all it started. */
+/**
+ * Runs a shell command in a process group of its own; never rejects. One that is late, or when the signal is aborted, is ended with all it started.
+ * It is begun only when `begins`, which is told its leader and its time, has resolved.
+ */
 export type RunCommand = (
   command: string,
   env: Readonly<Record<string, string>>,
   signal: AbortSignal | undefined,
+  begins?: (pid: number, timeoutMs: number) => Promise<void>,
 ) => Promise<CommandResult>;
 
 const OUTPUT_MAX_BYTES = 64 * 1024;
@@ -61,12 +65,18 @@ export function commandRunner(
   { folder, env, timeoutMs }: { folder: string; env: Readonly<Record<string, string | undefined>>; timeoutMs: number },
   clock: Clock,
 ): RunCommand {
-  return async (command, more, signal) => {
+  return async (command, more, signal, begins) => {
     const output = new Tail(OUTPUT_MAX_BYTES);
     // What an agent says of itself is in it, and no process can be given a NUL.
     const told = Object.fromEntries(Object.entries(more).map(([name, value]) => [name, value.replaceAll('\0', ' ')]));
     const how = { folder, env: { ...env, ...told } };
-    const { exitCode, problem } = await runShell(command, how, timeoutMs, clock, output, signal);
+    const { exitCode, problem } = await runShell(command, how, {
+      clock,
+      output,
+      timeoutMs,
+      signal,
+      begins: begins && ((pid) => begins(pid, timeoutMs)),
+    });
     return { exitCode, problem, output: lastLines(output.text()) };
   };
 }
@@ -84,11 +94,13 @@ export interface ActorOptions {
   store: StateStore;
   breakers: Breakers;
   clock: Clock;
-  run: RunCommand;
   tell: (event: Told) => Promise<Warning[]>;
   commandsOf: (agent: string) => AgentCommands;
   /** Brings the state of an agent back; rejects with what a person should know. */
   restoreState?: ((agent: string, context: ActionContext) => Promise<Evidence>) | undefined;
+  /** After one that was cut off: the folder of the state where it belongs. Undefined where there was nothing to do. */
+  putStateBack?:
+    ((agent: string, context: Pick<ActionContext, 'signal' | 'run'>) => Promise<Evidence | undefined>) | undefined;
 }
 
 export interface ActionContext {
@@ -99,6 +111,8 @@ export interface ActionContext {
   replicas: number;
   /** One look at the agent, now. */
   look: (signal: AbortSignal) => Promise<AgentHealth | undefined>;
+  /** What it runs is written down, so that it is found again when this process is killed. */
+  run: RunCommand;
   signal: AbortSignal;
 }
 
@@ -140,10 +154,10 @@ const DO: Readonly<Record<Action, (context: ActionContext, options: ActorOptions
     // That nobody was told is told by whoever reads the events; what follows is done all the same.
     return { evidence: { told: problem === undefined, ...(problem !== undefined && { notTold: problem }) } };
   },
-  restart: (context, { commandsOf, run }) => byCommand(commandsOf(context.agent).restart, context, {}, run),
-  scale: (context, { commandsOf, run }) => {
+  restart: (context, { commandsOf }) => byCommand(commandsOf(context.agent).restart, context, {}),
+  scale: (context, { commandsOf }) => {
     const more = { HOLDFAST_REPLICAS: String(context.replicas) };
-    return byCommand(commandsOf(context.agent).scale?.command, context, more, run);
+    return byCommand(commandsOf(context.agent).scale?.command, context, more);
   },
   open_breaker: async ({ agent, rule, reason }, { breakers }) => {
     const { state } = await breakers.command(agent, { type: 'open', error: `${rule}: ${reason}` });
@@ -163,9 +177,8 @@ const DO: Readonly<Record<Action, (context: ActionContext, options: ActorOptions
 
 async function byCommand(
   command: string | undefined,
-  { agent, rule, reason, signal }: ActionContext,
+  { agent, rule, reason, signal, run }: ActionContext,
   more: Readonly<Record<string, string>>,
-  run: RunCommand,
 ): Promise<Done> {
   if (command === undefined) return { evidence: {}, problem: 'the config has no command for it' };
   const env = { HOLDFAST_AGENT: agent, HOLDFAST_RULE: rule, HOLDFAST_REASON: reason, ...more };

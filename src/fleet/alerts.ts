@@ -2,6 +2,8 @@
  * Alert rules for Prometheus over the metrics of src/fleet/metrics.ts. Each says what is wrong with which thing, since when, and what to do next:
  * whoever reads it has just woken up. docs/monitoring.md lists them, and promtool tests that each fires when it should and else does not.
  */
+import { RATE_LEAST_TASKS } from './health.ts';
+
 export interface AlertThresholds {
   /** The job_name under which Prometheus scrapes `fleet serve`. */
   job: string;
@@ -121,7 +123,10 @@ function fleetRules({ job, unhealthyRatio }: AlertThresholds): AlertRule[] {
 }
 
 function agentRules({ stuckSeconds, queueDepth, errorRatio }: AlertThresholds): AlertRule[] {
-  const ratio = (labels: string) => `sum by (${BY_AGENT}) (rate(holdfast_agent_tasks_completed_total{${labels}}[5m]))`;
+  const ended = (labels: string) =>
+    `sum by (${BY_AGENT}) (increase(holdfast_agent_tasks_completed_total{${labels}}[5m]))`;
+  // Prometheus makes a little more of what it saw (5 of 4 with a sample a minute): more than five is five at least.
+  const share = `(${ended('status="failure"')} / ${ended('')}) > ${errorRatio} and on (${BY_AGENT}) (${ended('')} > ${RATE_LEAST_TASKS})`;
   return [
     {
       alert: 'HoldfastAgentUnhealthy',
@@ -168,11 +173,11 @@ function agentRules({ stuckSeconds, queueDepth, errorRatio }: AlertThresholds): 
     },
     {
       alert: 'HoldfastAgentErrors',
-      expr: `(${ratio('status="failure"')} / ${ratio('')}) > ${errorRatio} or on (${BY_AGENT}) (avg_over_time(holdfast_agent_error_ratio[5m]) > ${errorRatio})`,
+      expr: `(${share}) or on (${BY_AGENT}) (avg_over_time(holdfast_agent_error_ratio[5m]) > ${errorRatio})`,
       labels: { severity: 'critical' },
       annotations: {
         summary: '{{ $value | humanizePercentage }} of the tasks of agent {{ $labels.agent }} fail',
-        description: `More than ${percent(errorRatio)} failed over 5 minutes. Look at its log. To stop calls until it is repaired: \`holdfast breaker trip {{ $labels.agent }} --reason "…"\`.`,
+        description: `More than ${percent(errorRatio)} of at least ${RATE_LEAST_TASKS} tasks failed over 5 minutes. Look at its log. To stop calls until it is repaired: \`holdfast breaker trip {{ $labels.agent }} --reason "…"\`.`,
       },
     },
     {

@@ -1,6 +1,7 @@
 /** The breakers of agents, by name, in a store that many processes share. The states and their table: docs/breakers.md. */
 import type { Clock, Random } from '../clock.ts';
 import { HoldfastError, messageOf } from '../errors.ts';
+import { objectIn } from '../json.ts';
 import {
   admit,
   after,
@@ -276,7 +277,7 @@ const UNREADABLE: BreakerState = { kind: 'forced-open', reason: 'what is stored 
 
 /** @returns undefined for what cannot be read: it is not taken for a closed one */
 function readable(agent: string, value: string, revision: number): BreakerView | undefined {
-  const { version, sinceMs, by, state: text } = parsed(value);
+  const { version, sinceMs, by, state: text } = objectIn(value) ?? {};
   const state = typeof text === 'string' ? decodeBreaker(text) : undefined;
   const isWhole = version === VERSION && typeof sinceMs === 'number' && typeof by === 'string';
   return state && isWhole ? { agent, state, since: { ms: sinceMs, by }, revision } : undefined;
@@ -286,13 +287,4 @@ function damaged(agent: string): HoldfastError {
   return new HoldfastError('damaged', `what is stored of the breaker of agent ${agent} cannot be read`, {
     hint: `A newer holdfast may have written it, then use that. Else begin anew, and let calls through: holdfast breaker reset ${agent}`,
   });
-}
-
-function parsed(value: string): Record<string, unknown> {
-  try {
-    const read: unknown = JSON.parse(value);
-    return typeof read === 'object' && read !== null ? { ...read } : {};
-  } catch {
-    return {};
-  }
 }

@@ -31,6 +31,8 @@ export interface Told {
   kind: 'breaker_opened' | 'escalated' | 'dead_letter' | 'watchdog' | 'level';
   agent: string;
   message: string;
+  /** Of the command that it is about: absent where none was run, or it was not its end that counted. */
+  exitCode?: number;
 }
 
 export interface Try {
@@ -211,7 +213,8 @@ class GuardedRun {
       const { failures, untilMs } = view.state;
       const message = `the breaker of agent ${agent} opened after failure ${failures} (${end.problem ?? 'too slow'}); it is tried again at ${new Date(untilMs).toISOString()}`;
       warnings.push({ code: 'breaker_opened', message });
-      warnings.push(...(await this.#options.tell({ kind: 'breaker_opened', agent, message })));
+      const exitCode = end.kind === 'done' ? {} : { exitCode: end.exitCode };
+      warnings.push(...(await this.#options.tell({ kind: 'breaker_opened', agent, message, ...exitCode })));
     } catch (error) {
       if (!isSurvivable(error)) throw error;
       warnings.push({ code: 'not_counted', message: `what came of it was not counted: ${error.message}` });
@@ -232,7 +235,9 @@ class GuardedRun {
     const why = problem ?? result.rejection?.message ?? 'its breaker is open';
     if (actions.includes('escalate_to_human')) {
       const message = `a command for agent ${agent} could not be run: ${why}`;
-      result.warnings.push(...(await this.#options.tell({ kind: 'escalated', agent, message })));
+      result.warnings.push(
+        ...(await this.#options.tell({ kind: 'escalated', agent, message, exitCode: result.exitCode })),
+      );
     }
     if (actions.includes('queue_for_retry')) {
       try {

@@ -6,6 +6,7 @@
  *     watcher                     {version, host, pid, startedMs, seenMs, untilMs}
  */
 import type { Clock } from '../clock.ts';
+import { isObject, objectIn } from '../json.ts';
 import {
   AGENT_STATES,
   forgotten,
@@ -230,7 +231,7 @@ function decodeHistory(text: string): AgentHealth['history'] {
 }
 
 function decodePage(value: string): StoredHealth[] {
-  const page = parsed(value);
+  const page = objectIn(value) ?? {};
   if (page['version'] !== VERSION || !Array.isArray(page['agents'])) return [];
   return page['agents'].flatMap((one: unknown) => {
     if (!isObject(one)) return [];
@@ -270,21 +271,8 @@ function isLayer(value: unknown): value is LayerHealth {
 }
 
 function decodeWatcher(value: string): (Watcher & { untilMs: number }) | undefined {
-  const { version, host, pid, startedMs, seenMs, untilMs } = parsed(value);
+  const { version, host, pid, startedMs, seenMs, untilMs } = objectIn(value) ?? {};
   if (version !== VERSION || typeof host !== 'string' || typeof pid !== 'number') return undefined;
   if (typeof startedMs !== 'number' || typeof seenMs !== 'number' || typeof untilMs !== 'number') return undefined;
   return { host, pid, startedMs, seenMs, untilMs };
-}
-
-function parsed(value: string): Record<string, unknown> {
-  try {
-    const read: unknown = JSON.parse(value);
-    return isObject(read) ? read : {};
-  } catch {
-    return {};
-  }
-}
-
-function isObject(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }

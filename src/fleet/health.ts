@@ -109,7 +109,7 @@ export interface AgentStats {
   taskSeconds?: number;
   messagesSent?: number;
   messagesReceived?: number;
-  /** 0 to 1, over the agent's own window. */
+  /** 0 to 1, over the agent's own window; or made of `tasksCompleted`, where there were `RATE_LEAST_TASKS` or none. */
   errorRate?: number;
   memoryBytes?: number;
   memoryLimitBytes?: number;
@@ -118,6 +118,9 @@ export interface AgentStats {
   lastActivityMs?: number;
   lastTaskMs?: number;
 }
+
+/** Of fewer tasks in the window no error rate is made: with the usual limit of 20 % a single one that failed would be too many. */
+export const RATE_LEAST_TASKS = 5;
 
 /** Why an agent gets no work, and whose decision that was. */
 export interface Quarantine {

@@ -4,6 +4,7 @@
  */
 import type { Clock, Random } from '../clock.ts';
 import { isSurvivable } from '../errors.ts';
+import { objectIn } from '../json.ts';
 import type { StateStore } from './store.ts';
 
 export interface LeaseHolder {
@@ -129,13 +130,9 @@ export class Lease {
 }
 
 function termsIn(value: string): { renewedMs: number; ms: number } | undefined {
-  try {
-    const { renewedMs, ms } = JSON.parse(value) as Record<string, unknown>;
-    const isWhole = typeof renewedMs === 'number' && typeof ms === 'number' && ms <= LEASE_MAX_MS;
-    return isWhole ? { renewedMs, ms } : undefined;
-  } catch {
-    return undefined;
-  }
+  const { renewedMs, ms } = objectIn(value) ?? {};
+  const isWhole = typeof renewedMs === 'number' && typeof ms === 'number' && ms <= LEASE_MAX_MS;
+  return isWhole ? { renewedMs, ms } : undefined;
 }
 
 /** Who has it now; null: nobody, or somebody of another version. */

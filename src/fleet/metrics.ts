@@ -172,7 +172,7 @@ function agentMetrics(registry: Registry, agents: readonly AgentView[]): void {
   put(
     gauge,
     'error_ratio',
-    'The share of its calls that failed, 0 to 1, over its own window.',
+    'The share of its tasks that failed, 0 to 1, over its own window; by its counters, of 5 in 5 minutes at least.',
     told((s) => s.errorRate),
   );
   put(

@@ -4,6 +4,7 @@
  */
 import type { Clock } from '../clock.ts';
 import { HoldfastError } from '../errors.ts';
+import { objectIn } from '../json.ts';
 import type { Breakers } from './breakers.ts';
 import type { Quarantine } from './health.ts';
 import { ACTIONS, NO_MEMORY, type Action, type AgentMemory } from './rules.ts';
@@ -57,7 +58,7 @@ export async function quarantines(store: StateStore): Promise<Map<string, Quaran
 
 /** One that cannot be read is one nevertheless. */
 function readQuarantine(entry: Entry): Quarantine {
-  const { sinceMs, reason } = parsed(entry.value);
+  const { sinceMs, reason } = objectIn(entry.value) ?? {};
   return {
     sinceMs: typeof sinceMs === 'number' ? sinceMs : 0,
     reason: typeof reason === 'string' ? reason : 'what is stored of the reason cannot be read',
@@ -83,7 +84,7 @@ export async function ask(
 
 export async function askedFor(store: StateStore): Promise<Map<string, Asked & { entry: Entry }>> {
   const found = (await store.list(ASKED)).flatMap((entry) => {
-    const { action, reason, atMs } = parsed(entry.value);
+    const { action, reason, atMs } = objectIn(entry.value) ?? {};
     const known = ACTIONS.find((one) => one === action);
     if (!known || typeof reason !== 'string' || typeof atMs !== 'number') return [];
     return [[entry.key.slice(ASKED.length), { action: known, reason, atMs, entry }] as const];
@@ -122,7 +123,7 @@ export async function remember(
 
 /** As nothing was done yet: what cannot be read is of another version, whose tries are not ours. */
 function readMemory(value: string): AgentMemory {
-  const { version, ...memory } = parsed(value);
+  const { version, ...memory } = objectIn(value) ?? {};
   const { rules } = memory;
   const isMemory = version === VERSION && typeof rules === 'object' && rules !== null;
   return isMemory ? (memory as unknown as AgentMemory) : NO_MEMORY;
@@ -140,12 +141,3 @@ async function set(store: StateStore, key: string, value: string, options: { exp
 }
 
 const written = (value: object): string => JSON.stringify({ version: VERSION, ...value });
-
-function parsed(value: string): Record<string, unknown> {
-  try {
-    const read: unknown = JSON.parse(value);
-    return typeof read === 'object' && read !== null ? { ...read } : {};
-  } catch {
-    return {};
-  }
-}

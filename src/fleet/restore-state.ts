@@ -3,10 +3,11 @@
  *
  *     restore beside the state -> stop the agent -> its state aside, the restored one in its place -> start -> wait until it is well
  *
- * Nothing is ever removed of what the agent had: it lies aside, and is put back when no snapshot helped.
+ * Nothing is ever removed of what the agent had: it lies aside, and is put back when no snapshot helped. A process that was killed between the two
+ * renames leaves no folder at all: whoever comes next knows that by the names of what lies beside, and puts back what the agent had.
  */
-import { existsSync, realpathSync, renameSync, statSync } from 'node:fs';
-import { basename, dirname, join } from 'node:path';
+import { existsSync, readdirSync, readlinkSync, realpathSync, renameSync, statSync } from 'node:fs';
+import { basename, dirname, join, resolve } from 'node:path';
 import type { Clock, Random } from '../clock.ts';
 import { HoldfastError, isSurvivable, messageOf, throwIfAborted } from '../errors.ts';
 import { fingerprint } from '../identity/agent-key.ts';
@@ -57,8 +58,9 @@ export async function restoreState(
   options: RestoreStateOptions,
   seams: Seams & { signal: AbortSignal },
 ): Promise<Evidence> {
-  const root = existsSync(options.root) ? realpathSync(options.root) : options.root;
+  const root = placeOf(options.root);
   checkTarget(root, options.backends);
+  const wasAside = putBack(root);
   await using mirror = await openMirror(options.backends, seams);
   const repository = await openForRestore(mirror, options.secret, options.expected, seams);
   const { publicKey } = await agentKeyOf(repository, options.secret, seams.signal);
@@ -90,14 +92,24 @@ export async function restoreState(
     }
     try {
       await command('stop', options, seams.signal);
-      swap.put(target, id.slice(0, SHOWN_ID));
     } catch (error) {
       removeTree(target);
       throw error;
     }
+    try {
+      swap.put(target, id.slice(0, SHOWN_ID));
+    } catch (error) {
+      swap.back();
+      removeTree(target);
+      await options.run(options.start, options.env, seams.signal); // as it was before
+      throw error;
+    }
     problem = await start(options, seams);
     if (problem === undefined) {
-      const before = tried.length === 0 ? {} : { triedBefore: tried.join('; ') };
+      const before = {
+        ...(tried.length > 0 && { triedBefore: tried.join('; ') }),
+        ...(wasAside !== undefined && { wasCutOff: `its state lay at ${wasAside}: an earlier try was cut off` }),
+      };
       return { snapshot: id, time: record.time, aside: swap.original, ...before };
     }
     tried.push(`${name}: ${problem}`);
@@ -114,6 +126,25 @@ export async function restoreState(
       ? `The state it had is in its place again; the others lie beside it: ${basename(root)}.aside-…`
       : 'Nothing was changed.',
   });
+}
+
+/**
+ * After a restore that was killed: when it had taken the folder of the state away and brought nothing in its place, the state the agent had is put
+ * back, and the agent started. Nothing is removed.
+ *
+ * @returns what was done; undefined where the folder is in its place, or nothing of such a restore is found
+ * @throws `io` when it cannot be moved
+ */
+export async function putStateBack(
+  { root, start, env, run }: Pick<RestoreStateOptions, 'root' | 'start' | 'env' | 'run'>,
+  signal: AbortSignal,
+): Promise<Evidence | undefined> {
+  const place = placeOf(root);
+  const aside = putBack(place);
+  if (aside === undefined) return undefined;
+  const { exitCode, problem } = await run(start, env, signal);
+  const started = problem === undefined ? 'it was started' : `the start command ${problem}`;
+  return { done: `its state, which lay at ${aside}, is in its place again, and ${started}`, aside, exitCode };
 }
 
 async function command(which: 'stop' | 'start', options: RestoreStateOptions, signal: AbortSignal): Promise<void> {
@@ -145,6 +176,53 @@ async function start(options: RestoreStateOptions, { clock, signal }: { clock: C
   }
 }
 
+/** Of what lies beside: when, so that the names of one restore are known by it. */
+const SUFFIX = /^\d{8}T\d{6}Z-[0-9a-f]{4}$/;
+
+/** Where the folder is, or would be: behind a link, also when nothing is there. */
+function placeOf(root: string): string {
+  if (existsSync(root)) return realpathSync(root);
+  try {
+    return resolve(dirname(root), readlinkSync(root));
+  } catch {
+    return root; // no link
+  }
+}
+
+/**
+ * What the agent had, in its place again, when a restore of it was cut off between two renames: there is no folder, and of the same restore there lies
+ * aside what the agent had, and what should have taken its place.
+ * @returns where it lay
+ */
+function putBack(root: string): string | undefined {
+  const parent = dirname(root);
+  if (existsSync(root) || !existsSync(parent)) return undefined;
+  const names = readdirSync(parent);
+  const aside = `${basename(root)}.aside-`;
+  const [newest] = names
+    .filter((name) => name.startsWith(aside) && SUFFIX.test(name.slice(aside.length)))
+    .filter((name) => {
+      const restored = `${basename(root)}.restored-${name.slice(aside.length)}-`;
+      return names.some((other) => other.startsWith(restored) || other.startsWith(`${name}-`));
+    })
+    .toSorted()
+    .toReversed();
+  if (newest === undefined) return undefined;
+  move(join(parent, newest), root);
+  return join(parent, newest);
+}
+
+function move(from: string, to: string): void {
+  try {
+    renameSync(from, to);
+  } catch (cause) {
+    throw new HoldfastError('io', `${from} cannot be moved to ${basename(to)}: ${messageOf(cause)}`, {
+      hint: 'The folder of the state must not be a mount point, and the folder it lies in must be writable.',
+      cause,
+    });
+  }
+}
+
 /** The folder of a state and what takes its place. Each step is one rename. */
 class Swap {
   readonly #root: string;
@@ -166,35 +244,23 @@ class Swap {
   }
 
   put(restored: string, name: string): void {
-    if (existsSync(this.#root)) {
-      const aside = `${this.#root}.aside-${this.#suffix}${this.isDone ? `-${this.#current}` : ''}`;
-      this.#rename(this.#root, aside);
-      if (!this.isDone) this.original = aside;
-    }
+    const aside = `${this.#root}.aside-${this.#suffix}${this.isDone ? `-${this.#current}` : ''}`;
+    const wasThere = existsSync(this.#root);
+    if (wasThere) move(this.#root, aside);
     try {
-      this.#rename(restored, this.#root);
+      move(restored, this.#root);
     } catch (error) {
-      if (!this.isDone) this.back();
+      if (wasThere) move(aside, this.#root);
       throw error;
     }
+    if (wasThere && !this.isDone) this.original = aside;
     this.isDone = true;
     this.#current = name;
   }
 
   back(): void {
     if (this.original === null || !statSync(this.original).isDirectory()) return;
-    if (existsSync(this.#root)) this.#rename(this.#root, `${this.#root}.aside-${this.#suffix}-${this.#current}`);
-    this.#rename(this.original, this.#root);
-  }
-
-  #rename(from: string, to: string): void {
-    try {
-      renameSync(from, to);
-    } catch (cause) {
-      throw new HoldfastError('io', `${from} cannot be moved to ${basename(to)}: ${messageOf(cause)}`, {
-        hint: 'The folder of the state must not be a mount point, and the folder it lies in must be writable.',
-        cause,
-      });
-    }
+    if (existsSync(this.#root)) move(this.#root, `${this.#root}.aside-${this.#suffix}-${this.#current}`);
+    move(this.original, this.#root);
   }
 }

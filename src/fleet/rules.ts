@@ -10,6 +10,7 @@
  */
 import { formatDuration } from '../units.ts';
 import { isDown, VITAL, type AgentHealth, type Layer, type LayerHealth, type Quarantine } from './health.ts';
+import type { LeftRunning } from './left-running.ts';
 
 export const ACTIONS = ['notify', 'restart', 'scale', 'open_breaker', 'restore_state', 'quarantine'] as const;
 export type Action = (typeof ACTIONS)[number];
@@ -128,6 +129,8 @@ export interface UnderWay {
   sinceMs: number;
   /** The watcher. */
   by: string;
+  /** Its last command, written before that was begun. */
+  command?: LeftRunning | undefined;
 }
 
 export const NO_MEMORY: AgentMemory = { rules: {} };

@@ -54,14 +54,15 @@ async function runClaimed(
   { ran, warnings }: RunQueueResult,
 ): Promise<boolean> {
   const { id, agent, argv, cwd, env, timeoutMs, problem: before } = claim.command;
-  const tellOfDeadLetter = async (why: string | null): Promise<void> => {
+  const tellOfDeadLetter = async (why: string | null, exitCode: number | null): Promise<void> => {
     const message = `the command ${id} for agent ${agent} is a dead letter now: ${why}`;
     warnings.push({ code: 'dead_letter', message });
-    warnings.push(...(await options.tell({ kind: 'dead_letter', agent, message })));
+    const event = { kind: 'dead_letter', agent, message, ...(exitCode !== null && { exitCode }) } as const;
+    warnings.push(...(await options.tell(event)));
   };
   if (claim.isSpent) {
     ran.push({ id, agent, outcome: 'dead', exitCode: null, problem: before });
-    await tellOfDeadLetter(before);
+    await tellOfDeadLetter(before, null);
     return false;
   }
   const { clock } = seams;
@@ -93,7 +94,7 @@ async function runClaimed(
   } else {
     const isDead = await claim.failed(told.problem ?? 'failed', { permanent: run.permanent });
     ran.push({ ...told, outcome: isDead ? 'dead' : 'waiting' });
-    if (isDead) await tellOfDeadLetter(told.problem);
+    if (isDead) await tellOfDeadLetter(told.problem, exitCode);
   }
   return run.interrupted;
 }

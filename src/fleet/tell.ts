@@ -4,33 +4,20 @@ import { Notifier, type NotifySettings } from '../operations/notify.ts';
 import type { Seams } from '../operations/seams.ts';
 import type { Told } from './guarded-run.ts';
 
-const TRY_LATER = 75;
-
 /** What is told when there is nobody to tell becomes a warning, except that a breaker opened, which its caller is told anyhow. */
 export function tellBy(
   notify: Pick<NotifySettings, 'webhook'> | undefined,
   { clock, random }: Pick<Seams, 'clock' | 'random'>,
 ): (event: Told) => Promise<Warning[]> {
   const { webhook } = notify ?? {};
-  return async ({ kind, agent, message }) => {
+  return async ({ kind, agent, message, exitCode }) => {
     if (webhook === undefined) {
       if (kind === 'breaker_opened') return [];
       return [{ code: 'nobody_told', message: `nobody was told (set notify.webhook in the config): ${message}` }];
     }
-    // Pings are for backups: a breaker is no run of theirs.
-    return new Notifier({ webhook, pingFailure: 'fail' }, { clock, random }).end(
-      {
-        ...{
-          agent,
-          event: kind,
-          outcome: 'failed',
-          exitCode: TRY_LATER,
-          snapshot: null,
-          error: { code: kind, message },
-        },
-        ...{ warnings: [], seconds: 0, time: new Date(clock.now()).toISOString() },
-      },
-      { silent: true },
-    );
+    return new Notifier({ webhook, pingFailure: 'fail' }, { clock, random }).tell({
+      ...{ agent, event: kind, outcome: 'failed', ...(exitCode !== undefined && { exitCode }), snapshot: null },
+      ...{ error: { code: kind, message }, warnings: [], seconds: 0, time: new Date(clock.now()).toISOString() },
+    });
   };
 }

@@ -4,24 +4,17 @@
  */
 import type { Clock, Random } from '../clock.ts';
 import type { Warning } from '../entry.ts';
-import { isSurvivable, messageOf } from '../errors.ts';
+import { HoldfastError, isSurvivable, messageOf } from '../errors.ts';
+import { endGroup } from '../operations/hooks.ts';
+import { formatDuration } from '../units.ts';
 import { act, doable, evidenceOf, type ActorOptions, type AgentCommands, type RunCommand } from './actions.ts';
 import type { Breakers } from './breakers.ts';
-import {
-  LEVEL_KEY,
-  LEVELS,
-  levelAskedFor,
-  nextLevel,
-  nominal,
-  readLevel,
-  type Behaviour,
-  type DegradationSettings,
-  type LevelAgent,
-  type LevelState,
-} from './degradation.ts';
+import type { DegradationSettings, LevelAgent } from './degradation.ts';
 import { appendEvents, type FleetEvent } from './events.ts';
 import type { Told } from './guarded-run.ts';
 import { LAYERS, VITAL, type AgentHealth, type Layer, type Quarantine } from './health.ts';
+import { isLate, isRunning, noted } from './left-running.ts';
+import { LevelKeeper } from './level-keeper.ts';
 import { memoryStateStore } from './memory-store.ts';
 import { askedFor, memories, memoryOf, quarantines, remember, type Asked } from './quarantine.ts';
 import {
@@ -34,6 +27,7 @@ import {
   type Action,
   type AgentMemory,
   type Decision,
+  type Evidence,
   type Held,
   type Rule,
   type RuledAgent,
@@ -41,7 +35,7 @@ import {
 } from './rules.ts';
 import type { Entry, StateStore } from './store.ts';
 
-export interface WatchdogOptions extends Pick<ActorOptions, 'restoreState'> {
+export interface WatchdogOptions extends Pick<ActorOptions, 'restoreState' | 'putStateBack'> {
   store: StateStore;
   breakers: Breakers;
   commandsOf: (agent: string) => AgentCommands;
@@ -76,13 +70,16 @@ export class Watchdog {
   #held = new Map<string, Held>();
   /** When an agent was found to be well after all. */
   readonly #foundWell = new Map<string, number>();
+  /** Commands of a watcher that is no more, which still run: told once. By agent. */
+  readonly #leftRunning = new Map<string, number>();
   #isSuspicious = false;
-  #behaving: Promise<void> | undefined;
+  readonly #levels: LevelKeeper;
 
   constructor(options: WatchdogOptions, seams: { clock: Clock; random: Random }) {
     this.#options = options;
     this.#seams = seams;
     this.#own = options.dryRun ? memoryStateStore(seams.clock) : options.store;
+    this.#levels = new LevelKeeper({ ...options, store: this.#own, happened: (event) => this.happened(event) });
   }
 
   /**
@@ -103,7 +100,7 @@ export class Watchdog {
     const agents: RuledAgent[] = [];
     for (const health of healths) {
       let { memory } = known.get(health.name) ?? { memory: NO_MEMORY };
-      if (memory.underWay && !busy.has(health.name)) memory = await this.#takeOver(health.name, memory);
+      if (memory.underWay && !busy.has(health.name)) memory = await this.#takeOver(health.name, memory, signal);
       const commands = commandsOf(health.name);
       agents.push({
         ...{ health, quarantine: quarantined.get(health.name) ?? null, can: doable(commands) },
@@ -117,7 +114,9 @@ export class Watchdog {
       if (busy.has(agent)) continue;
       await remember(this.#own, agent, memory, known.get(agent)?.revision ?? 0);
     }
-    for (const [agent, one] of asked) await this.#beginAsked(agent, one, healths, signal);
+    for (const [agent, one] of asked)
+      if (!agents.some(({ health, memory }) => health.name === agent && memory.underWay))
+        await this.#beginAsked(agent, one, healths, signal);
     await this.#tellSuspicion(decided.suspect, agents.length);
     const held = new Map<string, Held>();
     for (const decision of decided.decisions) {
@@ -127,7 +126,7 @@ export class Watchdog {
     }
     this.#held = held;
     const views = new Map(breakerViews.map((view) => [view.agent, view.state.kind]));
-    await this.#level(
+    await this.#levels.keep(
       healths.map((health) => levelAgent(health, views.get(health.name), quarantined.get(health.name))),
       nowMs,
       signal,
@@ -136,9 +135,9 @@ export class Watchdog {
 
   /** Until nothing is under way any more. */
   async settled(): Promise<void> {
-    while (this.#acting.size > 0 || this.#behaving) {
+    while (this.#acting.size > 0 || this.#levels.isBehaving) {
       await Promise.all(this.#acting.values());
-      await this.#behaving;
+      await this.#levels.settled();
     }
   }
 
@@ -162,26 +161,86 @@ export class Watchdog {
     return foundMs !== undefined && healths.some(({ name, lookedMs }) => name === agent && lookedMs <= foundMs);
   }
 
-  /** Of a watcher that is no more, or an action whose end could not be written down. */
-  async #takeOver(agent: string, memory: AgentMemory): Promise<AgentMemory> {
-    const { underWay } = memory;
+  /**
+   * Of a watcher that is no more, or an action whose end could not be written down. As long as a command of it runs, or the state of the agent is
+   * not in its place, it is still under way.
+   */
+  async #takeOver(agent: string, memory: AgentMemory, signal: AbortSignal): Promise<AgentMemory> {
+    const { confirm, putStateBack } = this.#options;
+    const { command, rule = '', actions = [] } = memory.underWay ?? {};
+    if (command && isRunning(command)) {
+      await this.#awaitLeft(agent, memory);
+      return memory;
+    }
+    this.#leftRunning.delete(agent);
+    if (!putStateBack || !actions.includes('restore_state')) return this.#close(agent, memory);
+    this.#work(
+      { agent, rule, failed: `what ${actions.join(', ')} has left could not be put right` },
+      signal,
+      async () => {
+        if (!(await confirm())) return;
+        let evidence: Evidence | undefined;
+        try {
+          evidence = await putStateBack(agent, { signal, run: this.#noting(agent, memory.underWay?.by ?? '') });
+        } catch (error) {
+          if (!isSurvivable(error)) throw error;
+          evidence = { problem: `whether its state is in its place could not be seen: ${messageOf(error)}` };
+        }
+        await this.#close(agent, memory, evidence);
+      },
+    );
+    return memory;
+  }
+
+  /** Waits for what a killed watcher has left running, and ends it when its time is over. */
+  async #awaitLeft(agent: string, { underWay }: AgentMemory): Promise<void> {
+    const { clock } = this.#seams;
+    const { command, rule = '', actions = [] } = underWay ?? {};
+    if (!command) return;
+    const { pid, timeoutMs } = command;
+    const isOver = isLate(command, clock.now());
+    const what = `${actions.join(', ')} by rule ${rule} outlived its watcher (process ${pid})`;
+    const tell = (then: string) =>
+      this.happened({ kind: 'action', agent, message: `${what}: ${then}`, evidence: { rule, pid, finished: false } });
+    if (isOver) {
+      this.#work({ agent, rule, failed: `${what} and could not be ended` }, undefined, async () => {
+        if (!(await this.#options.confirm())) return;
+        await tell(`not done after ${formatDuration(timeoutMs)}, it is ended`);
+        await endGroup(pid, clock);
+      });
+    } else if (this.#leftRunning.get(agent) !== pid) {
+      this.#leftRunning.set(agent, pid);
+      await tell('nothing else is done to the agent until it has ended');
+    }
+  }
+
+  async #close(agent: string, { underWay }: AgentMemory, found?: Evidence): Promise<AgentMemory> {
     let isOurs = false;
     const after = await this.#remember(agent, (now) => {
       isOurs = now.underWay !== undefined;
       return isOurs ? ended(now, this.#seams.clock.now()) : now;
     });
     if (!isOurs) return after;
-    const what = underWay?.actions.join(', ') ?? '';
-    await this.happened({
-      ...{ kind: 'action', agent },
-      message: `${what} by rule ${underWay?.rule} was under way when its watcher ended: it counts as a try, and is not simply repeated`,
-      evidence: {
-        rule: underWay?.rule ?? null,
-        since: new Date(underWay?.sinceMs ?? 0).toISOString(),
-        finished: false,
-      },
-    });
+    const { rule = '', actions = [], sinceMs = 0 } = underWay ?? {};
+    const besides = found?.['problem'] ?? found?.['done'];
+    const note = typeof besides === 'string' ? `; ${besides}` : '';
+    const message = `${actions.join(', ')} by rule ${rule} was under way when its watcher ended: it counts as a try, and is not simply repeated${note}`;
+    const evidence = { rule, since: new Date(sinceMs).toISOString(), finished: false, ...found };
+    await this.happened({ kind: 'action', agent, message, evidence });
     return after;
+  }
+
+  /** Runs commands that whoever watches next can find. */
+  #noting(agent: string, by: string): RunCommand {
+    return (command, env, signal) =>
+      this.#options.run(command, env, signal, async (pid, timeoutMs) => {
+        const left = noted(pid, timeoutMs, this.#seams.clock);
+        const { underWay } = await this.#remember(agent, (now) =>
+          now.underWay?.by === by ? { ...now, underWay: { ...now.underWay, command: left } } : now,
+        );
+        if (underWay?.by !== by || underWay.command?.pid !== left?.pid)
+          throw new HoldfastError('busy', 'another watcher acts on this agent');
+      });
   }
 
   /** Reads and writes until nobody came between. */
@@ -216,16 +275,29 @@ export class Watchdog {
   }
 
   #begin(decision: Acting, signal: AbortSignal, isAsked = false): void {
-    const { agent } = decision;
-    const work = this.#perform(decision, signal, isAsked)
+    const { agent, rule } = decision;
+    this.#work({ agent, rule, failed: `${rule} could not be carried out` }, signal, () =>
+      this.#perform(decision, signal, isAsked),
+    );
+  }
+
+  /** Meanwhile nothing else is done to the agent. */
+  #work(
+    { agent, rule, failed }: { agent: string; rule: string; failed: string },
+    signal: AbortSignal | undefined,
+    work: () => Promise<void>,
+  ): void {
+    const whole = work()
       .catch(async (error: unknown) => {
         // What it comes to is in the store, as far as it came; the next round goes by that.
-        if (signal.aborted) return;
-        const message = `${decision.rule} could not be carried out: ${messageOf(error)}`;
-        await this.happened({ kind: 'action', agent, message, evidence: { rule: decision.rule, finished: false } });
+        if (signal?.aborted) return;
+        await this.happened({
+          ...{ kind: 'action', agent, message: `${failed}: ${messageOf(error)}` },
+          evidence: { rule, finished: false },
+        });
       })
       .finally(() => this.#acting.delete(agent));
-    this.#acting.set(agent, work);
+    this.#acting.set(agent, whole);
   }
 
   async #perform(decision: Acting, signal: AbortSignal, isAsked: boolean): Promise<void> {
@@ -261,7 +333,10 @@ export class Watchdog {
       ? []
       : await act(
           actions,
-          { agent, rule: name, reason, replicas, signal, look: (one) => look(agent, one, VITAL) },
+          {
+            ...{ agent, rule: name, reason, replicas, signal, run: this.#noting(agent, id) },
+            look: (one) => look(agent, one, VITAL),
+          },
           { ...this.#options, ...this.#seams },
         );
     const problem = ends.find(({ ok }) => !ok)?.problem;
@@ -313,88 +388,6 @@ export class Watchdog {
     const evidence = { askedAt: new Date(asked.atMs).toISOString() };
     const common = { agent, rule: ASKED, reason, evidence, try: 1, tries: 1 };
     this.#begin({ ...common, type: 'act', actions: [action] }, signal, true);
-  }
-
-  async #level(agents: readonly LevelAgent[], nowMs: number, signal: AbortSignal): Promise<void> {
-    const { degradation, tell, dryRun } = this.#options;
-    const asked = levelAskedFor(agents, degradation.rules, nowMs);
-    const entry = await this.#own.get(LEVEL_KEY);
-    const before = (entry && readLevel(entry.value)) ?? nominal(nowMs);
-    const after = nextLevel(before, asked, degradation, nowMs);
-    if (after !== before || !entry) {
-      if (!(await this.#options.confirm()) || !(await this.#setLevel(after, entry))) return;
-      if (after.level !== before.level) {
-        const why = after.reasons.length > 0 ? `: ${after.reasons.join('; ')}` : '';
-        const message = `level ${after.level} (${LEVELS[after.level]}), was ${before.level} (${LEVELS[before.level]})${why}`;
-        await this.happened({ kind: 'level', message, evidence: { level: after.level, before: before.level } });
-        if (after.level > before.level && !dryRun) await tell({ kind: 'level', agent: 'fleet', message });
-      }
-    }
-    if (after.todo.length === 0 || this.#behaving) return;
-    this.#behaving = this.#behave(signal)
-      .catch((error: unknown) => {
-        if (!isSurvivable(error)) throw error;
-      })
-      .finally(() => (this.#behaving = undefined));
-  }
-
-  async #setLevel(state: LevelState, entry: Entry | undefined): Promise<boolean> {
-    const value = JSON.stringify({ version: 1, ...state });
-    const revision = entry
-      ? await this.#own.update(LEVEL_KEY, value, entry.revision)
-      : await this.#own.create(LEVEL_KEY, value);
-    return revision !== undefined;
-  }
-
-  /** Runs what a change of the level asks for, one after the other; what was begun is written down first, and never begun twice. */
-  async #behave(signal: AbortSignal): Promise<void> {
-    for (;;) {
-      const entry = await this.#own.get(LEVEL_KEY);
-      const state = entry && readLevel(entry.value);
-      const [next, ...rest] = state?.todo ?? [];
-      if (!entry || !state || !next || signal.aborted) return;
-      if (next.begun) {
-        await this.happened({
-          kind: 'level',
-          message: `the command to ${next.do} level ${next.level} was under way when its watcher ended: it is not run again`,
-          evidence: { behaviour: next.do, level: next.level, finished: false },
-        });
-        if (!(await this.#setLevel({ ...state, todo: rest }, entry))) continue;
-        continue;
-      }
-      if (!(await this.#options.confirm())) return;
-      if (!(await this.#setLevel({ ...state, todo: [{ ...next, begun: true }, ...rest] }, entry))) continue;
-      await this.#runBehaviour(next, signal);
-      await this.#dropBehaviour();
-    }
-  }
-
-  async #runBehaviour(behaviour: Behaviour, signal: AbortSignal): Promise<void> {
-    const { degradation, run, tell, dryRun } = this.#options;
-    const { level, before, after, reasons } = behaviour;
-    const command = degradation.rules.find((rule) => rule.level === level)?.[behaviour.do];
-    if (command === undefined) return; // no longer in the config
-    const what = `${behaviour.do} level ${level}`;
-    if (dryRun) return this.happened({ kind: 'level', message: `would run the command to ${what}` });
-    const env = {
-      HOLDFAST_LEVEL: String(after),
-      HOLDFAST_LEVEL_BEFORE: String(before),
-      HOLDFAST_REASON: reasons.join('; '),
-    };
-    const { exitCode, problem, output } = await run(command, env, signal);
-    const message =
-      problem === undefined ? `ran the command to ${what}` : `the command to ${what} ${problem}: ${output}`;
-    await this.happened({ kind: 'level', message, evidence: { behaviour: behaviour.do, level, exitCode, output } });
-    if (problem !== undefined) await tell({ kind: 'level', agent: 'fleet', message });
-  }
-
-  async #dropBehaviour(): Promise<void> {
-    for (let i = 0; i < WRITE_TRIES; i++) {
-      const entry = await this.#own.get(LEVEL_KEY);
-      const state = entry && readLevel(entry.value);
-      if (!entry || !state?.todo[0]?.begun) return;
-      if (await this.#setLevel({ ...state, todo: state.todo.slice(1) }, entry)) return;
-    }
   }
 }
 

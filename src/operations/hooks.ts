@@ -1,6 +1,6 @@
 /** Hooks: commands of the operator's that run before the state is read, after it was read, and when a backup fails. */
 import { spawn, type ChildProcessByStdio } from 'node:child_process';
-import type { Readable } from 'node:stream';
+import type { Readable, Writable } from 'node:stream';
 import type { Clock } from '../clock.ts';
 import type { Warning } from '../entry.ts';
 import { HoldfastError, isHoldfastError, messageOf, throwIfAborted } from '../errors.ts';
@@ -129,7 +129,8 @@ export class Hooks {
     const started = clock.monotonic();
     const output = new Tail(HOOK_OUTPUT_MAX_BYTES);
     const how = { folder, env: { ...this.#context.env, ...env, HOLDFAST_EVENT: event } };
-    const { exitCode, problem } = await runCommand(command, how, this.#settings.timeoutMs, clock, output, signal);
+    const { timeoutMs } = this.#settings;
+    const { exitCode, problem } = await runCommand(command, how, { clock, output, timeoutMs, signal });
     const result: HookResult = {
       event,
       command,
@@ -157,38 +158,61 @@ export interface CommandEnd {
   problem?: string;
 }
 
-/**
- * Runs a command as a process group of its own, which is ended as a whole when its time is over or the signal is aborted.
- * @param leavesNothing what the command has left running is ended too
- */
+/** Waits for a line before it becomes the command: without it, nothing is run. */
+const GATE = 'read -r _ && exec /bin/sh -c "$1" </dev/null';
+
+export interface RunOptions {
+  clock: Clock;
+  /** Is given what the command writes. */
+  output: Tail;
+  /** Default: both streams. */
+  only?: 'stdout';
+  /** Without it the command may run for ever. */
+  timeoutMs?: number;
+  signal?: AbortSignal | undefined;
+  /** Between SIGTERM and SIGKILL, when it has to be ended; default: ten seconds. */
+  graceMs?: number;
+  /** What the command has left running is ended too. */
+  leavesNothing?: boolean;
+  /** Is given the leader of the group before the command is begun, which it is only when this resolves, and this process lives. */
+  begins?: ((pid: number) => Promise<void>) | undefined;
+}
+
+/** Runs a command as a process group of its own, which is ended as a whole when its time is over or the signal is aborted. Never rejects. */
 export async function runCommand(
   command: string,
   { folder, env }: Pick<HookContext, 'folder' | 'env'>,
-  timeoutMs: number,
-  clock: Clock,
-  output: Tail,
-  signal: AbortSignal | undefined,
-  leavesNothing = false,
+  { clock, output, only, timeoutMs, signal, graceMs = TERM_GRACE_MS, leavesNothing = false, begins }: RunOptions,
 ): Promise<CommandEnd> {
-  let child: ChildProcessByStdio<null, Readable, Readable>;
+  let child: ChildProcessByStdio<Writable | null, Readable, Readable | null>;
   try {
-    child = spawn('/bin/sh', ['-c', command], {
+    child = spawn('/bin/sh', begins ? ['-c', GATE, 'sh', command] : ['-c', command], {
       cwd: folder,
       env: { ...env },
-      stdio: ['ignore', 'pipe', 'pipe'],
+      stdio: [begins ? 'pipe' : 'ignore', 'pipe', only === 'stdout' ? 'ignore' : 'pipe'],
       detached: true, // the leader of a group; and Ctrl-C on the terminal is ours to pass on
-    });
+    }) as typeof child;
   } catch (error) {
     return { exitCode: null, problem: `could not be started: ${messageOf(error)}` }; // some reasons come as an event, others at once
   }
   child.stdout.on('data', (bytes: Buffer) => output.push(bytes));
-  child.stderr.on('data', (bytes: Buffer) => output.push(bytes));
+  child.stderr?.on('data', (bytes: Buffer) => output.push(bytes));
+  let notBegun: string | undefined;
+  child.stdin?.on('error', () => {}); // it has ended already
+  if (begins && child.pid !== undefined)
+    begins(child.pid).then(
+      () => child.stdin?.end('\n'),
+      (error: unknown) => {
+        notBegun = `was not begun: ${messageOf(error)}`;
+        child.stdin?.end();
+      },
+    );
   const ended = new AbortController();
   const closed = new Promise<void>((resolve) => child.once('close', () => resolve()));
   const end = new Promise<CommandEnd>((resolve) => {
     child.once('error', (error) => resolve({ exitCode: null, problem: `could not be started: ${messageOf(error)}` }));
     child.once('exit', (code, killedBy) => {
-      const problem = code === null ? `was ended by ${killedBy}` : `ended with exit code ${code}`;
+      const problem = notBegun ?? (code === null ? `was ended by ${killedBy}` : `ended with exit code ${code}`);
       resolve({ exitCode: code, ...(code !== 0 && { problem }) });
     });
   });
@@ -196,30 +220,31 @@ export async function runCommand(
     const interrupt = () => resolve('was interrupted');
     signal?.addEventListener('abort', interrupt, { signal: ended.signal });
     if (signal?.aborted) interrupt();
+    if (timeoutMs === undefined) return;
     const late = () => resolve(`was not done after ${timeoutMs / 1000} s and was ended`);
     clock.sleep(timeoutMs, ended.signal).then(late, () => {});
   });
   try {
     const first = await Promise.race([end, stop]);
     if (typeof first !== 'string') {
-      if (leavesNothing) await endGroup(child.pid, clock);
+      if (leavesNothing) await endGroup(child.pid, clock, graceMs);
       return first;
     }
-    await endGroup(child.pid, clock);
+    await endGroup(child.pid, clock, graceMs);
     return { exitCode: (await end).exitCode, problem: first };
   } finally {
     await Promise.race([closed, clock.sleep(OUTPUT_GRACE_MS, ended.signal).catch(() => {})]);
     ended.abort();
     child.stdout.destroy();
-    child.stderr.destroy();
+    child.stderr?.destroy();
   }
 }
 
 /** SIGTERM, and SIGKILL to what is left of the group after the grace. */
-export async function endGroup(pid: number | undefined, clock: Clock): Promise<void> {
+export async function endGroup(pid: number | undefined, clock: Clock, graceMs = TERM_GRACE_MS): Promise<void> {
   if (pid === undefined) return;
-  const untilMs = clock.monotonic() + TERM_GRACE_MS;
-  let isThere = signalGroup(pid, 'SIGTERM');
+  const untilMs = clock.monotonic() + graceMs;
+  let isThere = signalGroup(pid, graceMs > 0 ? 'SIGTERM' : 0);
   while (isThere && clock.monotonic() < untilMs) {
     await clock.sleep(POLL_MS);
     isThere = signalGroup(pid, 0);

@@ -30,6 +30,9 @@ export interface RunMessage {
   time: string;
 }
 
+/** Of what is no run: an exit code only where there was one. */
+export type EventMessage = Omit<RunMessage, 'exitCode'> & { exitCode?: number };
+
 const REQUEST_MS = 10_000;
 const RETRY = { tries: 3, baseMs: 1000, capMs: 5000, budgetMs: 15_000 };
 const BODY_MAX_WARNINGS = 100;
@@ -54,13 +57,19 @@ export class Notifier {
   /** @param silent that no ping is sent for the end: it is another run's to tell. */
   async end(message: RunMessage, { silent }: { silent: boolean }): Promise<Warning[]> {
     const warnings = await this.#started; // a start that arrives after the end would say that a run goes on
-    const { ping, webhook } = this.#settings;
+    const { ping } = this.#settings;
     const sent = await Promise.all([
       ping === undefined || silent ? [] : this.#pingEnd(ping, message),
-      webhook === undefined ? [] : this.#send('webhook', webhook, jsonPost(message)),
+      this.tell(message),
     ]);
     const all = [...warnings, ...sent.flat()];
     return all.filter(({ message: text }, i) => all.findIndex((other) => other.message === text) === i);
+  }
+
+  /** To the webhook alone: pings are for runs. */
+  async tell(message: EventMessage): Promise<Warning[]> {
+    const { webhook } = this.#settings;
+    return webhook === undefined ? [] : this.#send('webhook', webhook, jsonPost(message));
   }
 
   #pingEnd(ping: string, { event, exitCode, outcome, error }: RunMessage): Promise<Warning[]> {
@@ -114,7 +123,7 @@ function pingUrl(url: string, place: string): string {
   return whole.href;
 }
 
-function jsonPost(message: RunMessage): RequestInit {
+function jsonPost(message: EventMessage): RequestInit {
   const warnings = message.warnings.slice(0, BODY_MAX_WARNINGS);
   return {
     method: 'POST',

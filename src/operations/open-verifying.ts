@@ -3,10 +3,19 @@ import { isHoldfastError, isSurvivable } from '../errors.ts';
 import type { Backend } from '../backend/backend.ts';
 import type { Mirror } from '../backend/mirror.ts';
 import { openBackend } from '../backend/open.ts';
-import { openRepository, REPOSITORY_KEY, type Access, type Damage, type Repository } from '../repository/repository.ts';
+import {
+  openRepository,
+  REPOSITORY_KEY,
+  type Access,
+  type Damage,
+  type Repository,
+  type ScrubOptions,
+} from '../repository/repository.ts';
 import { openForRestore, type ExpectedRepository, type RestoreSecret } from './access.ts';
 import { openMirror, type BackendAddress } from './backends.ts';
+import type { LocalFolders } from './local-state.ts';
 import type { Seams } from './seams.ts';
+import { placeOf, VerifiedMemory } from './verified-memory.ts';
 
 export type VerifyAccess =
   | { kind: 'writer'; access: Access }
@@ -93,4 +102,32 @@ async function isOurs(
     await backend?.[Symbol.asyncDispose]();
   }
   return isOne;
+}
+
+export interface Remembered {
+  /** What runs before found; undefined where there is no folder for it. */
+  memory: VerifiedMemory | undefined;
+  /** By the name of a backend: what is remembered of it stands under its place. */
+  placeOf: (name: string) => string;
+  /** What every look at the objects is given. */
+  how: Pick<ScrubOptions, 'signal' | 'onProgress' | 'lastDamaged' | 'seams'>;
+}
+
+/** What a look at the objects of these backends goes by. */
+export function remembered(
+  { backends, folders }: { backends: readonly BackendAddress[]; folders?: LocalFolders | undefined },
+  seams: Seams,
+): Remembered {
+  const memory = folders && new VerifiedMemory(folders);
+  const places = new Map(backends.map((address) => [address.name, placeOf(address)]));
+  const place = (name: string): string => places.get(name) ?? '';
+  return {
+    ...{ memory, placeOf: place },
+    how: {
+      ...{ seams, signal: seams.signal },
+      onProgress: (done, total) =>
+        seams.progress({ type: 'progress', phase: 'verifying', done, total, unit: 'objects' }),
+      lastDamaged: (name, pack) => memory?.lastDamaged(place(name), pack),
+    },
+  };
 }

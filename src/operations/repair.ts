@@ -13,17 +13,15 @@ import {
   type Loss,
   type Repository,
   type ScrubLevel,
-  type ScrubOptions,
 } from '../repository/repository.ts';
 import { agentKeyOf } from './access.ts';
 import type { BackendAddress } from './backends.ts';
 import { beginHostRun } from './begin-run.ts';
 import type { LocalFolders } from './local-state.ts';
 import { takeLock } from './lock.ts';
-import { openToVerify, type VerifyAccess } from './open-verifying.ts';
+import { openToVerify, remembered, type VerifyAccess } from './open-verifying.ts';
 import { findRollback } from './rollback.ts';
 import { secondsSince, type Seams } from './seams.ts';
-import { placeOf, VerifiedMemory } from './verified-memory.ts';
 import { notLookedAt, repairAll, unreadWarnings } from './verify.ts';
 
 export interface RepairOptions {
@@ -78,12 +76,7 @@ export async function repair(options: RepairOptions, seams: Seams): Promise<Repa
   const mayBeLate = () => warnings.some(({ code }) => code === 'not_healed');
   await using _run = signer && (await begin(repository, { ...options, signer, mayBeLate }, seams));
   seams.progress({ type: 'phase', name: 'verifying' });
-  const onProgress = (done: number, total: number) =>
-    seams.progress({ type: 'progress', phase: 'verifying', done, total, unit: 'objects' });
-  const memory = options.folders && new VerifiedMemory(options.folders);
-  const places = new Map(options.backends.map((address) => [address.name, placeOf(address)]));
-  const lastDamaged: ScrubOptions['lastDamaged'] = (name, pack) => memory?.lastDamaged(places.get(name) ?? '', pack);
-  const how = { level, signal: seams.signal, onProgress, lastDamaged, seams };
+  const how = { level, ...remembered(options, seams).how };
   const found = await scrub(repository, how);
   let loss = found.loss;
   if (!dryRun) {

@@ -27,10 +27,10 @@ import type { Profile } from '../state/profile.ts';
 import { aboutBackend, type BackendAddress } from './backends.ts';
 import { confidenceOf, type Confidence, type Coverage } from './coverage.ts';
 import type { LocalFolders } from './local-state.ts';
-import { openToVerify, type VerifyAccess } from './open-verifying.ts';
+import { openToVerify, remembered, type Remembered, type VerifyAccess } from './open-verifying.ts';
 import { findRollback } from './rollback.ts';
 import { secondsSince, type Seams } from './seams.ts';
-import { placeOf, VerifiedMemory, type ReadLevel } from './verified-memory.ts';
+import type { ReadLevel } from './verified-memory.ts';
 import { checkByRestoring, requireScratch, type RestoreCheck } from './verify-restore.ts';
 
 /** `restore`: besides the listing, a snapshot is restored from each backend alone, compared, and thrown away; needs the restore key. */
@@ -95,27 +95,23 @@ export async function verify(options: VerifyOptions, seams: Seams): Promise<Veri
   await using opened = await openToVerify(options.backends, options.access, { repair: options.repair ?? false }, seams);
   const { mirror, repository } = opened;
   const warnings: Warning[] = [];
-  const memory = options.folders && new VerifiedMemory(options.folders);
+  const { memory, placeOf, how } = remembered(options, seams);
   let recordKeys: string[] | undefined;
   if (memory && readLevel) {
     const { records, keys } = await readVerified(repository, (key) => !memory.knows(key), seams.signal);
     for (const record of records) memory.learn(record, beganMs);
     recordKeys = keys;
   }
-  const places = new Map(options.backends.map((address) => [address.name, placeOf(address)]));
   const lastWhole = (name: string, pack: string): number | undefined => {
-    const lastMs = memory?.lastWhole(places.get(name) ?? '', pack, readLevel ?? 'objects');
+    const lastMs = memory?.lastWhole(placeOf(name), pack, readLevel ?? 'objects');
     return lastMs !== undefined && lastMs <= beganMs ? lastMs : undefined;
   };
   const scrubOptions: ScrubOptions = {
+    ...how,
     level: level === 'restore' ? 'listing' : level,
-    signal: seams.signal,
-    onProgress: (done, total) => seams.progress({ type: 'progress', phase: 'verifying', done, total, unit: 'objects' }),
     lastWhole,
-    lastDamaged: (name, pack) => memory?.lastDamaged(places.get(name) ?? '', pack),
     freshFromMs: options.maxAgeMs === undefined ? undefined : beganMs - options.maxAgeMs,
     budget: options.budget,
-    seams,
   };
   seams.progress({ type: 'phase', name: 'verifying' });
   const found = await scrub(repository, scrubOptions);
@@ -136,10 +132,10 @@ export async function verify(options: VerifyOptions, seams: Seams): Promise<Veri
 
   if (memory) {
     for (const [name, packs] of found.packs.whole)
-      memory.noteWhole(places.get(name) ?? '', packs, readLevel ?? 'objects', beganMs);
+      memory.noteWhole(placeOf(name), packs, readLevel ?? 'objects', beganMs);
     for (const { backend, key, problem, repaired } of damaged) {
       const name = parseKey(key);
-      const place = places.get(backend) ?? '';
+      const place = placeOf(backend);
       // What was not read again is as it was found before.
       if (name?.kind !== 'pack' || repaired || found.packs.toldBefore.get(backend)?.has(name.id)) continue;
       const isInside = found.packs.wrongInside.has(name.id);
@@ -151,7 +147,7 @@ export async function verify(options: VerifyOptions, seams: Seams): Promise<Veri
     : { coverage: null, confidence: null };
   const recorded =
     isWhole && (readLevel || level === 'restore' || damaged.length > 0)
-      ? await record(repository, found, { ...options, damaged, beganMs, places }, warnings, seams)
+      ? await record(repository, found, { ...options, damaged, beganMs, placeOf }, warnings, seams)
       : null;
   const isChanged = readLevel !== undefined || damaged.length > 0 || found.packs.read > 0;
   if (memory && isChanged && !memory.save(recorded === null ? recordKeys : [...(recordKeys ?? []), recorded]))
@@ -332,14 +328,14 @@ const DAMAGED_TOLD = 1000;
 async function record(
   repository: Repository,
   found: ScrubResult,
-  run: VerifyOptions & { damaged: readonly Damage[]; beganMs: number; places: ReadonlyMap<string, string> },
+  run: VerifyOptions & { damaged: readonly Damage[]; beganMs: number; placeOf: Remembered['placeOf'] },
   warnings: Warning[],
   seams: Seams,
 ): Promise<string | null> {
-  const { signer, damaged, places } = run;
+  const { signer, damaged, placeOf } = run;
   const { keys, state, mirror } = repository;
   if (!signer || hex(signer.publicKey) !== keys.agent.publicKey || state.entry.isRevoked) return null;
-  const backends = mirror.live().map(({ name }) => ({ name, place: places.get(name) ?? '' }));
+  const backends = mirror.live().map(({ name }) => ({ name, place: placeOf(name) }));
   const sets = new Map<string, string[]>();
   for (const pack of found.packs.ids) {
     const on = backends.flatMap(({ name }, number) => (found.packs.whole.get(name)?.has(pack) ? [number] : []));

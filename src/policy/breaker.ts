@@ -16,6 +16,7 @@
  *
  * Nothing here reads a clock or a disk, and no function changes a state it is given; one that changes nothing returns the very object.
  */
+import { objectIn } from '../json.ts';
 
 export interface BreakerSettings {
   /** Failures in a row that open it; 1 or more, Infinity where only `window` counts. */
@@ -266,7 +267,7 @@ export function encodeBreaker(state: BreakerState): string {
 
 /** What `encodeBreaker` wrote; undefined for anything else, also for a state of another version. Never throws. */
 export function decodeBreaker(text: string): BreakerState | undefined {
-  const read = parsed(text);
+  const read = objectIn(text);
   const { version, kind, failures, opened, untilMs, lastError, holder, reason, window } = read ?? {};
   if (version !== VERSION) return undefined;
   if (kind === 'disabled') return { kind };
@@ -295,15 +296,6 @@ function decodeEvidence(value: unknown): Reported | undefined {
     return isOne ? { reporter, failures, lastError, atMs } : undefined;
   });
   return evidence.every((one) => one !== undefined) ? { evidence } : undefined;
-}
-
-function parsed(text: string): Record<string, unknown> | undefined {
-  try {
-    const value: unknown = JSON.parse(text);
-    return typeof value === 'object' && value !== null ? { ...value } : undefined;
-  } catch {
-    return undefined;
-  }
 }
 
 function isTime(value: unknown): value is number {

@@ -90,6 +90,25 @@ const CASES: Case[] = [
     fires: { 10: ['HoldfastAgentErrors ada'] },
   },
   {
+    name: 'the only task of five minutes fails, and so do the only four of another agent',
+    series: {
+      ...WELL,
+      [`holdfast_agent_tasks_completed_total{${AGENT},status="success"}`]: '0x60',
+      [`holdfast_agent_tasks_completed_total{${AGENT},status="failure"}`]: '0x20 1x40',
+      [`holdfast_agent_tasks_completed_total{${FLEET},agent="bob",status="failure"}`]: '0x20 2x1 4x40',
+    },
+    fires: { 22: [], 24: [], 26: [] },
+  },
+  {
+    name: 'six tasks in five minutes fail',
+    series: {
+      ...WELL,
+      [`holdfast_agent_tasks_completed_total{${AGENT},status="success"}`]: '0x60',
+      [`holdfast_agent_tasks_completed_total{${AGENT},status="failure"}`]: '0x20 2 4 6x40',
+    },
+    fires: { 21: [], 24: ['HoldfastAgentErrors ada'], 40: [] },
+  },
+  {
     name: 'one of five tasks fails, and then nothing is done',
     series: {
       ...WELL,

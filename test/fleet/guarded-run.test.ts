@@ -39,7 +39,7 @@ describe('a command under a breaker', () => {
     expect({ outcome, exitCode, tries }).toEqual({ outcome: 'rejected', exitCode: 75, tries: [] });
     expect(rejection).toMatchObject({ code: 'breaker_open', retryAtMs: START_MS + 5 * MINUTE_MS });
     expect(fleet.told).toEqual([
-      { kind: 'breaker_opened', agent: 'a', message: expect.stringContaining('exit code 1') },
+      { kind: 'breaker_opened', agent: 'a', message: expect.stringContaining('exit code 1'), exitCode: 1 },
     ]);
   });
 
@@ -236,7 +236,11 @@ describe('instead of what cannot be done', () => {
     const fleet = testFleet({ a: { failureThreshold: 1, fallback: ['escalate_to_human'] } });
     expect(await fleet.run('a', 'exit 4')).toMatchObject({ outcome: 'failed', exitCode: 4 });
     expect(await fleet.run('a', 'exit 4')).toMatchObject({ outcome: 'rejected', exitCode: 75 });
-    expect(fleet.told.map(({ kind }) => kind)).toEqual(['breaker_opened', 'escalated', 'escalated']);
+    expect(fleet.told.map(({ kind, exitCode }) => [kind, exitCode])).toEqual([
+      ['breaker_opened', 4],
+      ['escalated', 4],
+      ['escalated', 75],
+    ]);
   });
 
   test('it goes on with a warning, where the config says so', async () => {

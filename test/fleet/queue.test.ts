@@ -41,7 +41,9 @@ describe('a queued command', () => {
       ...['waiting +1 min, 0', 'waiting +1 min, 0', 'waiting +6 min, 1', 'waiting +6 min, 1'],
       ...['waiting +21 min, 2', 'waiting +21 min, 2', 'dead, 3', 'dead, 3'],
     ]);
-    expect(fleet.told).toEqual([{ kind: 'dead_letter', agent: 'a', message: expect.stringContaining('exit code 1') }]);
+    expect(fleet.told).toEqual([
+      { kind: 'dead_letter', agent: 'a', message: expect.stringContaining('exit code 1'), exitCode: 1 },
+    ]);
   });
 
   test('that is done is gone', async () => {

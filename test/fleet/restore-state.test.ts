@@ -1,16 +1,27 @@
-import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import {
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { basename, dirname, join } from 'node:path';
-import { expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { systemClock } from '../../src/clock.ts';
 import { commandRunner } from '../../src/fleet/actions.ts';
-import { restoreState, type RestoreStateOptions } from '../../src/fleet/restore-state.ts';
+import { putStateBack, restoreState, type RestoreStateOptions } from '../../src/fleet/restore-state.ts';
 import { MARKER } from '../../src/operations/continuity.ts';
-import { makeAgent } from '../operations/support.ts';
+import { makeAgent, type AgentOptions } from '../operations/support.ts';
 import { health } from './healths.ts';
 
 /** An agent that is well as long as its memory says so. Its commands write down that they ran. */
-async function shaky(contents: readonly string[]) {
-  const agent = await makeAgent();
+async function shaky(contents: readonly string[], storage: AgentOptions['storage'] = 'memory') {
+  const agent = await makeAgent({ storage });
   const memory = join(agent.state, 'MEMORY.md');
   for (const content of contents) {
     writeFileSync(memory, content);
@@ -41,7 +52,36 @@ async function shaky(contents: readonly string[]) {
       { ...agent.seams(), clock: systemClock, signal: new AbortController().signal },
     );
   const beside = () => readdirSync(dirname(agent.state)).filter((name) => name.startsWith(`${basename(agent.state)}.`));
-  return { agent, memory, restored, beside, commands: () => readFileSync(log, 'utf8').trim().split('\n') };
+  /** In a process that is killed once it has moved a folder aside for the n-th time. */
+  const killedAfter = async (nth: number) => {
+    const { backends, root, secret, stop, start } = options;
+    const child = spawn(
+      process.execPath,
+      [
+        join(import.meta.dirname, 'restore-child.ts'),
+        JSON.stringify({ backends, root, secret, stop, start }),
+        String(nth),
+      ],
+      { stdio: 'inherit' },
+    );
+    expect(await once(child, 'exit')).toEqual([null, 'SIGKILL']);
+  };
+  const back = () => putStateBack(options, new AbortController().signal);
+  /** What every copy of the state says, the one in its place first. */
+  const copies = () =>
+    [basename(agent.state), ...beside()].map((name) =>
+      readFileSync(join(dirname(agent.state), name, 'MEMORY.md'), 'utf8'),
+    );
+  return {
+    agent,
+    memory,
+    restored,
+    beside,
+    killedAfter,
+    back,
+    copies,
+    commands: () => readFileSync(log, 'utf8').trim().split('\n'),
+  };
 }
 
 test('snapshots are tried from the newest to the oldest until the agent is well; what it had lies aside', async () => {
@@ -130,4 +170,70 @@ test('without the right key nothing is done', async () => {
   const secret = { kind: 'identities', identities: [other.restoreKey] } as const;
   await expect(restored({ secret })).rejects.toMatchObject({ code: 'wrong_key' });
   expect([readFileSync(memory, 'utf8'), beside()]).toEqual(['broken', []]);
+});
+
+describe('a restore that is killed between two renames leaves the agent without a folder', () => {
+  test.each([
+    ['before the first snapshot was in its place', 1, ['broken', 'bad 2']],
+    ['before the next one was', 2, ['broken', 'bad 1', 'bad 2']],
+    ['before its own state was back', 3, ['broken', 'bad 1', 'bad 2']],
+  ])('%s: whoever comes next puts back what it had, starts it, and loses nothing', async (_when, nth, all) => {
+    const { agent, memory, beside, killedAfter, back, copies, commands } = await shaky(['bad 1', 'bad 2'], 'folders');
+    await using _ = agent;
+    writeFileSync(memory, 'broken');
+    await killedAfter(nth);
+    expect(existsSync(agent.state)).toBe(false);
+    const evidence = await back();
+    expect(evidence).toMatchObject({ done: expect.stringContaining('is in its place again, and it was started') });
+    expect(existsSync(String(evidence?.['aside']))).toBe(false);
+    expect(copies()[0]).toBe('broken');
+    expect(copies().toSorted()).toEqual(all.toSorted());
+    expect(commands().at(-1)).toBe('start broken');
+    // Once: what lies beside is no reason to do it again.
+    expect([await back(), beside().length]).toEqual([undefined, all.length - 1]);
+  });
+
+  test('the next restore goes on from there, and says so', async () => {
+    const { agent, memory, restored, killedAfter, copies } = await shaky(['good 1'], 'folders');
+    await using _ = agent;
+    writeFileSync(memory, 'broken');
+    await killedAfter(1);
+    const evidence = await restored();
+    expect(evidence).toMatchObject({ wasCutOff: expect.stringContaining('an earlier try was cut off') });
+    expect(readFileSync(join(String(evidence['aside']), 'MEMORY.md'), 'utf8')).toBe('broken');
+    expect(copies().toSorted()).toEqual(['broken', 'good 1', 'good 1']);
+    expect(readFileSync(memory, 'utf8')).toBe('good 1');
+  });
+
+  test('also where a link led to it', async () => {
+    const { agent, back } = await shaky([]);
+    await using _ = agent;
+    const real = join(agent.folder, 'real');
+    renameSync(agent.state, `${real}.aside-20260101T000000Z-beef`);
+    mkdirSync(`${real}.restored-20260101T000000Z-beef-12345678`);
+    symlinkSync('real', agent.state);
+    expect(await back()).toMatchObject({ aside: `${real}.aside-20260101T000000Z-beef` });
+    expect(existsSync(agent.state)).toBe(true);
+  });
+
+  test('a folder that somebody took away is not brought back by what a finished restore has left', async () => {
+    const { agent, memory, restored, back } = await shaky(['good 1']);
+    await using _ = agent;
+    writeFileSync(memory, 'broken');
+    await restored();
+    rmSync(agent.state, { recursive: true });
+    expect([await back(), existsSync(agent.state)]).toEqual([undefined, false]);
+  });
+});
+
+test('a restored state that cannot be moved into its place leaves the agent as it was, and started', async () => {
+  const { agent, memory, restored, copies, commands } = await shaky(['good 1', 'bad 2']);
+  await using _ = agent;
+  writeFileSync(memory, 'broken');
+  // The second one is gone when the agent has been stopped for it.
+  const folder = dirname(agent.state);
+  const take = `ls -d ${folder}/*.aside-* >/dev/null 2>&1 && rm -r ${folder}/*.restored-*; exit 0`;
+  await expect(restored({ stop: take })).rejects.toMatchObject({ code: 'io' });
+  expect(copies()).toEqual(['broken', 'bad 2']);
+  expect(commands().at(-1)).toBe('start broken');
 });

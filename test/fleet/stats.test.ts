@@ -129,8 +129,33 @@ test('an error rate is made of counters, over the last minutes, and anew when th
   expect(await rate()).toBe(0.25);
   await clock.advance(10_000);
   expect(await rate()).toBe(0);
-  counters = { success: 1, failure: 3 };
+  counters = { success: 2, failure: 6 };
   expect(await rate()).toBe(0.75);
+});
+
+test('of fewer than five tasks no error rate is made: one that failed says nothing, and is no reason to act', async () => {
+  const clock = new FakeClock();
+  let counters = { success: 0, failure: 0 };
+  const source: StatsProbe = async () => ({ stats: { tasksCompleted: { ...counters } } });
+  const ask = withErrorRate(source, clock);
+  const judge = errorsJudge(0.2);
+  const look = async () => {
+    const told = await ask(quiet);
+    return [told.stats.errorRate, judge(undefined, told, 0)];
+  };
+  expect(await look()).toEqual([0, { ok: true, evidence: '0 % of its tasks fail', value: 0 }]);
+  const few = { ok: true, evidence: 'fewer than 5 tasks in 5 minutes: how many of them fail cannot be said' };
+  counters = { success: 0, failure: 1 };
+  expect(await look()).toEqual([undefined, few]);
+  await clock.advance(10_000);
+  counters = { success: 0, failure: 4 };
+  expect(await look()).toEqual([undefined, few]);
+  await clock.advance(10_000);
+  counters = { success: 0, failure: 5 };
+  expect(await look()).toEqual([1, { ok: false, evidence: expect.stringContaining('100 %'), value: 1 }]);
+  // Who tells a rate itself has its own window.
+  const own = withErrorRate(async () => ({ stats: { tasksCompleted: { failure: 1 }, errorRate: 1 } }), clock);
+  expect(judge(undefined, await own(quiet), 0).ok).toBe(false);
 });
 
 test('an agent is looked at as its config says', async () => {

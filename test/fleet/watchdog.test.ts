@@ -1,6 +1,7 @@
 import { tmpdir } from 'node:os';
-import { afterEach, describe, expect, test } from 'vitest';
+import { afterEach, describe, expect, test, vi } from 'vitest';
 import { systemClock } from '../../src/clock.ts';
+import { HoldfastError } from '../../src/errors.ts';
 import { commandRunner, lastLines, type AgentCommands } from '../../src/fleet/actions.ts';
 import { breakerPolicy } from '../../src/fleet/breaker-policy.ts';
 import { Breakers } from '../../src/fleet/breakers.ts';
@@ -9,7 +10,7 @@ import { listEvents } from '../../src/fleet/events.ts';
 import type { Told } from '../../src/fleet/guarded-run.ts';
 import type { AgentHealth, LayerStatus } from '../../src/fleet/health.ts';
 import { memoryStateStore } from '../../src/fleet/memory-store.ts';
-import { ask, memoryOf, quarantines, release } from '../../src/fleet/quarantine.ts';
+import { ask, memoryOf, quarantines, release, remember } from '../../src/fleet/quarantine.ts';
 import { USUAL_SETTINGS, type Evidence } from '../../src/fleet/rules.ts';
 import { Watchdog, type WatchdogOptions } from '../../src/fleet/watchdog.ts';
 import { seededRandom } from '../crypto/support.ts';
@@ -79,6 +80,8 @@ function kennel(over: Partial<WatchdogOptions> = {}, commands: Record<string, Pa
   };
   return {
     ...{ store, breakers, looks, told, ran, dog, clock, seams },
+    /** As of a watcher that is killed: what it runs goes on, and it hears of no end. */
+    deaf: async (...args: Parameters<typeof really>) => (void kept.run(...args), new Promise<never>(() => {})),
     later: (ms: number) => void (nowMs += ms),
     set: (name: string, live: LayerStatus, options: HealthOptions = {}) => void agents.set(name, [live, options]),
     events: async () =>
@@ -270,7 +273,8 @@ describe('what was decided is written before it is done', () => {
   test('an action that was under way when its watcher was killed counts as a try and is not repeated at once', async () => {
     const { dog, set, ran, later, events, memory } = kennel({}, { a: { restart: 'sleep 1000' } });
     set('a', 'down');
-    await dog().begin(); // and is never heard of again
+    const run = async () => (ran.push('a: sleep 1000'), new Promise<never>(() => {}));
+    await dog({ run }).begin(); // and is never heard of again
     while (ran.length === 0) await systemClock.sleep(5);
     expect((await memory('a')).underWay).toMatchObject({ rule: 'dead', by: 'one' });
     const other = dog({}, 'other');
@@ -286,6 +290,88 @@ describe('what was decided is written before it is done', () => {
     await other.begin();
     while (ran.length === 1) await systemClock.sleep(5);
     expect((await memory('a')).rules['dead']?.tries).toBe(2);
+  });
+
+  test('a command that outlives its killed watcher is waited for, and then it goes on', async () => {
+    const { dog, set, ran, later, events, memory, store, clock, deaf } = kennel({}, { a: { restart: 'sleep 1000' } });
+    set('a', 'down');
+    await dog({ run: deaf }).begin();
+    const { pid } = await vi.waitUntil(async () => (await memory('a')).underWay?.command);
+    const other = dog({}, 'other');
+    later(10_000);
+    await ask({ store, clock }, 'a', 'restart', 'somebody wants it');
+    await other.round();
+    await other.round();
+    expect(ran).toHaveLength(1);
+    expect((await events()).filter((line) => line.includes('outlived its watcher'))).toEqual([
+      `action a restart by rule dead outlived its watcher (process ${pid}): nothing else is done to the agent until it has ended`,
+    ]);
+    expect(await memory('a')).toMatchObject({ underWay: { by: 'one' } });
+    process.kill(-pid, 'SIGKILL');
+    await vi.waitUntil(async () => {
+      await other.begin();
+      return (await memory('a')).underWay?.by !== 'one';
+    });
+    expect((await events()).join('\n')).toContain('restart by rule dead was under way when its watcher ended');
+    // What was asked for meanwhile is not lost.
+    await vi.waitUntil(async () => {
+      await other.begin();
+      return ran.length === 2;
+    });
+    other.stop.abort();
+  });
+
+  test('… no longer than it may take: then it is ended, with all it started', async () => {
+    const { dog, set, ran, later, events, memory, deaf } = kennel({}, { a: { restart: 'sleep 1000 & sleep 1000' } });
+    set('a', 'down');
+    await dog({ run: deaf }).begin();
+    const { pid } = await vi.waitUntil(async () => (await memory('a')).underWay?.command);
+    const other = dog({}, 'other');
+    later(60_000);
+    await other.round();
+    expect(() => process.kill(-pid, 0)).toThrow('ESRCH');
+    await other.round();
+    expect(ran).toHaveLength(1);
+    expect((await memory('a')).underWay).toBeUndefined();
+    const lines = (await events()).filter((line) => line.startsWith('action a restart by rule dead'));
+    expect(lines).toEqual([
+      expect.stringContaining('not done after 1m, it is ended'),
+      expect.stringContaining('it counts as a try, and is not simply repeated'),
+    ]);
+  });
+
+  test('a command that cannot be written down is not begun', async () => {
+    const { dog, set, store, evidence } = kennel({}, { a: { restart: 'echo ran; cat' } });
+    set('a', 'down');
+    const { update } = store;
+    store.update = async (key, value, ...rest) => {
+      if (value.includes('"pid"')) throw new HoldfastError('busy', 'the store is held');
+      return update.call(store, key, value, ...rest);
+    };
+    await dog().round();
+    expect(await evidence('action')).toEqual([
+      expect.objectContaining({ 'restart.ok': false, 'restart.problem': 'was not begun: the store is held' }),
+    ]);
+    expect((await evidence('action'))[0]).not.toHaveProperty('restart.output');
+  });
+
+  test('after a restore that was cut off the state is put in its place first', async () => {
+    const { dog, set, events, memory, store, seams } = kennel({}, { a: { canRestore: true } });
+    set('a', 'down');
+    const underWay = { rule: 'corrupted', actions: ['restore_state' as const], sinceMs: START_MS, by: 'one' };
+    await remember(store, 'a', { rules: {}, underWay }, 0);
+    const putStateBack = vi.fn<() => Promise<Evidence>>(async () => ({
+      done: 'its state is in its place again',
+      exitCode: 0,
+    }));
+    await dog({ putStateBack, confirm: async () => false }, 'other').round();
+    expect(putStateBack).not.toHaveBeenCalled(); // not by a watcher that may not
+    await dog({ putStateBack }, 'other').round();
+    expect(putStateBack).toHaveBeenCalledOnce();
+    expect((await events()).join('\n')).toContain(
+      'restore_state by rule corrupted was under way when its watcher ended: it counts as a try, and is not simply repeated; its state is in its place again',
+    );
+    expect(await memory('a')).toMatchObject({ touchedMs: seams.clock.now() });
   });
 
   test('of two watchdogs that both believe to be the one, one acts', async () => {
@@ -431,9 +517,15 @@ describe('behaviours of a level', () => {
     set('b', 'ok');
     set('c', 'ok');
     await dog().round();
-    expect(told.map(({ message }) => message)).toContainEqual(
+    expect(told.map(({ message, exitCode }) => [message, exitCode])).toContainEqual([
       'the command to enter level 1 ended with exit code 7: no such thing',
-    );
+      7,
+    ]);
+    // That the level was entered is no command, and no run.
+    expect(told.map(({ message, exitCode }) => [message, exitCode])).toContainEqual([
+      expect.stringContaining('level 1 (reduced)'),
+      undefined,
+    ]);
   });
 });
 

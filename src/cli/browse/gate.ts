@@ -4,11 +4,9 @@
  */
 import type { IncomingMessage } from 'node:http';
 import type { Random } from '../../clock.ts';
-import { equalBytes, sha256 } from '../../crypto/hash.ts';
-import { isSameSite } from '../web.ts';
+import { cookiesOf, freshSecret, isSame, isSameSite, pageCookie } from '../web.ts';
 
 const COOKIE = 'holdfast';
-const SECRET_BYTES = 32;
 
 export type Admission =
   | { kind: 'enter'; cookie: string }
@@ -16,7 +14,7 @@ export type Admission =
   | { kind: 'in'; path: string; query: string }
   | { kind: 'refused'; status: number; why: string };
 
-export class Gate {
+export class BrowserGate {
   /** The path of all pages, with a slash at both ends. */
   readonly base: string;
   readonly #hosts: readonly string[];
@@ -24,10 +22,9 @@ export class Gate {
   #token: string | undefined;
 
   constructor(random: Random, port: number) {
-    const secret = () => Buffer.from(random.bytes(SECRET_BYTES)).toString('base64url');
-    this.base = `/${secret()}/`;
-    this.#cookie = secret();
-    this.#token = secret();
+    this.base = `/${freshSecret(random)}/`;
+    this.#cookie = freshSecret(random);
+    this.#token = freshSecret(random);
     this.#hosts = [`127.0.0.1:${port}`, `localhost:${port}`];
   }
 
@@ -37,18 +34,18 @@ export class Gate {
   }
 
   admit(request: IncomingMessage): Admission {
-    const { host = '', cookie = '', origin } = request.headers;
+    const { host = '', origin } = request.headers;
     // A name that was made to point here is another site's, with that site's scripts.
     if (!this.#hosts.includes(host)) return refused(421, 'This page answers to 127.0.0.1 and localhost only.');
     const [path = '', query = ''] = (request.url ?? '').split('?', 2);
     if (path === '/' && request.method === 'GET') {
-      if (this.#token === undefined || !same(new URLSearchParams(query).get('token') ?? '', this.#token))
+      if (this.#token === undefined || !isSame(new URLSearchParams(query).get('token') ?? '', this.#token))
         return refused(403, 'This address was used already, or is wrong. `holdfast browse` prints a new one.');
       this.#token = undefined;
-      return { kind: 'enter', cookie: `${COOKIE}=${this.#cookie}; Path=${this.base}; HttpOnly; SameSite=Strict` };
+      return { kind: 'enter', cookie: pageCookie(COOKIE, this.#cookie, this.base) };
     }
-    const given = cookie.split('; ').find((one) => one.startsWith(`${COOKIE}=`)) ?? '';
-    if (!same(given.slice(COOKIE.length + 1), this.#cookie) || !path.startsWith(this.base))
+    const [given = ''] = cookiesOf(request, COOKIE);
+    if (!isSame(given, this.#cookie) || !path.startsWith(this.base))
       return refused(403, 'This page is open to the browser that used the address which `holdfast browse` printed.');
     if (!isSameSite(request)) return refused(403, 'Another site asked for this.');
     if (request.method === 'POST' && origin !== `http://${host}`) return refused(403, 'Another site asked for this.');
@@ -57,6 +54,3 @@ export class Gate {
 }
 
 const refused = (status: number, why: string): Admission => ({ kind: 'refused', status, why });
-
-/** In a time that tells nothing about what is right. */
-const same = (a: string, b: string): boolean => equalBytes(sha256(Buffer.from(a)), sha256(Buffer.from(b)));

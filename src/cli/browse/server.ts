@@ -14,7 +14,7 @@ import { listen, plain, send, setHeaders } from '../web.ts';
 import { rawValue } from './address.ts';
 import { SCRIPT, STYLE } from './assets.ts';
 import { diffPage, linesPage } from './diff-pages.ts';
-import { Gate } from './gate.ts';
+import { BrowserGate } from './gate.ts';
 import { html } from './html.ts';
 import { layout, type Page } from './layout.ts';
 import { filePage, findPage, snapshotsPage, treePage, versionsPage } from './pages.ts';
@@ -60,7 +60,7 @@ export async function startBrowse(look: Look, options: BrowseOptions): Promise<B
   });
   const hint = 'Give another --port, or leave it out for any that is free.';
   const port = await listen(server, { host: '127.0.0.1', port: options.port }, hint);
-  const site = new Site(look, new Gate(options.random, port), clock, () => end('quit'));
+  const site = new Site(look, new BrowserGate(options.random, port), clock, () => end('quit'));
   const interrupt = () => end('interrupted');
   if (signal?.aborted) interrupt();
   signal?.addEventListener('abort', interrupt, { once: true });
@@ -85,12 +85,12 @@ export async function startBrowse(look: Look, options: BrowseOptions): Promise<B
 }
 
 class Site {
-  readonly gate: Gate;
+  readonly gate: BrowserGate;
   readonly #look: Look;
   readonly #clock: Clock;
   readonly #quit: () => void;
 
-  constructor(look: Look, gate: Gate, clock: Clock, quit: () => void) {
+  constructor(look: Look, gate: BrowserGate, clock: Clock, quit: () => void) {
     this.#look = look;
     this.gate = gate;
     this.#clock = clock;

@@ -1,9 +1,8 @@
 import * as Flags from '@oclif/core/flags';
 import { basename, resolve } from 'node:path';
 import { HoldfastError } from '../../errors.ts';
-import { init, type InitResult } from '../../operations/init.ts';
-import { BUILT_IN_PROFILES, isProfileName } from '../../state/profile-names.ts';
-import { detectProfile, loadProfile, type Profile } from '../../state/profile.ts';
+import { init } from '../../operations/init.ts';
+import { BUILT_IN_PROFILES } from '../../state/profile-names.ts';
 import { survey } from '../../state/survey.ts';
 import { checkApart } from '../apart.ts';
 import { checkDistinct, parseBackendFlag } from '../backend-flags.ts';
@@ -11,11 +10,9 @@ import { HoldfastCommand } from '../base-command.ts';
 import { defaultKeyPaths, newConfigPath, renderConfig } from '../config.ts';
 import { localFolders, ownPlaces, readAgentKey } from '../context.ts';
 import { warningsExitCode } from '../exit-codes.ts';
-import { facts, lines, warningLines, wordGrid } from '../render.ts';
 import { passphraseFlags } from '../secrets.ts';
-import { takenFacts, type TakenState } from '../taken-state.ts';
-
-type Initialised = InitResult & TakenState;
+import { chosenProfile } from '../state-options.ts';
+import { initialisedText, type Initialised } from '../taken-state.ts';
 
 export default class Init extends HoldfastCommand<typeof Init, Initialised> {
   static override summary = 'Make an identity, its recovery words, a config and a repository on every backend.';
@@ -74,7 +71,7 @@ export default class Init extends HoldfastCommand<typeof Init, Initialised> {
     // A host that is to sign by itself cannot ask for a passphrase: then an open copy is made, readable by its owner only.
     const identity = given === undefined || imported?.wasEncrypted ? keys.identity : given;
     const root = resolve(flags.state);
-    const profile = await this.#profile(root);
+    const profile = await chosenProfile(flags.profile, root);
     const own = { agent: { handle: flags.handle, identity, writerKey: keys.writerKey }, backends };
     const takes = survey(root, profile.data, { keepOut: ownPlaces(own), signal: this.signal });
     const result = await init(
@@ -109,46 +106,11 @@ export default class Init extends HoldfastCommand<typeof Init, Initialised> {
     return { ...result, profile: { name, title, detected: flags.profile === undefined }, takes };
   }
 
-  /** With how the config names it. */
-  async #profile(root: string): Promise<{ data: Profile; named: string }> {
-    const given = this.flags.profile;
-    if (given === undefined) {
-      const data = await detectProfile(root);
-      return { data, named: data.name };
-    }
-    const named = isProfileName(given) ? given : resolve(given);
-    return { data: await loadProfile(named), named };
-  }
-
   protected override exitCode(result: Initialised) {
     return warningsExitCode(result);
   }
 
   protected override text(result: Initialised): string {
-    const { agent, recovery, backends, files, words, warnings } = result;
-    const written = [files.words, files.paper].filter((file) => file !== null).join(' and ');
-    const shown =
-      words === undefined
-        ? lines(
-            '',
-            `The recovery words are in ${written}. Print them, put the paper away from this host, and delete the file.`,
-          )
-        : lines('', 'Recovery words: write them on paper now. They are shown once and kept nowhere.', '') +
-          wordGrid(words);
-    return (
-      warningLines(warnings) +
-      facts({
-        agent: agent.handle,
-        'agent key': `${agent.fingerprint} (${agent.origin})`,
-        'recovery key': recovery,
-        backends: backends.join(', '),
-        config: files.config,
-        identity: files.identity,
-        'writer key': files.writerKey,
-        ...takenFacts(result),
-      }) +
-      shown +
-      lines('', 'Next: holdfast backup')
-    );
+    return initialisedText(result);
   }
 }

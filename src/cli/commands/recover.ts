@@ -7,13 +7,13 @@ import type { RestoreSecret } from '../../operations/access.ts';
 import type { BackendAddress } from '../../operations/backends.ts';
 import type { EmergencyResult } from '../../operations/emergency.ts';
 import { recover, type RecoverResult } from '../../operations/recover.ts';
-import { formatSize } from '../../units.ts';
 import { parseFromFlag } from '../backend-flags.ts';
 import { HoldfastCommand } from '../base-command.ts';
 import { defaultKeyPaths, newConfigPath, recoveredConfig } from '../config.ts';
 import { askPassphrase, localFolders, restoreSecret } from '../context.ts';
 import { restoreExitCode, warningsExitCode } from '../exit-codes.ts';
-import { count, facts, lines, secretsLine, SNAPSHOT_FORMS, warningLines } from '../render.ts';
+import { SNAPSHOT_FORMS } from '../render.ts';
+import { emergencyText, recoveredText } from '../restore-text.ts';
 import { restoreSecretFlags } from '../secrets.ts';
 import { missingProfile } from '../state-options.ts';
 
@@ -139,58 +139,4 @@ With --emergency a recovery key that was given out beforehand adds to the identi
   protected override text(result: Recovered): string {
     return 'lost' in result ? recoveredText(result) : emergencyText(result);
   }
-}
-
-function emergencyText({ handle, action, agent, identityFile, entry, backends, warnings }: EmergencyResult): string {
-  const what = { rotate: 'a new key', revoke: 'its key revoked', relays: 'other relays' }[action];
-  return (
-    warningLines(warnings) +
-    facts({
-      agent: handle,
-      begun: `${what}: entry ${entry.seq} of the identity log, on ${backends.join(', ')}`,
-      'in force': entry.state === 'pending' ? `from ${entry.inForceFrom}, unless the agent objects` : 'now',
-      'agent key': agent?.fingerprint,
-      identity: identityFile ?? undefined,
-    }) +
-    lines(
-      '',
-      'This recovery key is used up. Keep the identity file (if there is one): it is the only copy outside the backends.',
-      'To bring back the state, an age key that restores, or the words, are needed: holdfast recover --target DIR',
-    )
-  );
-}
-
-function recoveredText({
-  agent,
-  identity,
-  snapshot,
-  target,
-  files,
-  bytes,
-  secrets,
-  configFile,
-  identityFile,
-  writerKeyFile,
-  markerFile,
-  healed,
-  warnings,
-  seconds,
-  lost,
-}: RecoverResult): string {
-  return (
-    warningLines(warnings) +
-    facts({
-      agent: `${agent.handle}, key ${agent.fingerprint}: ${identity.continuous ? 'the same identity as before' : 'NOT PROVED to be the same, see above'}`,
-      state: `snapshot ${snapshot.id.slice(0, 8)} of ${snapshot.time}: ${count(files, 'file')}, ${formatSize(bytes)}, in ${target}`,
-      config: configFile,
-      identity: identityFile,
-      'writer key': writerKeyFile,
-      'for the agent': markerFile ?? undefined,
-      time: `${seconds} s`,
-    }) +
-    lines(...secretsLine(secrets)) +
-    lines(...healed.map(({ backend, key }) => `healed: ${key} on backend ${backend}`)) +
-    (lost.length > 0 ? lines(`${count(lost.length, 'file')} could NOT be restored: see the warnings above.`) : '') +
-    lines('', 'Make sure that the old copy of the agent runs nowhere, look through the config, then: holdfast backup')
-  );
 }

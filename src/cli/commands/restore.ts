@@ -2,15 +2,14 @@ import * as Args from '@oclif/core/args';
 import * as Flags from '@oclif/core/flags';
 import { resolve } from 'node:path';
 import { HoldfastError } from '../../errors.ts';
-import type { Changes } from '../../operations/restore-over.ts';
 import { restore, type RestoreResult } from '../../operations/restore.ts';
 import { OVERWRITE } from '../../state/compare-tree.ts';
-import { formatSize } from '../../units.ts';
 import { HoldfastCommand } from '../base-command.ts';
 import { requireSections } from '../config.ts';
 import { expectedRepository, restoreSecret } from '../context.ts';
 import { restoreExitCode } from '../exit-codes.ts';
-import { ageText, count, lines, secretsLine, SNAPSHOT_FORMS, warningLines } from '../render.ts';
+import { SNAPSHOT_FORMS } from '../render.ts';
+import { restoredText } from '../restore-text.ts';
 import { restoreSecretFlags } from '../secrets.ts';
 import { ownProfile } from '../state-options.ts';
 
@@ -83,44 +82,6 @@ export default class Restore extends HoldfastCommand<typeof Restore, RestoreResu
   }
 
   protected override text(result: RestoreResult): string {
-    const { snapshot, target, files, bytes, secrets, healed, warnings, seconds, lost, changes, dryRun } = result;
-    const from = `snapshot ${snapshot.id.slice(0, 8)} of ${snapshot.time}`;
-    const what = `${count(files, 'file')}, ${formatSize(bytes)}`;
-    return (
-      warningLines(warnings) +
-      (dryRun && changes ? changeLines(changes) : '') +
-      lines(
-        dryRun
-          ? `would restore ${from} to ${target}: ${what}; nothing was written`
-          : `restored ${from} to ${target}: ${what}, in ${seconds} s`,
-        ...(changes ? [sums(changes)] : []),
-        ...secretsLine(secrets, dryRun),
-        ageText(snapshot.ageSeconds),
-        ...healed.map(({ backend, key }) => `healed: ${key} on backend ${backend}`),
-        ...(lost.length > 0 ? [`${count(lost.length, 'file')} could NOT be restored: see the warnings above.`] : []),
-      )
-    );
+    return restoredText(result);
   }
-}
-
-const SHOWN_MAX = 50;
-const SIGNS = { create: '+', replace: '~', metadata: 'm', refuse: '!' } as const;
-
-function changeLines(changes: Changes): string {
-  const rows = Object.entries(SIGNS).flatMap(([kind, sign]) =>
-    changes[kind as keyof typeof SIGNS].paths.map((path) => `${sign} ${path}`),
-  );
-  const more = rows.length - SHOWN_MAX;
-  return lines(...rows.slice(0, SHOWN_MAX), ...(more > 0 ? [`… and ${more} more (see --json)`] : []));
-}
-
-function sums({ create, replace, metadata, keep, refuse }: Changes): string {
-  const parts = [
-    `${create.count} new`,
-    `${replace.count} replaced`,
-    `${metadata.count} with mode or time set`,
-    `${keep.count} kept`,
-  ];
-  if (refuse.count > 0) parts.push(`${refuse.count} NOT restored`);
-  return `entries: ${parts.join(', ')}`;
 }

@@ -4,8 +4,7 @@ import { hostname } from 'node:os';
 import { resolve } from 'node:path';
 import { HoldfastError } from '../../errors.ts';
 import { verify, type VerifyOptions, type VerifyResult } from '../../operations/verify.ts';
-import { isLost } from '../../repository/repository.ts';
-import { formatSize, parseDuration, parseSize } from '../../units.ts';
+import { parseDuration, parseSize } from '../../units.ts';
 import { requireSections } from '../config.ts';
 import {
   accessOf,
@@ -15,12 +14,12 @@ import {
   readWriterKey,
   restoreSecret,
 } from '../context.ts';
-import { CAN_FORGET, damageLines, lossLines } from '../damage-text.ts';
 import { EXIT } from '../exit-codes.ts';
-import { count, lines, SNAPSHOT_FORMS, warningLines } from '../render.ts';
+import { SNAPSHOT_FORMS } from '../render.ts';
 import { dueFlag, ReportedCommand } from '../reported-command.ts';
 import { namesRestoreSecret, restoreSecretFlags } from '../secrets.ts';
 import { ownProfile } from '../state-options.ts';
+import { verifiedText } from '../verify-text.ts';
 
 export default class Verify extends ReportedCommand<typeof Verify, VerifyResult> {
   static override summary = 'Check that every backend holds what was written.';
@@ -92,48 +91,12 @@ export default class Verify extends ReportedCommand<typeof Verify, VerifyResult>
   }
 
   protected override text(result: VerifyResult): string {
-    const { damaged, loss, knownLoss, restored, warnings } = result;
-    const left = damaged.filter(({ repaired }) => !repaired);
-    const canHeal = left.some((one) => !isLost(one)) && !this.flags.repair;
-    const canForget = left.some(isLost);
-    return (
-      warningLines(warnings) +
-      lines(
-        ...damageLines(damaged),
-        ...lossLines(loss, { withSecret: isWithSecret(this.flags) }),
-        ...knownLoss.map(
-          ({ snapshot, whole, files, since }) =>
-            `known loss: snapshot ${snapshot.slice(0, 8)} ${whole ? 'cannot be restored' : `lacks ${count(files, 'file')}`}; given up on ${since}`,
-        ),
-        ...restored.map(
-          ({ backend, snapshot, files, bytes, seconds }) =>
-            `restored snapshot ${snapshot.slice(0, 8)} from ${backend}: ${count(files, 'file')}, ${formatSize(bytes)}, compared and removed, in ${seconds} s`,
-        ),
-        ...endLines(result),
-        ...(canHeal ? ['What another backend has whole is stored again by `holdfast verify --repair`.'] : []),
-        ...(canForget ? [CAN_FORGET] : []),
-      )
-    );
+    return verifiedText(result, { withSecret: isWithSecret(this.flags), repairs: this.flags.repair });
   }
 }
 
 const isWithSecret = (flags: { level: string } & Parameters<typeof namesRestoreSecret>[0]): boolean =>
   flags.level === 'chunks' || flags.level === 'restore' || namesRestoreSecret(flags);
-
-/** What was verified, and what was not. */
-function endLines({ level, objects, bytes, damaged, seconds, coverage, confidence }: VerifyResult): string[] {
-  const found = damaged.length === 0 ? 'no damage found' : `${count(damaged.length, 'problem')} found`;
-  const read = `${formatSize(bytes)} read, in ${seconds} s`;
-  const known = coverage && coverage.read < coverage.total ? coverage : undefined;
-  if (!coverage || !known) return [`verified (${level}): ${count(objects, 'object')}, ${read}: ${found}`];
-  const { verified, total, oldest, left } = known;
-  const age = oldest === null ? `${count(total - verified, 'pack')} never` : `the one longest ago on ${oldest}`;
-  return [
-    `${left > 0 ? `stopped: the budget is used up, ${count(left, 'pack')} NOT reached` : 'done'} (${level}): ${count(objects, 'object')} listed, ${count(known.read, 'pack')} read, ${read}: ${found}`,
-    `packs found whole at this level so far: ${verified.toLocaleString('en')} of ${total.toLocaleString('en')}, ${age}`,
-    ...(confidence ? [confidence.text] : []),
-  ];
-}
 
 /** @throws `usage` */
 function budgetIn(text: string): { ms: number } | { bytes: number } {

@@ -2,9 +2,16 @@
 import type { DrillResult, ScenarioResult } from '../../drill/result.ts';
 import { formatDuration, formatSize } from '../../units.ts';
 import { count, lines, warningLines } from '../render.ts';
-import { notRunText } from './wording.ts';
+import { notRunText, secondsText } from './wording.ts';
 
-export function drillText(result: DrillResult): string {
+/** The drill before, of those that are kept. */
+export interface DrillBefore {
+  started: string;
+  ok: boolean;
+  recoverySeconds: number | null;
+}
+
+export function drillText(result: DrillResult, before: DrillBefore | null): string {
   const { scenarios, notRun, backends, warnings } = result;
   const width = Math.max(0, ...[...scenarios, ...notRun].map(({ name }) => name.length));
   return (
@@ -17,6 +24,11 @@ export function drillText(result: DrillResult): string {
       ),
       '',
       ...summary(result),
+      ...(before === null
+        ? []
+        : [
+            `the drill before, ${before.started}: ${before.ok ? 'passed' : 'did not pass'}, slowest recovery ${secondsText(before.recoverySeconds)}`,
+          ]),
     )
   );
 }

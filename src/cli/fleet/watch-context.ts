@@ -2,11 +2,11 @@
 import { hostname } from 'node:os';
 import { dirname } from 'node:path';
 import { assert, HoldfastError } from '../../errors.ts';
-import { commandRunner, type ActionContext, type RunCommand } from '../../fleet/actions.ts';
+import { commandRunner, type ActionContext } from '../../fleet/actions.ts';
 import type { FleetEvent } from '../../fleet/events.ts';
 import { HealthWriter, readKnown } from '../../fleet/health-store.ts';
 import { Prober, type AgentSpec } from '../../fleet/prober.ts';
-import { restoreState } from '../../fleet/restore-state.ts';
+import { putStateBack, restoreState } from '../../fleet/restore-state.ts';
 import { serviceManager } from '../../fleet/sd-notify.ts';
 import { tellBy } from '../../fleet/tell.ts';
 import type { WatchOptions } from '../../fleet/watch.ts';
@@ -60,7 +60,8 @@ export function watchOptions(
     rules: { ...rules, staleMs: Math.max(rules.staleMs, slowestMs) },
     commandsOf: (agent) => settings.agents[agent] ?? { canRestore: false },
     tell: tellBy(config.notify, seams),
-    restoreState: (agent, context) => restoreOf(agent, settings.agents[agent]?.restore, context, run, env, seams),
+    restoreState: (agent, context) => restoreOf(agent, settings.agents[agent]?.restore, context, env, seams),
+    putStateBack: (agent, context) => putBackOf(agent, settings.agents[agent]?.restore, context),
     looker: async () => new Prober(specs, { clock }, await readKnown(fleet.store)),
     records: () => new HealthWriter(fleet.store, specs, { clock, host: hostname(), pid }),
     lookedWithinMs: (agent) => within.get(agent) ?? Infinity,
@@ -97,8 +98,7 @@ function serviceFree(env: Environment): Environment {
 async function restoreOf(
   agent: string,
   acts: RestoreActs | undefined,
-  { signal, rule, reason, look }: ActionContext,
-  run: RunCommand,
+  { signal, rule, reason, look, run }: ActionContext,
   env: Environment,
   seams: Seams,
 ) {
@@ -118,8 +118,7 @@ async function restoreOf(
       },
     );
   }
-  const { loadConfig } = await import('../config.ts');
-  const own = requireSections(await loadConfig(acts.config), 'state', 'backends');
+  const own = await ownConfig(acts);
   return restoreState(
     {
       ...{ agent, backends: own.backends, root: own.state.root, stop: acts.stop, start: acts.start, run, look },
@@ -131,4 +130,20 @@ async function restoreOf(
     },
     { ...seams, signal },
   );
+}
+
+/** What is left of a restore that was cut off, and needs no key. */
+async function putBackOf(
+  agent: string,
+  acts: RestoreActs | undefined,
+  { signal, run }: Pick<ActionContext, 'signal' | 'run'>,
+) {
+  if (!acts) return undefined;
+  const { state } = await ownConfig(acts);
+  return putStateBack({ root: state.root, start: acts.start, env: { HOLDFAST_AGENT: agent }, run }, signal);
+}
+
+async function ownConfig({ config }: RestoreActs) {
+  const { loadConfig } = await import('../config.ts');
+  return requireSections(await loadConfig(config), 'state', 'backends');
 }

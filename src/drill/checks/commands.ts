@@ -53,7 +53,9 @@ export async function runIn(
 ): Promise<{ exitCode: number | null; problem?: string; output: string }> {
   const output = new Tail(HOOK_OUTPUT_MAX_BYTES);
   const how = { folder: host.state, env: { ...options.env, ...host.env } };
-  const end = await runCommand(command, how, options.commandTimeoutMs, seams.clock, output, seams.signal, true);
+  const { clock, signal } = seams;
+  const limits = { timeoutMs: options.commandTimeoutMs, signal, leavesNothing: true };
+  const end = await runCommand(command, how, { clock, output, ...limits });
   await endAll(undefined, world.folder, TERM_GRACE_MS, seams.clock);
   const text = output.text();
   // The beginning may be the rest of a secret, by which nobody would know it.

@@ -224,7 +224,8 @@ class Shadow {
     const { host, seams } = this.#scene;
     const output = new Tail(HOOK_OUTPUT_MAX_BYTES);
     const how = { folder: host.state, env: this.#env };
-    const end = await runCommand(command, how, ms, seams.clock, output, seams.signal, true);
+    const { clock, signal } = seams;
+    const end = await runCommand(command, how, { clock, output, timeoutMs: ms, signal, leavesNothing: true });
     return { ...end, output: output.text() };
   }
 

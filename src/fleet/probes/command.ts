@@ -1,8 +1,7 @@
 /** A command whose exit code says how it is. */
-import { spawn } from 'node:child_process';
 import type { Clock } from '../../clock.ts';
-import { HoldfastError, messageOf } from '../../errors.ts';
-import { signalGroup, Tail } from '../../operations/hooks.ts';
+import { throwIfAborted } from '../../errors.ts';
+import { runCommand, Tail } from '../../operations/hooks.ts';
 import { failed, found, oneLine, type Probe } from './probe.ts';
 
 export interface CommandContext {
@@ -13,9 +12,6 @@ export interface CommandContext {
 }
 
 const OUTPUT_MAX_BYTES = 16 * 1024;
-/** How long output is still waited for after the end: something that it left running may hold the pipe. */
-const OUTPUT_GRACE_MS = 200;
-
 export interface CommandResult {
   /** null when it was ended by a signal, or not started. */
   exitCode: number | null;
@@ -35,37 +31,10 @@ export async function runProbe(
   signal: AbortSignal,
 ): Promise<CommandResult> {
   const output = new Tail(OUTPUT_MAX_BYTES);
-  const child = spawn('/bin/sh', ['-c', command], {
-    cwd: folder,
-    env: { ...env },
-    stdio: ['ignore', 'pipe', 'ignore'],
-    detached: true,
-  });
-  child.stdout.on('data', (bytes: Buffer) => output.push(bytes));
-  const { promise, resolve, reject } = Promise.withResolvers<Omit<CommandResult, 'output'>>();
-  child.once('error', (error) => resolve({ exitCode: null, problem: `could not be started: ${messageOf(error)}` }));
-  child.once('exit', (exitCode, killedBy) =>
-    resolve({ exitCode, ...(killedBy !== null && { problem: `was ended by ${killedBy}` }) }),
-  );
-  const closed = new Promise<void>((settle) => child.once('close', () => settle()));
-  const end = () => void (child.pid !== undefined && signalGroup(child.pid, 'SIGKILL'));
-  const interrupt = () => {
-    end();
-    reject(new HoldfastError('interrupted', 'interrupted'));
-  };
-  signal.addEventListener('abort', interrupt, { once: true });
-  if (signal.aborted) interrupt();
-  const over = new AbortController();
-  try {
-    const result = await promise;
-    end();
-    await Promise.race([closed, clock.sleep(OUTPUT_GRACE_MS, over.signal).catch(() => {})]);
-    return { ...result, output: output.text() };
-  } finally {
-    over.abort();
-    signal.removeEventListener('abort', interrupt);
-    child.stdout.destroy();
-  }
+  const how = { clock, output, only: 'stdout', signal, graceMs: 0, leavesNothing: true } as const;
+  const { exitCode, problem } = await runCommand(command, { folder, env }, how);
+  throwIfAborted(signal);
+  return { exitCode, output: output.text(), ...(exitCode === null && problem !== undefined && { problem }) };
 }
 
 export function lastLine(output: string): string {

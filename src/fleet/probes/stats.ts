@@ -2,7 +2,7 @@
 import type { Clock } from '../../clock.ts';
 import { HoldfastError, messageOf, systemErrorCode } from '../../errors.ts';
 import { formatSize } from '../../units.ts';
-import type { AgentStats } from '../health.ts';
+import { RATE_LEAST_TASKS, type AgentStats } from '../health.ts';
 import { lastLine, runProbe, type CommandContext } from './command.ts';
 import { aged, readSmall, timeOf } from './file.ts';
 import { ask, judgeAnswer, shownUrl, statusProblem, unreached, type HttpSpec } from './http.ts';
@@ -180,7 +180,10 @@ export function together(sources: readonly StatsProbe[]): StatsProbe {
 const RATE_WINDOW_MS = 5 * 60_000;
 const RATE_LOOKS_MAX = 100;
 
-/** Adds the error rate where it is not told, by what the counters have grown since; by all of them where there was no look before. */
+/**
+ * Adds the error rate where it is not told, by what the counters have grown since; by all of them where there was no look before. Of too few
+ * tasks there is none.
+ */
 export function withErrorRate(source: StatsProbe, clock: Clock): StatsProbe {
   let looks: { atMs: number; success: number; failure: number }[] = [];
   return async (signal) => {
@@ -194,6 +197,7 @@ export function withErrorRate(source: StatsProbe, clock: Clock): StatsProbe {
     const first = looks[0] ?? { success: 0, failure: 0 };
     looks = [...looks, now].filter(({ atMs }) => now.atMs - atMs <= RATE_WINDOW_MS).slice(-RATE_LOOKS_MAX);
     const [failures, all] = [now.failure - first.failure, now.failure - first.failure + now.success - first.success];
+    if (all > 0 && all < RATE_LEAST_TASKS) return told;
     return { ...told, stats: { ...told.stats, errorRate: all === 0 ? 0 : failures / all } };
   };
 }
@@ -217,6 +221,8 @@ export const errorsJudge =
   (max: number): Judge =>
   (_seen, told) => {
     const rate = told?.stats.errorRate;
+    if (rate === undefined && told?.stats.tasksCompleted)
+      return found(`fewer than ${RATE_LEAST_TASKS} tasks in 5 minutes: how many of them fail cannot be said`);
     if (rate === undefined) return untold(told, 'how many of its tasks fail (errorRate, or tasksCompleted)');
     const shown = `${percent(rate)} of its tasks fail`;
     return rate > max ? failed(`${shown}, more than ${percent(max)}`, rate) : found(shown, rate);

@@ -8,10 +8,8 @@ import { requireSections } from '../../config.ts';
 import { allScenarios, askedOf, drillOptions, drillSecrets } from '../../drill/context.ts';
 import { drillDueOf, keep, readKeptDrills, store } from '../../drill/kept.ts';
 import { planReports, writeReports } from '../../drill/report.ts';
-import { drillText } from '../../drill/text.ts';
-import { secondsText } from '../../drill/wording.ts';
+import { drillText, type DrillBefore } from '../../drill/text.ts';
 import { EXIT } from '../../exit-codes.ts';
-import { lines } from '../../render.ts';
 import { dueFlag, ReportedCommand } from '../../reported-command.ts';
 import { passphraseFlags } from '../../secrets.ts';
 import { sshDefaults } from '../../ssh.ts';
@@ -26,7 +24,7 @@ interface RunResult extends DrillResult {
   /** Key of the object on the backends; null unless `--store` asked for it. */
   stored: string | null;
   /** The one before it that is kept. */
-  previous: { started: string; ok: boolean; recoverySeconds: number | null } | null;
+  previous: DrillBefore | null;
 }
 
 export default class DrillRun extends ReportedCommand<typeof DrillRun, RunResult> {
@@ -125,10 +123,6 @@ export default class DrillRun extends ReportedCommand<typeof DrillRun, RunResult
   }
 
   protected override text(result: RunResult): string {
-    const { previous } = result;
-    const before =
-      previous &&
-      `${previous.started}: ${previous.ok ? 'passed' : 'did not pass'}, slowest recovery ${secondsText(previous.recoverySeconds)}`;
-    return drillText(result) + lines(...(before === null ? [] : [`the drill before, ${before}`]));
+    return drillText(result, result.previous);
   }
 }

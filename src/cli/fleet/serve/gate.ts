@@ -6,10 +6,9 @@ import type { IncomingMessage } from 'node:http';
 import { isIP } from 'node:net';
 import type { Clock, Random } from '../../../clock.ts';
 import { equalBytes, hkdf, sha256, sha256Hex } from '../../../crypto/hash.ts';
-import { isSameSite } from '../../web.ts';
+import { cookiesOf, freshSecret, isSame, isSameOrigin, isSameSite, pageCookie } from '../../web.ts';
 
 const COOKIE = 'holdfast-fleet';
-const SECRET_BYTES = 32;
 const PATH_BYTES = 16;
 const SESSION_MS = 12 * 3_600_000;
 const SESSIONS_MAX = 64;
@@ -21,7 +20,7 @@ export type Visitor =
   /** A browser. `form`: what each of its forms must hold. */
   | { kind: 'session'; form: string };
 
-export class Gate {
+export class TokenGate {
   /** The path of all pages for browsers that are logged in, with a slash at both ends; the same after a restart. */
   readonly base: string;
   readonly #token: Uint8Array;
@@ -58,17 +57,14 @@ export class Gate {
 
   /** That no other site caused it. A program that is no browser says nothing of where it comes from. */
   isOwnOrigin(request: IncomingMessage): boolean {
-    const { host = '', origin } = request.headers;
-    if (!isSameSite(request)) return false;
-    return origin === undefined || origin === `http://${host}` || origin === `https://${host}`;
+    return isSameSite(request) && isSameOrigin(request);
   }
 
-  visitor({ headers }: IncomingMessage): Visitor | undefined {
-    const [, bearer] = /^bearer +([\x21-\x7e]{1,1024})$/i.exec(headers.authorization ?? '') ?? [];
+  visitor(request: IncomingMessage): Visitor | undefined {
+    const [, bearer] = /^bearer +([\x21-\x7e]{1,1024})$/i.exec(request.headers.authorization ?? '') ?? [];
     if (bearer !== undefined) return this.#isToken(bearer) ? { kind: 'token' } : undefined;
-    for (const pair of (headers.cookie ?? '').split(';')) {
-      const [name, value = ''] = pair.trim().split('=', 2);
-      const endMs = name === COOKIE && value !== '' ? this.#sessions.get(idOf(value)) : undefined;
+    for (const value of cookiesOf(request, COOKIE)) {
+      const endMs = this.#sessions.get(idOf(value));
       if (endMs !== undefined && this.#clock.monotonic() < endMs) return { kind: 'session', form: formSecret(value) };
     }
     return undefined;
@@ -80,23 +76,20 @@ export class Gate {
     const nowMs = this.#clock.monotonic();
     for (const [id, endMs] of this.#sessions)
       if (endMs <= nowMs || this.#sessions.size >= SESSIONS_MAX) this.#sessions.delete(id);
-    const value = Buffer.from(this.#random.bytes(SECRET_BYTES)).toString('base64url');
+    const value = freshSecret(this.#random);
     this.#sessions.set(idOf(value), nowMs + SESSION_MS);
-    return `${COOKIE}=${value}; Path=${this.base}; HttpOnly; SameSite=Strict`;
+    return pageCookie(COOKIE, value, this.base);
   }
 
   /** @returns the header that ends the session in the browser too */
-  logout({ headers }: IncomingMessage): string {
-    for (const pair of (headers.cookie ?? '').split(';')) {
-      const [name, value = ''] = pair.trim().split('=', 2);
-      if (name === COOKIE) this.#sessions.delete(idOf(value));
-    }
-    return `${COOKIE}=; Path=${this.base}; Max-Age=0; HttpOnly; SameSite=Strict`;
+  logout(request: IncomingMessage): string {
+    for (const value of cookiesOf(request, COOKIE)) this.#sessions.delete(idOf(value));
+    return `${pageCookie(COOKIE, '', this.base)}; Max-Age=0`;
   }
 
   /** That a form was made for this browser, and not by another page. */
   isOwnForm(visitor: Visitor, given: string | null): boolean {
-    return visitor.kind === 'token' || same(given ?? '', visitor.form);
+    return visitor.kind === 'token' || isSame(given ?? '', visitor.form);
   }
 
   #isToken(given: string): boolean {
@@ -107,5 +100,3 @@ export class Gate {
 const idOf = (cookie: string): string => sha256Hex(Buffer.from(cookie));
 const formSecret = (cookie: string): string =>
   Buffer.from(hkdf(Buffer.from(cookie), 'fleet-serve/form', PATH_BYTES)).toString('base64url');
-/** In a time that tells nothing about what is right. */
-const same = (a: string, b: string): boolean => equalBytes(sha256(Buffer.from(a)), sha256(Buffer.from(b)));

@@ -11,7 +11,7 @@ import { escapeForDisplay, escapeJson } from '../../../raw-path.ts';
 import { listen, plain, send, setHeaders } from '../../web.ts';
 import type { ServeSettings } from '../serve-config.ts';
 import { SCRIPT, STYLE } from './assets.ts';
-import { Gate } from './gate.ts';
+import { TokenGate } from './gate.ts';
 import { progressOf, readinessOf, type HealthAnswer } from './health.ts';
 import { layout, type Page, type Place } from './layout.ts';
 import { Looks, type FleetLook } from './looks.ts';
@@ -122,7 +122,7 @@ class Site {
   readonly #sources: ServeSources;
   readonly #options: ServeOptions;
   readonly #limits: Limits;
-  readonly #gate: Gate;
+  readonly #gate: TokenGate;
   readonly #startedMs: number;
 
   constructor(sources: ServeSources, options: ServeOptions, limits: Limits) {
@@ -130,7 +130,7 @@ class Site {
     this.#sources = sources;
     this.#options = options;
     this.#limits = limits;
-    this.#gate = new Gate(options);
+    this.#gate = new TokenGate(options);
     this.#startedMs = options.clock.monotonic();
   }
 
