@@ -33,8 +33,8 @@ vi.mock('../src/limits.ts', async (original) => ({
 }));
 
 const WANTED = 1000;
-/** The faults that are planned are the same for an object of any size. */
-const LARGE_BYTES = 64 * 1024;
+/** Enough for several instalments of a deadline; all else is the same for an object of any size. */
+const LARGE_BYTES = 512 * 1024;
 const MiB = 1024 * 1024;
 let fired = 0;
 
