@@ -9,7 +9,7 @@ import { newRepository, type Case, type Flaw, type Flaws } from './actors.ts';
 import { problemOf } from './histories.ts';
 
 const ASKED = process.env['HOLDFAST_HISTORIES'];
-const HISTORIES = Number(ASKED ?? (process.env['HOLDFAST_LONG'] === '1' ? 100 : 6));
+const HISTORIES = Number(ASKED ?? (process.env['HOLDFAST_LONG'] === '1' ? 60 : 6));
 const ASKED_FIRST = process.env['HOLDFAST_SEED'];
 const FIRST = Number(ASKED_FIRST ?? 1);
 /** So many in a row delete beside others, whatever the seed; the first six do, too. */
