@@ -156,22 +156,22 @@ export class FaultyBackend implements Backend {
     operation: Operation,
     key: string,
     { signal }: Cancellable = {},
-  ): Promise<{ effect: Effect | undefined; fail: HoldfastError }> {
+  ): Promise<{ effect?: Effect; fail?: HoldfastError }> {
     const record: RecordedOperation = { operation, key };
     this.operations.push(record);
-    const fail = new HoldfastError('backend_unavailable', `${this.name} was told to fail at ${operation} ${key}`);
+    const fail = () => new HoldfastError('backend_unavailable', `${this.name} was told to fail at ${operation} ${key}`);
     if (this.#death) {
-      if (this.died) return { effect: (record.effect = 'fail'), fail };
+      if (this.died) return { effect: (record.effect = 'fail'), fail: fail() };
       if (isOn(operation, 'mutating') && --this.#death.mutationsLeft === 0) {
-        return { effect: (record.effect = this.#death.effect), fail };
+        return { effect: (record.effect = this.#death.effect), fail: fail() };
       }
     }
     const fault = this.#next(operation, key);
-    if (fault === undefined) return { effect: undefined, fail };
+    if (fault === undefined) return {};
     record.effect = fault.effect;
     await fault.until;
     if (fault.effect === 'stall') await this.#stall(signal);
-    return { effect: fault.effect, fail: fault.error ?? fail };
+    return { effect: fault.effect, fail: fault.error ?? fail() };
   }
 
   async #stall(signal: AbortSignal | undefined): Promise<never> {

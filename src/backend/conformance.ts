@@ -21,7 +21,7 @@ export interface ConformanceCheck {
   milliseconds: number;
 }
 
-/** Medians in milliseconds, and bytes per second of an object of 4 MiB. */
+/** Medians in milliseconds, and bytes per second of a large object. */
 export interface Latencies {
   put: number;
   get: number;
@@ -38,16 +38,26 @@ export interface ConformanceResult {
   left: string[];
 }
 
+export interface ConformanceOptions {
+  clock: Clock;
+  random: Random;
+  signal?: AbortSignal | undefined;
+  largeBytes?: number;
+}
+
 const SMALL_BYTES = 1000;
 const LARGE_BYTES = 4 * 1024 * 1024;
 const SAMPLES = 9;
 const RACERS = 8;
 
-/** @param prefix below which all keys lie: a folder that is not there yet, without a slash at its end. */
+/**
+ * @param prefix below which all keys lie: a folder that is not there yet, without a slash at its end
+ * @param largeBytes of what is called large: 4 MiB, unless it is a test that is not about size
+ */
 export async function checkConformance(
   backend: Backend,
   prefix: string,
-  { clock, random, signal }: { clock: Clock; random: Random; signal?: AbortSignal | undefined },
+  { clock, random, signal, largeBytes = LARGE_BYTES }: ConformanceOptions,
 ): Promise<ConformanceResult> {
   const checks: ConformanceCheck[] = [];
   const keys = new Set<string>();
@@ -71,7 +81,7 @@ export async function checkConformance(
   };
   const small = random.bytes(SMALL_BYTES);
   const other = random.bytes(SMALL_BYTES);
-  const large = random.bytes(LARGE_BYTES);
+  const large = random.bytes(largeBytes);
 
   try {
     await attempt(5, 'an object comes back as it was put', async () => {
@@ -105,7 +115,7 @@ export async function checkConformance(
         same(await backend.get(key('small'), { offset, length }, options), small.subarray(offset, offset + length));
     });
     await attempt(7, 'head gives sizes, and tells what is absent', async () => {
-      if ((await backend.head(key('large'), options))?.size !== LARGE_BYTES) throw wrong('the size is wrong');
+      if ((await backend.head(key('large'), options))?.size !== largeBytes) throw wrong('the size is wrong');
       if (await backend.head(`${prefix}/absent`, options)) throw wrong('it finds what is not there');
     });
     await attempt(8, 'list shows what was just put, with its size, and nothing else', async () => {
@@ -116,7 +126,7 @@ export async function checkConformance(
       }
       const wanted = [key('empty'), key('large'), key('small')];
       if ([...seen.keys()].toSorted().join() !== wanted.join()) throw wrong(`it lists ${seen.size} objects, not 3`);
-      if (seen.get(key('large')) !== LARGE_BYTES) throw wrong('a size is wrong');
+      if (seen.get(key('large')) !== largeBytes) throw wrong('a size is wrong');
     });
     await attempt(3, 'put with ifAbsent never replaces', async () => {
       if ((await backend.put(key('small'), other, { ifAbsent: true, signal })) !== 'exists')
@@ -150,10 +160,12 @@ export async function checkConformance(
       },
       false,
     );
-    const latencies = await measure(backend, prefix, key, { clock, random, signal }).catch((error: unknown) => {
-      if (!isSurvivable(error)) throw error;
-      return null; // what fails has been told
-    });
+    const latencies = await measure(backend, prefix, key, { clock, random, signal, largeBytes }).catch(
+      (error: unknown) => {
+        if (!isSurvivable(error)) throw error;
+        return null; // what fails has been told
+      },
+    );
     return { checks, latencies, left: await cleanUp(backend, keys) };
   } catch (error) {
     await cleanUp(backend, keys);
@@ -165,7 +177,7 @@ async function measure(
   backend: Backend,
   prefix: string,
   key: (name: string) => string,
-  { clock, random, signal }: { clock: Clock; random: Random; signal?: AbortSignal | undefined },
+  { clock, random, signal, largeBytes = LARGE_BYTES }: ConformanceOptions,
 ): Promise<Latencies> {
   const timed = async (work: (i: number) => Promise<unknown>): Promise<number> => {
     const times: number[] = [];
@@ -177,7 +189,7 @@ async function measure(
     return times.toSorted((a, b) => a - b)[Math.floor(SAMPLES / 2)] ?? 0;
   };
   const bytes = random.bytes(SMALL_BYTES);
-  const large = random.bytes(LARGE_BYTES);
+  const large = random.bytes(largeBytes);
   const put = await timed((i) => backend.put(key(`timed-${i}`), bytes, { signal }));
   const get = await timed((i) => backend.get(key(`timed-${i}`), undefined, { signal }));
   const head = await timed((i) => backend.head(key(`timed-${i}`), { signal }));
@@ -189,7 +201,7 @@ async function measure(
   const down = clock.monotonic();
   await backend.get(key('timed-large'), undefined, { signal });
   const end = clock.monotonic();
-  const rate = (ms: number) => Math.round(LARGE_BYTES / Math.max(ms / 1000, 1e-6));
+  const rate = (ms: number) => Math.round(largeBytes / Math.max(ms / 1000, 1e-6));
   return {
     ...{ put, get, head, list },
     uploadBytesPerSecond: rate(down - up),

@@ -55,11 +55,14 @@ interface S3Options {
   client?: Pick<S3ClientConfig, 'credentials' | 'systemClockOffset'>;
   /** How long nothing may move on a connection; default see s3-client.ts. */
   silentMs?: number;
+  /** From which size on an object is sent in parts, and of which size they are: 5 MiB at least, by S3's own rule. */
+  parts?: { fromBytes: number; bytes: number } | undefined;
+  /** How many keys one answer to `list` has at most; default: what the service has, which is 1000. */
+  pageKeys?: number;
 }
 
-/** From this size on an object is sent in parts. Packs are smaller; only large indexes are not. */
-const MULTIPART_FROM_BYTES = 24 * 1024 * 1024;
-const PART_BYTES = 8 * 1024 * 1024;
+/** Packs are smaller; only large indexes are not. */
+const PARTS = { fromBytes: 24 * 1024 * 1024, bytes: 8 * 1024 * 1024 };
 /** Uploads that were begun this long ago and never finished are nobody's any more. */
 const ABANDONED_UPLOAD_MS = 24 * 60 * 60 * 1000;
 /** Under tmp/, so no object: what conditional writes are tried on. */
@@ -158,7 +161,7 @@ export class S3Backend implements Backend {
     checkObject(key, bytes);
     throwIfAborted(signal);
     const isConditional = ifAbsent && (await this.capabilities({ signal })).conditionalWrites;
-    const isLarge = bytes.length >= MULTIPART_FROM_BYTES;
+    const isLarge = bytes.length >= (this.#options.parts ?? PARTS).fromBytes;
     // The condition on a large one is looked at only when all of it was sent.
     if (ifAbsent && (isLarge || !isConditional) && (await this.head(key, { signal }))) return 'exists';
     const target = { ...this.#target(key), Metadata: { [CRC32_METADATA]: crc32Hex(bytes) } };
@@ -245,6 +248,7 @@ export class S3Backend implements Backend {
   async *list(prefix: string, { signal }: Cancellable = {}): AsyncGenerator<ObjectInfo> {
     throwIfAborted(signal);
     const { bucket, prefix: base } = this.#location;
+    const { pageKeys } = this.#options;
     let token: string | undefined;
     do {
       const page = await this.#send('list objects', signal, (options) =>
@@ -252,6 +256,7 @@ export class S3Backend implements Backend {
           new ListObjectsV2Command({
             Bucket: bucket,
             Prefix: base + prefix,
+            ...(pageKeys === undefined ? {} : { MaxKeys: pageKeys }),
             ...(token === undefined ? {} : { ContinuationToken: token }),
           }),
           options,
@@ -335,13 +340,14 @@ export class S3Backend implements Backend {
   ): Promise<'created' | 'exists'> {
     const { Bucket, Key } = target;
     const doing = `store ${key}`;
+    const { bytes: partBytes } = this.#options.parts ?? PARTS;
     const { UploadId } = await this.#send(doing, signal, (options) =>
       this.#client.send(new CreateMultipartUploadCommand(target), options),
     );
     try {
       const parts: { PartNumber: number; ETag: string | undefined }[] = [];
-      for (let at = 0; at < bytes.length; at += PART_BYTES) {
-        const Body = bytes.subarray(at, at + PART_BYTES);
+      for (let at = 0; at < bytes.length; at += partBytes) {
+        const Body = bytes.subarray(at, at + partBytes);
         const PartNumber = parts.length + 1;
         const part = new UploadPartCommand({ Bucket, Key, UploadId, PartNumber, Body, ContentMD5: md5(Body) });
         const { ETag } = await onceMore(() => this.#send(doing, signal, (options) => this.#client.send(part, options)));

@@ -1,5 +1,5 @@
 /** Hashes, key derivation and the hexadecimal form of bytes. */
-import { createHash, hkdfSync, timingSafeEqual } from 'node:crypto';
+import { createHash, createSecretKey, hkdfSync, timingSafeEqual } from 'node:crypto';
 import { HoldfastError } from '../errors.ts';
 
 const SALT = new TextEncoder().encode('holdfast/v1');
@@ -17,9 +17,9 @@ export function sha256Hex(bytes: Uint8Array): string {
   return createHash('sha256').update(bytes).digest('hex');
 }
 
-/** HKDF-SHA256 (RFC 5869): `length` bytes, at most 8,160. An empty salt counts as 32 zero bytes. */
+/** HKDF-SHA256 (RFC 5869): `length` bytes, at most 8,160. An empty salt counts as 32 zero bytes. (Given bytes for a key, Node takes twice as long.) */
 export function hkdfSha256(secret: Uint8Array, salt: Uint8Array, info: Uint8Array, length: number): Uint8Array {
-  return new Uint8Array(hkdfSync('sha256', secret, salt, info, length));
+  return new Uint8Array(hkdfSync('sha256', createSecretKey(secret), salt, info, length));
 }
 
 /** The product's own derivation: HKDF-SHA256 with the salt `holdfast/v1`; each purpose has its own label `info`. */

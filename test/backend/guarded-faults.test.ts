@@ -6,7 +6,7 @@ import { systemClock, systemRandom } from '../../src/clock.ts';
 import { openGuarded } from '../../src/backend/guarded.ts';
 import { openS3 } from '../../src/backend/s3.ts';
 import { openSftp } from '../../src/backend/sftp.ts';
-import { backendSuite } from '../backend-suite.ts';
+import { backendSuite, ON_SERVER } from '../backend-suite.ts';
 import { httpProxy, tcpProxy } from '../fault-proxy.ts';
 import { newBucket } from '../services/bucket.ts';
 import { s3Server, sftpServer } from '../services/real.ts';
@@ -34,18 +34,22 @@ describe('S3 through a proxy that throttles, refuses, cuts and corrupts', async 
     await proxy[Symbol.asyncDispose]();
     await bucket.remove();
   });
-  backendSuite('s3 under guard', async () => {
-    const location = { bucket: bucket.name, prefix: `${++places}/`, endpoint: `http://127.0.0.1:${proxy.port}` };
-    const name = 'cloud';
-    const reopen = () =>
-      openGuarded((signal) => openS3(location, { name, now: systemClock.now, client: { credentials }, signal }), {
-        name,
-        clock: systemClock,
-        random: noPause,
-      });
-    const backend = await reopen();
-    return { backend, reopen, finishesLate: true, cleanup: async () => backend[Symbol.asyncDispose]() };
-  });
+  backendSuite(
+    's3 under guard',
+    async () => {
+      const location = { bucket: bucket.name, prefix: `${++places}/`, endpoint: `http://127.0.0.1:${proxy.port}` };
+      const name = 'cloud';
+      const reopen = () =>
+        openGuarded((signal) => openS3(location, { name, now: systemClock.now, client: { credentials }, signal }), {
+          name,
+          clock: systemClock,
+          random: noPause,
+        });
+      const backend = await reopen();
+      return { backend, reopen, finishesLate: true, cleanup: async () => backend[Symbol.asyncDispose]() };
+    },
+    ON_SERVER,
+  );
   test('each of these faults happened', () => {
     proxy.assertAllFired();
     expect(proxy.fired).toBeGreaterThan(100);
@@ -58,28 +62,35 @@ describe('SFTP over connections that are cut', async () => {
   const known = join(folder, '..', `known_hosts-${proxy.port}`);
   await fs.writeFile(known, (await fs.readFile(knownHostsFile, 'utf8')).replace(/\]:\d+/, `]:${proxy.port}`));
   afterAll(() => proxy[Symbol.asyncDispose]());
-  backendSuite('sftp under guard', async () => {
-    const path = join(folder, `guarded-${++places}`);
-    const location = { host, port: proxy.port, user, path, keyFiles: [keyFile], knownHostsFiles: [known] };
-    const name = 'ship';
-    const reopen = () =>
-      openGuarded(() => openSftp(location, { name, clock: systemClock, random: systemRandom, create: true }), {
-        name,
-        clock: systemClock,
-        random: noPause,
-      });
-    const backend = await reopen();
-    proxy.plan({ effect: 'cut', direction: 'up', bytes: 300 + ((places * 997) % 3000) });
-    return {
-      backend,
-      reopen,
-      finishesLate: true,
-      async cleanup() {
-        await backend[Symbol.asyncDispose]();
-        await fs.rm(path, { recursive: true, force: true });
-      },
-    };
-  });
+  let cuts = 0;
+  backendSuite(
+    'sftp under guard',
+    async () => {
+      const path = join(folder, `guarded-${++places}`);
+      const location = { host, port: proxy.port, user, path, keyFiles: [keyFile], knownHostsFiles: [known] };
+      const name = 'ship';
+      const reopen = () =>
+        openGuarded(() => openSftp(location, { name, clock: systemClock, random: systemRandom, create: true }), {
+          name,
+          clock: systemClock,
+          random: noPause,
+        });
+      const backend = await reopen();
+      const disturb = () => void proxy.plan({ effect: 'cut', direction: 'up', bytes: 300 + ((++cuts * 997) % 3000) });
+      disturb();
+      return {
+        backend,
+        reopen,
+        finishesLate: true,
+        disturb,
+        async cleanup() {
+          await backend[Symbol.asyncDispose]();
+          await fs.rm(path, { recursive: true, force: true });
+        },
+      };
+    },
+    ON_SERVER,
+  );
   test('connections were cut', () => {
     expect(proxy.fired).toBeGreaterThan(20);
   });

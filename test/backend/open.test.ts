@@ -9,6 +9,9 @@ import type { HoldfastError } from '../../src/errors.ts';
 import { openBackend } from '../../src/backend/open.ts';
 import { keysAndSizes, patterned, rejects } from '../backend-helpers.ts';
 
+/** No pause before a repetition. */
+const noPause = { bytes: (length: number) => new Uint8Array(length) };
+
 const seams = { clock: systemClock, random: systemRandom };
 
 describe('opening a backend by its URL', () => {
@@ -131,7 +134,10 @@ describe('opening a backend by its URL', () => {
 
   test('connects to an IPv6 address', async () => {
     const ssh = { user: 'user', keyFiles: [], agentSocket: '/nonexistent', knownHostsFiles: [] };
-    const opened = openBackend({ name: 'nas', url: 'sftp://user@[::1]:1/x' }, { ...seams, ssh });
+    const opened = openBackend(
+      { name: 'nas', url: 'sftp://user@[::1]:1/x' },
+      { clock: systemClock, random: noPause, ssh },
+    );
     const error = await rejects(opened, 'backend_unavailable');
     expect(error.message).not.toMatch(/ENOTFOUND|EAI_AGAIN/); // a name to be looked up
   });

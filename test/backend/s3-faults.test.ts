@@ -1,5 +1,5 @@
 /** The S3 backend on a server, with something in between that harms what passes. It makes each call once: an error says whether to repeat it. */
-import { afterAll, afterEach, beforeEach, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { systemClock } from '../../src/clock.ts';
 import type { HoldfastError } from '../../src/errors.ts';
 import { openS3, type S3Backend } from '../../src/backend/s3.ts';
@@ -9,6 +9,8 @@ import { newBucket, type TestBucket } from '../services/bucket.ts';
 import { s3Server } from '../services/real.ts';
 
 const MiB = 1024 * 1024;
+/** As small as parts may be: two, and a rest. */
+const parts = { fromBytes: 10 * MiB, bytes: 5 * MiB };
 const s3 = await s3Server('S3 backend under faults');
 
 describe('an S3 backend behind a bad network', () => {
@@ -16,21 +18,23 @@ describe('an S3 backend behind a bad network', () => {
   let bucket: TestBucket;
   let proxy: FaultProxy;
   let backend: S3Backend;
-  let prefixes = 0;
 
   beforeAll(async () => {
     bucket = await newBucket(s3.server);
-  });
-  afterAll(() => bucket.remove());
-  beforeEach(async () => {
     proxy = await httpProxy(Number(new URL(endpoint).port));
-    const location = { bucket: bucket.name, prefix: `p${++prefixes}/`, endpoint: `http://127.0.0.1:${proxy.port}` };
-    backend = await openS3(location, { name: 'cloud', now: systemClock.now, client: { credentials } });
+    const location = { bucket: bucket.name, prefix: 'p/', endpoint: `http://127.0.0.1:${proxy.port}` };
+    backend = await openS3(location, { name: 'cloud', now: systemClock.now, client: { credentials }, parts });
     await backend.put('there', patterned(200_000, 9), { ifAbsent: true }); // finds out the capabilities, too
   });
-  afterEach(async () => {
+  afterAll(async () => {
     await backend[Symbol.asyncDispose]();
     await proxy[Symbol.asyncDispose]();
+    await bucket.remove();
+  });
+  // Each test finds no fault, and nothing but this object.
+  beforeEach(async () => {
+    proxy.clear();
+    for (const { key } of await collect(backend.list(''))) if (key !== 'there') await backend.delete(key);
   });
 
   const calls: [name: string, on: RegExp, call: (signal?: AbortSignal) => Promise<unknown>][] = [
@@ -154,11 +158,11 @@ describe('an S3 backend behind a bad network', () => {
   });
 
   describe('a put in parts', () => {
-    const large = patterned(24 * MiB, 1);
+    const large = patterned(11 * MiB, 1);
 
     test.each([
       ['is throttled', { effect: 'answer', status: 503, code: 'SlowDown', on: /partNumber=2/ }],
-      ['is cut', { effect: 'cut', direction: 'up', bytes: 3_000_000, on: /partNumber=3/ }],
+      ['is cut', { effect: 'cut', direction: 'up', bytes: 300_000, on: /partNumber=3/ }],
       ['changes on its way', { effect: 'corrupt', direction: 'up', bytes: 3_000_000, on: /partNumber=1/ }],
     ] as [string, Fault][])(
       'of which one %s sends it once more; when that fails too, nothing is left',

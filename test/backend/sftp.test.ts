@@ -10,7 +10,7 @@ import type { HoldfastError } from '../../src/errors.ts';
 import { openSftp, type SftpBackend } from '../../src/backend/sftp.ts';
 import type { SftpLocation } from '../../src/backend/sftp-session.ts';
 import { expectSame, keysAndSizes, patterned, rejects } from '../backend-helpers.ts';
-import { backendSuite } from '../backend-suite.ts';
+import { backendSuite, ON_SERVER } from '../backend-suite.ts';
 import { sftpServer } from '../services/real.ts';
 import type { SftpServer } from '../services/servers.ts';
 
@@ -60,22 +60,26 @@ describe('an SFTP backend', () => {
   };
   const namesBelow = async (path: string) => (await fs.readdir(path, { recursive: true })).sort();
 
-  backendSuite('sftp', async () => {
-    const location = locationOn(server);
-    const reopen = (create = false) =>
-      openSftp(location, { name: 'ship', clock: systemClock, random: systemRandom, create });
-    const backend = await reopen(true);
-    return {
-      backend,
-      finishesLate: true,
-      reopen: () => reopen(),
-      loseStorage: () => fs.rename(location.path, `${location.path}.lost`),
-      async cleanup() {
-        await backend[Symbol.asyncDispose]();
-        await fs.rm(location.path, { recursive: true, force: true });
-      },
-    };
-  });
+  backendSuite(
+    'sftp',
+    async () => {
+      const location = locationOn(server);
+      const reopen = (create = false) =>
+        openSftp(location, { name: 'ship', clock: systemClock, random: systemRandom, create });
+      const backend = await reopen(true);
+      return {
+        backend,
+        finishesLate: true,
+        reopen: () => reopen(),
+        loseStorage: () => fs.rename(location.path, `${location.path}.lost`),
+        async cleanup() {
+          await backend[Symbol.asyncDispose]();
+          await fs.rm(location.path, { recursive: true, force: true });
+        },
+      };
+    },
+    ON_SERVER,
+  );
 
   describe('logging in', () => {
     test('to a host that is not known is refused, and its fingerprint is shown', async () => {

@@ -8,6 +8,7 @@ import { removeFolder, temporaryFolder } from '../state/trees.ts';
 import { Chaos } from './chaos/chaos.ts';
 import { timesOf } from './chaos/config.ts';
 import { ChaosFleet } from './chaos/fleet.ts';
+import { options } from './chaos/options.ts';
 
 const folder = temporaryFolder();
 afterAll(() => removeFolder(folder));
@@ -65,8 +66,12 @@ it('notices healthy agents that were restarted, and too many at once', async () 
 it.each([
   [['--minutes', 'x'], '--minutes'],
   [['--interval', '10'], '--interval'],
-])('refuses %j', async (args, message) => {
-  const { code, stdout, stderr } = await run('test/fleet/chaos.ts', args);
+])('refuses %j', (args, message) => {
+  expect(() => options(args)).toThrow(message);
+});
+
+it('ends with 2 when it is told what it cannot do', async () => {
+  const { code, stdout, stderr } = await run('test/fleet/chaos.ts', ['--minutes', 'x']);
   expect([code, stdout]).toEqual([2, '']);
-  expect(stderr).toContain(message);
+  expect(stderr).toContain('--minutes');
 });

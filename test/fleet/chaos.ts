@@ -1,9 +1,6 @@
 /** `npm run chaos`: thirty agents as real processes, harmed in every way, and the watcher that must see it and help. See `--help` and docs/testing.md. */
-import { randomInt } from 'node:crypto';
 import { mkdirSync, mkdtempSync } from 'node:fs';
-import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
-import { parseArgs } from 'node:util';
 import { removeFolder } from '../state/trees.ts';
 import { Dice } from '../torture/dice.ts';
 import { median } from '../bench/results.ts';
@@ -11,47 +8,10 @@ import { Chaos, LOOKS, longPlan, shortPlan, type Verdict } from './chaos/chaos.t
 import { timesOf } from './chaos/config.ts';
 import { FAULT_NAMES, FAULTS } from './chaos/faults.ts';
 import { ChaosFleet } from './chaos/fleet.ts';
+import { HELP, options, type Options } from './chaos/options.ts';
 
 const AGENTS = 30;
 const BYSTANDERS = 6;
-const SHORT_INTERVAL_MS = 800;
-
-const HELP = `npm run chaos -- [OPTIONS]
-
-  --minutes N    how long (default 10)
-  --seed TEXT    the plan: the same seed, the same plan (default: another one each time; it is printed)
-  --interval MS  each agent is looked at so often (default 2000, with --short ${SHORT_INTERVAL_MS})
-  --short        each fault once, as the tests run it
-  --dir DIR      where to work (default: a new folder below ${tmpdir()})
-  --keep         keep that folder; it is kept anyway when something is wrong
-  --json         one JSON document on stdout
-
-Exit code 0: every fault was seen with the second look at the latest, acted on and over; never more than a fifth of the agents were
-restarted at once; no healthy agent was touched. 1: something was otherwise. 2: wrong options.
-`;
-
-class UsageError extends Error {}
-
-function options() {
-  const { values } = parseArgs({
-    options: {
-      minutes: { type: 'string', default: '10' },
-      seed: { type: 'string', default: String(randomInt(2 ** 32)) },
-      interval: { type: 'string' },
-      short: { type: 'boolean', default: false },
-      dir: { type: 'string', default: tmpdir() },
-      keep: { type: 'boolean', default: false },
-      json: { type: 'boolean', default: false },
-      help: { type: 'boolean', default: false },
-    },
-  });
-  const minutes = Number(values.minutes);
-  if (!(minutes > 0)) throw new UsageError('--minutes wants a number above 0');
-  const intervalMs = Number(values.interval ?? (values.short ? SHORT_INTERVAL_MS : 2000));
-  if (!(intervalMs >= 200)) throw new UsageError('--interval wants milliseconds, from 200');
-  return { ...values, minutes, intervalMs };
-}
-type Options = ReturnType<typeof options>;
 
 /** What is printed of one kind of fault. Seconds; null where there is none. */
 interface Row {
@@ -134,7 +94,7 @@ async function chaos(asked: Options, work: string): Promise<{ chaos: Chaos; verd
 async function main(): Promise<number> {
   let asked: Options;
   try {
-    asked = options();
+    asked = options(process.argv.slice(2));
   } catch (error) {
     process.stderr.write(`Error: ${(error as Error).message}\nSee npm run chaos -- --help\n`);
     return 2;

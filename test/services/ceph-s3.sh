@@ -21,6 +21,7 @@ if [[ $action == up ]]; then
   mkdir -p "$state"/{mon,osd,rgw}
   cat /proc/sys/kernel/random/uuid >"$state/fsid"
   # tcp_nodelay: each answer takes 40 ms without. ms_mon_client_mode: radosgw hangs without. cluster_addr: the OSD would listen everywhere. objecter_tick_interval: half the starts take 6 s.
+  # rgw_*: hundreds of threads, and work for buckets that live longer than these.
   cat >"$CEPH_CONF" <<C
 [global]
 fsid = $(<"$state/fsid")
@@ -52,6 +53,10 @@ osd_objectstore = memstore
 memstore_device_bytes = 4294967296
 rgw_frontends = beast endpoint=127.0.0.1:$port tcp_nodelay=1
 rgw_data = $state/rgw
+rgw_thread_pool_size = 32
+rgw_enable_gc_threads = false
+rgw_enable_lc_threads = false
+rgw_enable_quota_threads = false
 $setting
 C
   (run monmaptool --create --fsid "$(<"$state/fsid")" --addv a "[v2:127.0.0.1:$mon/0]" "$state/monmap") >/dev/null

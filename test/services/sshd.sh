@@ -62,9 +62,11 @@ C
   chmod 755 "$state"
   if [[ $(id -u) == 0 ]]; then chown -R nobody "$state"; fi
 fi
-as=()
+as=() once=(-r)
+# -r: not loaded anew for each connection, of which that is half the cost. What is several programs cannot but do so.
+if [[ -e $root/usr/lib/openssh/sshd-session ]]; then once=(); fi
 if [[ $(id -u) == 0 ]]; then as=(setpriv --reuid=nobody --regid=nogroup --clear-groups); fi
-LD_LIBRARY_PATH=$state/lib "${as[@]}" "$state/bin/sshd" -D -f "$state/sshd_config" -E "$state/sshd.log" </dev/null >/dev/null 2>&1 &
+LD_LIBRARY_PATH=$state/lib "${as[@]}" "$state/bin/sshd" -D "${once[@]}" -f "$state/sshd_config" -E "$state/sshd.log" </dev/null >/dev/null 2>&1 &
 echo $! >"$state/pid"
 for _ in {1..200}; do
   if (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; then exit 0; fi

@@ -211,7 +211,7 @@ export const disk: Kind = {
       },
       async finish() {
         tally.doing = 'disk, the last look';
-        await agent.checkAll({ most: isShort ? 2 : undefined });
+        await agent.checkAll({ most: isShort ? 1 : undefined });
         if (isShort) return;
         for (const name of ['nas', 'usb']) await agent.check(agent.some(dice), ['--from', name]);
       },

@@ -11,7 +11,7 @@ export const histories: Kind = {
   rounds: { short: 1, long: 5 },
   async start({ folder, tally, isShort, log }: Torment) {
     const repository = await newRepository();
-    const many = isShort ? 3 : 20;
+    const many = isShort ? 1 : 20;
     let done = 0;
     let deleted = 0;
     return {

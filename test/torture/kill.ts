@@ -98,7 +98,7 @@ export const kill: Kind = {
   title: 'SIGKILL of real runs at random times',
   rounds: { short: 1, long: 8 },
   async start({ dice, folder, tally, isShort, log }: Torment) {
-    const agent = new Agent(folder, { dice, tally, noiseBytes: (isShort ? 1 : 6) * 2 ** 20 });
+    const agent = new Agent(folder, { dice, tally, isWarm: isShort, noiseBytes: (isShort ? 1 : 6) * 2 ** 20 });
     await agent.found();
     const measuredMs = new Map<string, number>();
     return {
@@ -133,7 +133,7 @@ export const kill: Kind = {
       async finish() {
         tally.doing = 'kill, the last look';
         await agent.recount();
-        await agent.checkAll({ most: isShort ? 2 : undefined });
+        await agent.checkAll({ most: isShort ? 1 : undefined });
         if (isShort) return;
         for (const name of ['nas', 'usb']) await agent.check(agent.some(dice), ['--from', name]);
       },

@@ -1,11 +1,8 @@
 /** `npm run torture`: what must not harm a backup is done to one, again and again. See `--help` and docs/testing.md. */
 import '../repository/zlib-at-once.ts'; // before all that compresses
 import { spawnSync } from 'node:child_process';
-import { randomInt } from 'node:crypto';
 import { mkdirSync, mkdtempSync } from 'node:fs';
-import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
-import { parseArgs } from 'node:util';
 import { ROOT } from '../cli/run.ts';
 import { removeFolder } from '../state/trees.ts';
 import { clock } from './clock.ts';
@@ -15,56 +12,14 @@ import { histories } from './histories.ts';
 import { kill } from './kill.ts';
 import { COUNTED, MUST_BE_NONE, Tally, type Kind } from './kind.ts';
 import { unmountBelow } from './mounts.ts';
+import { HELP, NAMES, options, type Options } from './options.ts';
 import { parsers } from './parsers.ts';
 import { rot } from './rot.ts';
 import { writers } from './writers.ts';
 
-const KINDS: Record<string, Kind> = { parsers, kill, disk, rot, writers, clock, histories };
-const NAMES = Object.keys(KINDS);
+const KINDS: Record<(typeof NAMES)[number], Kind> = { parsers, kill, disk, rot, writers, clock, histories };
 /** A kind that has found so much is not gone on with. */
 const ENOUGH_FAILURES = 10;
-
-const HELP = `npm run torture -- [OPTIONS]
-
-  --minutes N   how long, together (default 5); every kind does its least rounds, whatever it says: all of them some minutes
-  --rounds N    so many rounds of each kind instead, whatever time it takes
-  --seed TEXT   the plan: the same seed, the same plan (default: another one each time; it is printed)
-  --only KINDS  of ${NAMES.join(',')}
-  --short       smaller trees and few rounds, as the tests run it
-  --dir DIR     where to work (default: a new folder below ${tmpdir()})
-  --keep        keep that folder; it is kept anyway when something is lost, wrong or hung
-  --json        one JSON document on stdout
-
-Exit code 0: nothing lost, nothing wrong, nothing hung. 1: something was. 2: wrong options. With CI=true a kind that cannot run is wrong.
-`;
-
-class UsageError extends Error {}
-
-function options() {
-  const { values } = parseArgs({
-    options: {
-      minutes: { type: 'string', default: '5' },
-      rounds: { type: 'string' },
-      seed: { type: 'string', default: String(randomInt(2 ** 32)) },
-      only: { type: 'string', default: NAMES.join(',') },
-      short: { type: 'boolean', default: false },
-      dir: { type: 'string', default: tmpdir() },
-      keep: { type: 'boolean', default: false },
-      json: { type: 'boolean', default: false },
-      help: { type: 'boolean', default: false },
-    },
-  });
-  const kinds = values.only.split(',');
-  const unknown = kinds.find((name) => !NAMES.includes(name));
-  if (unknown !== undefined) throw new UsageError(`--only does not know "${unknown}": it takes ${NAMES.join(', ')}`);
-  const minutes = Number(values.minutes);
-  if (!(minutes >= 0)) throw new UsageError('--minutes wants a number');
-  const rounds = values.rounds === undefined ? undefined : Number(values.rounds);
-  if (rounds !== undefined && !(Number.isInteger(rounds) && rounds > 0))
-    throw new UsageError('--rounds wants a whole number from 1');
-  return { ...values, minutes, rounds, kinds: NAMES.filter((name) => kinds.includes(name)) };
-}
-type Options = ReturnType<typeof options>;
 
 interface Result {
   name: string;
@@ -74,8 +29,8 @@ interface Result {
   notRun?: string;
 }
 
-async function torture(name: string, asked: Options, work: string, milliseconds: number): Promise<Result> {
-  const kind = KINDS[name] as Kind;
+async function torture(name: keyof typeof KINDS, asked: Options, work: string, milliseconds: number): Promise<Result> {
+  const kind = KINDS[name];
   const startedMs = performance.now();
   const seconds = () => (performance.now() - startedMs) / 1000;
   const log = (line: string): void => {
@@ -140,7 +95,7 @@ function againLine({ seed, short, rounds, minutes, kinds }: Options): string {
 async function main(): Promise<number> {
   let asked: Options;
   try {
-    asked = options();
+    asked = options(process.argv.slice(2));
   } catch (error) {
     process.stderr.write(`Error: ${(error as Error).message}\nSee npm run torture -- --help\n`);
     return 2;

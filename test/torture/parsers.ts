@@ -114,7 +114,7 @@ function memoryOf(pid: number): number {
 
 export const parsers: Kind = {
   title: 'mutated inputs through every parser',
-  rounds: { short: 3, long: 10 },
+  rounds: { short: 2, long: 10 },
   async start({ dice, folder, log, isShort, tally }: Torment) {
     const running = new Parsers(dice.bytes(8).toString('hex'), join(folder, 'work'), tally);
     const many = isShort ? INPUTS_A_ROUND / 10 : INPUTS_A_ROUND;

@@ -1,6 +1,7 @@
 /** Runs the real program, kills it, and does not wait for ever. */
 import { spawn } from 'node:child_process';
 import { PROGRAM, ROOT } from '../cli/run.ts';
+import { runWarm } from '../cli/warm.ts';
 import type { Tally } from './kind.ts';
 
 /** Nothing here takes a tenth of it, on the slowest machine. */
@@ -27,10 +28,13 @@ export interface How {
   mayNotLoad?: boolean;
   /** Something is done to the world so many milliseconds after the start, unless it has ended. */
   meanwhile?: { afterMs: number; act: () => void } | undefined;
+  /** Not in a process of its own: no harm is done to it. */
+  isWarm?: boolean;
 }
 
 /** Runs a command with --json to its end, counts it, and blames a hang, a crash and an error that is a defect. */
 export async function runProgram(args: readonly string[], how: How, tally: Tally): Promise<Ran> {
+  if (how.isWarm) return runHere(args, how, tally);
   const inherited = { ...process.env };
   for (const name of ['HOLDFAST_CONFIG', 'HOLDFAST_RESTORE_IDENTITY_FILE', 'FORCE_COLOR', 'NODE_ENV', 'NODE_OPTIONS'])
     delete inherited[name];
@@ -67,7 +71,7 @@ export async function runProgram(args: readonly string[], how: How, tally: Tally
     child.once('close', (exitCode, exitSignal) => resolve({ code: exitCode, signal: exitSignal }));
   });
   for (const timer of timers) clearTimeout(timer);
-  const ran: Ran = { args, code, json: parsed(stdout), stderr, ms: performance.now() - startedMs };
+  const ran = { args, code, json: parsed(stdout), stderr, ms: performance.now() - startedMs };
   tally.add('operations');
   if (failedAct !== undefined) throw failedAct;
   if (isHung) tally.blame('hung', `${args.join(' ')} did not end within ${DEADLINE_MS / 1000} s`);
@@ -75,9 +79,31 @@ export async function runProgram(args: readonly string[], how: How, tally: Tally
   else if (code === null) tally.blame('wrong', `${args.join(' ')} was ended by ${signal}: ${stderr.slice(-500)}`);
   else if (how.mayNotLoad && code === 1 && ran.json === undefined && /Node\.js v\d|i\/o error|EIO/.test(stderr))
     return ran;
-  else if (errorOf(ran)?.code === 'bug' || (code !== 0 && ran.json === undefined))
-    tally.blame('wrong', `${describe(ran)}: a defect, not an error`);
+  else blameDefect(ran, tally);
   return ran;
+}
+
+async function runHere(args: readonly string[], { cwd, env }: How, tally: Tally): Promise<Ran> {
+  const startedMs = performance.now();
+  // It also keeps this process alive, which that one does not.
+  let timer: NodeJS.Timeout | undefined;
+  const hung = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => {
+      tally.blame('hung', `${args.join(' ')} did not end within ${DEADLINE_MS / 1000} s`);
+      reject(new Error('nothing more can be run'));
+    }, DEADLINE_MS);
+  });
+  const running = runWarm([...args, '--json'], { cwd, env });
+  const { code, stdout, stderr } = await Promise.race([running, hung]).finally(() => clearTimeout(timer));
+  const ran = { args, code, json: parsed(stdout), stderr, ms: performance.now() - startedMs };
+  tally.add('operations');
+  blameDefect(ran, tally);
+  return ran;
+}
+
+function blameDefect(ran: Ran, tally: Tally): void {
+  if (errorOf(ran)?.code === 'bug' || (ran.code !== 0 && ran.json === undefined))
+    tally.blame('wrong', `${describe(ran)}: a defect, not an error`);
 }
 
 function parsed(text: string): unknown {

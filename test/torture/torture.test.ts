@@ -8,6 +8,7 @@ import { Agent } from './agent.ts';
 import { Dice } from './dice.ts';
 import { Tally, type Counted } from './kind.ts';
 import { mutate } from './mutate.ts';
+import { NAMES, options } from './options.ts';
 
 const folder = temporaryFolder();
 chmodSync(folder, 0o755); // one agent is another user's
@@ -19,13 +20,16 @@ interface Printed {
   kinds: { name: string; rounds: number; counts: Record<Counted, number>; notRun?: string }[];
 }
 
-it('nothing is lost, wrong or hung in the short form', { timeout: 300_000 }, async () => {
-  const args = ['--short', '--seed', 'short', '--dir', folder, '--json'];
+/** One round of each kind at its full size, with each run a process of its own; or the short form. */
+const HOW = process.env['HOLDFAST_LONG'] === '1' ? ['--rounds', '1'] : ['--short'];
+
+it('nothing is lost, wrong or hung', { timeout: 600_000 }, async () => {
+  const args = [...HOW, '--seed', 'short', '--dir', folder, '--json'];
   const { code, stdout, stderr } = await run('test/torture/main.ts', args, { env: { CI: process.env['CI'] ?? '' } });
   expect(code, stderr).toBe(0);
   const { kinds, ok } = JSON.parse(stdout) as Printed;
   expect(ok).toBe(true);
-  expect(kinds.map(({ name }) => name)).toEqual(['parsers', 'kill', 'disk', 'rot', 'writers', 'clock', 'histories']);
+  expect(kinds.map(({ name }) => name)).toEqual(NAMES);
   for (const { name, rounds, counts, notRun } of kinds) {
     expect(counts, name).toMatchObject({ lost: 0, wrong: 0, hung: 0 });
     if (notRun !== undefined) continue;
@@ -39,7 +43,12 @@ it('nothing is lost, wrong or hung in the short form', { timeout: 300_000 }, asy
 it('what is lost, changed or ends otherwise than it must is noticed', { timeout: 120_000 }, async () => {
   const told: string[] = [];
   const tally = new Tally((line) => told.push(line));
-  const agent = new Agent(join(folder, 'noticed'), { dice: new Dice('noticed'), tally, noiseBytes: 1000 });
+  const agent = new Agent(join(folder, 'noticed'), {
+    dice: new Dice('noticed'),
+    tally,
+    noiseBytes: 1000,
+    isWarm: true,
+  });
   await agent.found();
   const [id = ''] = agent.kept.keys();
   await agent.check(id);
@@ -74,8 +83,12 @@ it.each([
   [['--only', 'tickling'], 'tickling'],
   [['--rounds', '0'], '--rounds'],
   [['--minutes', 'x'], '--minutes'],
-])('refuses %j', async (args, message) => {
-  const { code, stdout, stderr } = await run('test/torture/main.ts', args);
+])('refuses %j', (args, message) => {
+  expect(() => options(args)).toThrow(message);
+});
+
+it('ends with 2 when it is told what it cannot do', async () => {
+  const { code, stdout, stderr } = await run('test/torture/main.ts', ['--only', 'tickling']);
   expect([code, stdout]).toEqual([2, '']);
-  expect(stderr).toContain(message);
+  expect(stderr).toContain('tickling');
 });

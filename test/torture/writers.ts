@@ -14,11 +14,16 @@ export const writers: Kind = {
   rounds: { short: 1, long: 2 },
   async start({ dice, folder, tally, isShort, log }: Torment) {
     const noiseBytes = (isShort ? 1 : 3) * 2 ** 20;
-    const first = new Agent(join(folder, 'host-0'), { dice, tally, noiseBytes });
+    const first = new Agent(join(folder, 'host-0'), { dice, tally, isWarm: isShort, noiseBytes });
     await first.found();
     const agents = [first];
     for (let n = 1; n < HOSTS; n++) {
-      const agent = new Agent(join(folder, `host-${n}`), { dice: dice.of(`host ${n}`), tally, noiseBytes });
+      const agent = new Agent(join(folder, `host-${n}`), {
+        dice: dice.of(`host ${n}`),
+        tally,
+        isWarm: isShort,
+        noiseBytes,
+      });
       for (const name of BACKENDS) agent.place(name, first.placeOf(name));
       rmSync(agent.at('state'), { recursive: true });
       const from = BACKENDS.flatMap((name) => ['--from', `file://${first.placeOf(name)}`]);

@@ -62,7 +62,7 @@ export class Chaos {
   async pass(ms: number | 'until all are well'): Promise<void> {
     const endMs = ms === 'until all are well' ? Infinity : Date.now() + ms;
     while (Date.now() < endMs && (ms !== 'until all are well' || this.#open.length > 0)) {
-      await systemClock.sleep(Math.min(this.#fleet.times.intervalMs / 4, Math.max(1, endMs - Date.now())));
+      await systemClock.sleep(Math.min(this.#fleet.times.intervalMs / 2, Math.max(1, endMs - Date.now())));
       await this.#follow();
     }
   }

@@ -21,7 +21,7 @@ export function timesOf(intervalMs: number): Times {
   return {
     intervalMs,
     timeoutMs: 1.5 * intervalMs,
-    beatMs: Math.max(100, intervalMs / 4),
+    beatMs: intervalMs / 2,
     warmUpMs: intervalMs / 2,
     slowMs: 4 * intervalMs,
     heartbeatMs: 3 * intervalMs,
