@@ -1,6 +1,6 @@
 /** Real trees for tests: a nasty one, a copy made with scan, readFile and TreeWriter, and an independent comparison with `find` and `diff`. */
 import { execFileSync, spawnSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, symlinkSync, writeFileSync, chmodSync, chownSync, lchownSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync, chmodSync, chownSync, lchownSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { randomFillSync } from 'node:crypto';
@@ -15,8 +15,12 @@ export function temporaryFolder(): string {
 
 /** Also what Node's own `rm` cannot remove: paths beyond PATH_MAX, folders without permissions. */
 export function removeFolder(path: string): void {
-  spawnSync('chmod', ['-R', 'u+rwX', path], { stdio: 'ignore' });
-  execFileSync('rm', ['-rf', path]);
+  try {
+    rmSync(path, { recursive: true, force: true });
+  } catch {
+    spawnSync('chmod', ['-R', 'u+rwX', path], { stdio: 'ignore' });
+    execFileSync('rm', ['-rf', path]);
+  }
 }
 
 export const bytes = (text: string) => Buffer.from(text, 'latin1');
