@@ -58,8 +58,11 @@ interface Captured extends Contents {
   copy: RawPath;
 }
 
+/** A thread that is asked nothing any more, and waits for who needs one: to start one takes 50 ms of processor time. It keeps no process running. */
+let idle: Worker | undefined;
+
 /**
- * Captures and checks databases, one after the other, in a thread that is started when there is the first.
+ * Captures and checks databases, one after the other, in a thread that is started, or found idle, when there is the first.
  *
  * The folder for copies is emptied at once, for a run that was killed may have left one, and removed on disposal.
  */
@@ -113,7 +116,14 @@ export class Sqlite implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.#thread?.terminate();
+    const thread = this.#thread;
+    this.#thread = undefined;
+    if (thread && (idle || this.#asked.length > 0)) await thread.terminate();
+    else if (thread) {
+      thread.removeAllListeners().unref();
+      const drop = () => void (idle = undefined);
+      idle = thread.on('error', drop).on('exit', drop);
+    }
     this.#removeFolder();
   }
 
@@ -154,7 +164,9 @@ export class Sqlite implements AsyncDisposable {
   #start(): Worker {
     // Beside this file, and like it TypeScript or what became of it.
     const program = new URL(`./sqlite-thread${extname(import.meta.url)}`, import.meta.url);
-    const thread = new Worker(program, { resourceLimits: { maxOldGenerationSizeMb: 64 } });
+    const thread = idle ?? new Worker(program, { resourceLimits: { maxOldGenerationSizeMb: 64 } });
+    idle = undefined;
+    thread.removeAllListeners().ref();
     const end = (why: unknown) => {
       if (this.#thread === thread) this.#thread = undefined;
       const failure = `the thread that reads databases ended: ${messageOf(why)}`;

@@ -2,7 +2,7 @@
 import { execFileSync } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { describe, expect, test } from 'vitest';
+import { afterAll, afterEach, describe, expect, test } from 'vitest';
 import { annotateSnapshot } from '../../src/operations/annotate.ts';
 import { BASELINE } from '../../src/drill/past.ts';
 import { condemn, timestamp } from '../../src/repository/repository.ts';
@@ -13,66 +13,71 @@ import {
   checkIn,
   drilledAgent,
   failures,
+  keep,
   recordOf,
   scenarioIn,
   scenarioOf,
   withDatabase,
-  type Drilled,
 } from './support.ts';
+
+const agent = await drilledAgent({ storage: 'memory' });
+const putBack = await keep(agent);
+afterEach(putBack);
+afterAll(() => agent[Symbol.asyncDispose]());
 
 const OTHER_KEY = `${'7b'.repeat(32)}\n`;
 const ONLY = { 'lost-host': (name: string) => ({ 'lost-host': [name] }) };
 const SQL = 'DELETE FROM messages WHERE id > 28';
 
 describe('a harm done to the agent and saved', () => {
-  const cases: [string, string, RegExp, (agent: Drilled) => void][] = [
+  const { state } = agent;
+  const cases: [string, string, RegExp, () => void][] = [
     [
       'a key of its own made anew',
       'agent-keys',
       /keys\/agent\.key holds the key .*, and snapshot .* has/,
-      ({ state }) => writeFileSync(join(state, 'keys/agent.key'), OTHER_KEY),
+      () => writeFileSync(join(state, 'keys/agent.key'), OTHER_KEY),
     ],
     [
       'a memory file cut short',
       'memory',
       /memory\/2026-01-05\.md has 300 bytes, and snapshot .* has 434/,
-      ({ state }) => execFileSync('truncate', ['-s', '300', join(state, 'memory/2026-01-05.md')]),
+      () => execFileSync('truncate', ['-s', '300', join(state, 'memory/2026-01-05.md')]),
     ],
     [
       'a log cut short',
       'memory',
       /current\.jsonl has 8 bytes/,
-      ({ state }) => execFileSync('truncate', ['-s', '8', join(state, 'sessions/current.jsonl')]),
+      () => execFileSync('truncate', ['-s', '8', join(state, 'sessions/current.jsonl')]),
     ],
     [
       '12 messages missing from a database',
       'databases',
       /has 28 rows in table messages, and had 40 in snapshot/,
-      ({ state }) => withDatabase(state, (database) => database.exec(SQL)),
+      () => withDatabase(state, (database) => database.exec(SQL)),
     ],
     [
       'a blank template in place of MEMORY.md',
       'scaffold',
       /MEMORY\.md is a blank template/,
-      ({ state }) => writeFileSync(join(state, 'MEMORY.md'), '# MEMORY.md\n\n<!-- write here -->\n'),
+      () => writeFileSync(join(state, 'MEMORY.md'), '# MEMORY.md\n\n<!-- write here -->\n'),
     ],
     [
       'a JSON file that is torn',
       'parse',
       /settings\.json does not parse/,
-      ({ state }) => execFileSync('truncate', ['-s', '20', join(state, 'settings.json')]),
+      () => execFileSync('truncate', ['-s', '20', join(state, 'settings.json')]),
     ],
     [
       'the newest memory gone',
       'memory',
       /2026-01-05\.md, the newest of its kind in .*, is gone/,
-      ({ state }) => execFileSync('rm', [join(state, 'memory/2026-01-05.md')]),
+      () => execFileSync('rm', [join(state, 'memory/2026-01-05.md')]),
     ],
   ];
 
   test.each(cases)('%s: %s', async (_what, check, detail, plant) => {
-    await using agent = await drilledAgent({ storage: 'memory' });
-    plant(agent);
+    plant();
     await agent.save();
     // What it writes from then on does not make it good.
     writeFileSync(join(agent.state, 'notes.txt'), 'more\n');
@@ -84,7 +89,6 @@ describe('a harm done to the agent and saved', () => {
   });
 
   test('is right again when somebody says so, by the tag baseline', async () => {
-    await using agent = await drilledAgent({ storage: 'memory' });
     withDatabase(agent.state, (database) => database.exec(SQL));
     await agent.save();
     expect(failures(await agent.drill(['lost-host']))).toEqual({ 'lost-host': ['databases'] });
@@ -106,7 +110,6 @@ describe('a harm done to the agent and saved', () => {
 
 describe('a harm around an agent that is well', () => {
   test('another key in place of the agent: identity', async () => {
-    await using agent = await drilledAgent({ storage: 'memory' });
     const record = { ...recordOf(agent), identityFile: { path: 'identity.key', publicKey: 'ab'.repeat(32) } };
     const result = await agent.drill(['lost-host'], { record });
     expect(failures(result)).toEqual({ 'lost-host': ['identity'] });
@@ -114,7 +117,6 @@ describe('a harm around an agent that is well', () => {
   });
 
   test('a key made anew that no backup has seen yet: agent-keys', async () => {
-    await using agent = await drilledAgent({ storage: 'memory' });
     writeFileSync(join(agent.state, 'keys/agent.key'), OTHER_KEY);
     const result = await agent.drill(['lost-host']);
     expect(failures(result)).toEqual({ 'lost-host': ['agent-keys'] });
@@ -122,7 +124,6 @@ describe('a harm around an agent that is well', () => {
   });
 
   test('an old snapshot presented as the newest: newest', async () => {
-    await using agent = await drilledAgent({ storage: 'memory' });
     for (const name of ['a', 'b']) {
       const store = storeOf(agent, name).inner;
       const keys: string[] = [];
@@ -136,7 +137,6 @@ describe('a harm around an agent that is well', () => {
   });
 
   test('a backend that answers and has lost any pack at all, of older snapshots too: backends', async () => {
-    await using agent = await drilledAgent({ storage: 'memory' });
     const { inner } = storeOf(agent, 'b');
     const keys: string[] = [];
     for await (const { key } of inner.list('packs/')) keys.push(key);
@@ -165,7 +165,6 @@ describe('a harm around an agent that is well', () => {
   test.each(['missing', 'damaged'])(
     'a pack that is %s on the backend that is read first: backends, though the recovery heals it',
     async (how) => {
-      await using agent = await drilledAgent({ storage: 'memory' });
       const { inner } = storeOf(agent, 'a');
       for (const pack of await packKeysOf(agent, 'data')) {
         const bytes = await inner.get(pack);
@@ -187,7 +186,6 @@ describe('a harm around an agent that is well', () => {
   test.each(['data', 'manifest'] as const)(
     'a backend that answers and has lost a pack of %s: backends',
     async (kind) => {
-      await using agent = await drilledAgent({ storage: 'memory' });
       for (const pack of await packKeysOf(agent, kind)) await storeOf(agent, 'b').inner.delete(pack);
       const names = ['lost-host', 'lost-backend:a', 'lost-all-but:a', 'damaged-object'];
       const failed = failures(await agent.drill(names));
@@ -221,7 +219,6 @@ describe('a harm done to what was restored', () => {
   ] as const;
 
   test('makes exactly one check fail, whatever it is', async () => {
-    await using agent = await drilledAgent({ storage: 'memory' });
     if (isRoot && hasTool('setfattr')) {
       execFileSync('setfattr', ['-n', 'user.origin', '-v', 'the workshop', join(agent.state, 'notes.txt')]);
       await agent.save();
@@ -242,7 +239,6 @@ describe('a snapshot that is not what it should be', () => {
     scenarioOf(JSON.stringify({ name: 'own', title: 'of the user', simulate: [simulate], ...more }));
 
   test('that is hidden by every backend is missed by number, and what is older comes back', async () => {
-    await using agent = await drilledAgent({ storage: 'memory' });
     const result = await agent.drill([], { scenarios: [await own({ step: 'hide', what: 'newest' })] });
     expect(failures(result)).toEqual({ own: ['newest'] });
     expect(scenarioIn(result, 'own').snapshot?.seq).toBe(0);
@@ -250,7 +246,6 @@ describe('a snapshot that is not what it should be', () => {
   });
 
   test('that is bad like all before it: none passes, and each is told with what it lacks', async () => {
-    await using agent = await drilledAgent({ storage: 'memory' });
     const after = [{ step: 'tamper', run: 'rm MEMORY.md' }];
     const scenario = await own({ step: 'damage', what: 'newest' }, { recover: { snapshot: 'older' }, after });
     const result = await agent.drill([], { scenarios: [scenario] });

@@ -1,6 +1,16 @@
 /** A small agent with a history on two backends in folders, and drills of it. */
+import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { appendFileSync, lstatSync, mkdirSync, readdirSync, readFileSync, readlinkSync, writeFileSync } from 'node:fs';
+import {
+  appendFileSync,
+  lstatSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { expect } from 'vitest';
@@ -12,7 +22,7 @@ import type { StateOptions } from '../../src/operations/save-tree.ts';
 import type { Seams } from '../../src/operations/seams.ts';
 import { loadProfile, scaffoldJudge, type Profile } from '../../src/state/profile.ts';
 import { removeFolder } from '../state/trees.ts';
-import { makeAgent, type AgentOptions, type TestAgent } from '../operations/support.ts';
+import { contentsOf, makeAgent, putBack, type AgentOptions, type TestAgent } from '../operations/support.ts';
 
 /** Everything a drill looks at: memory, tasks, a log, a database, a key of its own. */
 export function fillAnts(root: string): void {
@@ -28,7 +38,9 @@ export function fillAnts(root: string): void {
   withDatabase(root, (database) => {
     database.exec('CREATE TABLE messages (id INTEGER PRIMARY KEY, text TEXT NOT NULL)');
     const insert = database.prepare('INSERT INTO messages (text) VALUES (?)');
+    database.exec('BEGIN');
     for (let i = 0; i < 40; i++) insert.run(`message ${i}`);
+    database.exec('COMMIT');
   });
 }
 
@@ -99,6 +111,21 @@ export async function drilledAgent(options: AgentOptions & { profile?: string } 
         },
         agent.seams(seams),
       ),
+  };
+}
+
+/** What puts an agent in memory back as it is now: its backends, its state and what its host remembers. It asserts that no drill has left anything. */
+export async function keep(agent: Drilled): Promise<() => Promise<void>> {
+  const stores = await contentsOf(agent);
+  const kept = join(agent.folder, 'kept');
+  const folders = [agent.state, ...Object.values(agent.folders)];
+  mkdirSync(kept);
+  execFileSync('cp', ['-a', ...folders, kept]);
+  return async () => {
+    expect(readdirSync(`${agent.folder}-worlds`)).toEqual([]);
+    await putBack(agent, stores);
+    for (const folder of folders) rmSync(folder, { recursive: true });
+    execFileSync('cp', ['-a', `${kept}/.`, agent.folder]);
   };
 }
 

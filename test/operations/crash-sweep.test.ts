@@ -1,36 +1,22 @@
 /**
- * A run dies at each of its changes in turn, before or after the change took effect: on all backends at once, as a process that is
+ * A run dies at its changes in turn (with HOLDFAST_LONG=1 at each), before or after the change took effect: on all backends at once, as a process that is
  * killed, or on one, as storage that goes away. What is left must be whole, and nothing of it may stand in the way of the next run.
  */
 import { execFileSync } from 'node:child_process';
-import {
-  appendFileSync,
-  cpSync,
-  existsSync,
-  mkdirSync,
-  readdirSync,
-  readFileSync,
-  rmSync,
-  writeFileSync,
-} from 'node:fs';
+import { appendFileSync, cpSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
-import { sha256Hex } from '../../src/crypto/hash.ts';
 import { isHoldfastError } from '../../src/errors.ts';
-import { parseAgentKey } from '../../src/identity/agent-key.ts';
-import { readSecretFile } from '../../src/identity/secret-file.ts';
-import { parseWriterKey } from '../../src/identity/writer-key.ts';
 import type * as Limits from '../../src/limits.ts';
 import type { BackendAddress } from '../../src/operations/backends.ts';
-import { backup, type BackupResult } from '../../src/operations/backup.ts';
-import { init, type InitResult } from '../../src/operations/init.ts';
+import type { BackupResult } from '../../src/operations/backup.ts';
 import { restore } from '../../src/operations/restore.ts';
-import { sync, type SyncResult } from '../../src/operations/sync.ts';
+import type { SyncResult } from '../../src/operations/sync.ts';
 import { verify } from '../../src/operations/verify.ts';
 import { parseKey, REPOSITORY_KEY } from '../../src/repository/repository.ts';
 import { seededRandom } from '../crypto/support.ts';
 import { FaultyBackend } from '../faulty-backend.ts';
-import { inventory } from '../state/trees.ts';
+import { treeOf } from '../state/trees.ts';
 import {
   aheadClock,
   contentOf,
@@ -42,6 +28,7 @@ import {
   storeWith,
   type TestAgent,
 } from './support.ts';
+import { hitIn, kindsIn, sweep } from './sweep.ts';
 
 // Small packs, and an index after every second one: a megabyte then fills as many of both as hundreds of megabytes do otherwise.
 vi.mock('../../src/limits.ts', async (original) => ({
@@ -134,16 +121,9 @@ async function expectAtMostBehind(): Promise<void> {
 }
 
 const known = new Map<string, string[]>();
-/** All of a tree: what `find` says of it, and a hash of every file. Those in `trees` never change. */
-function treeOf(root: string): string[] {
-  const before = known.get(root);
-  if (before) return before;
-  const files = readdirSync(root, { recursive: true, withFileTypes: true }).filter((entry) => entry.isFile());
-  const hashes = files.map(({ parentPath, name }) => {
-    const path = join(parentPath, name);
-    return `${path.slice(root.length)} ${sha256Hex(readFileSync(path))}`;
-  });
-  const tree = [...inventory(root), ...hashes.sort()];
+/** All of a tree. Those in `trees` never change. */
+function allOf(root: string): string[] {
+  const tree = known.get(root) ?? treeOf(root);
   if (trees.includes(root)) known.set(root, tree);
   return tree;
 }
@@ -155,7 +135,7 @@ async function expectRestores(backends: readonly BackendAddress[], ids: readonly
     const result = await restore({ backends, secret: secret(), snapshot, target, paths: [] }, agent.seams());
     expect(result).toMatchObject({ lost: [], complete: true });
     const { seq } = result.snapshot;
-    expect(treeOf(target)).toEqual(treeOf(trees[Math.min(seq, 2)] as string));
+    expect(allOf(target)).toEqual(allOf(trees[Math.min(seq, 2)] as string));
     rmSync(target, { recursive: true });
   }
 }
@@ -193,13 +173,12 @@ const sum = (numbers: Iterable<number>) => [...numbers].reduce((total, number) =
 /** That a run died stays on record until the next one says so. */
 const withoutRuns = (content: ReadonlyMap<string, Uint8Array> = new Map()) =>
   new Map([...content].filter(([key]) => !key.startsWith('runs/')));
-const kindsOf = (backend: FaultyBackend) =>
-  backend.operations.filter(({ operation }) => operation === 'put').map(({ key }) => parseKey(key)?.kind);
 
 describe('backup', () => {
   /** What the run does when nothing fails. */
   let whole: BackupResult;
-  let changes: number;
+  /** The kinds of its changes, in order; of either backend. */
+  let kinds: string[];
   /** Chunks that are indexed before the run that dies. */
   let before: Map<string, number>;
 
@@ -207,8 +186,8 @@ describe('backup', () => {
     await start();
     before = await indexedChunks();
     whole = await agent.backup({}, { clock });
-    const kinds = kindsOf(store('a'));
-    changes = store('a').count('mutating');
+    kinds = kindsIn(store('a'), 'put');
+    const changes = store('a').count('mutating');
     const packs = kinds.filter((kind) => kind === 'pack').length;
     expect(packs).toBeGreaterThan(3);
     expect(kinds.filter((kind) => kind === 'index')).toHaveLength(Math.ceil(packs / 2));
@@ -222,7 +201,7 @@ describe('backup', () => {
     });
   });
 
-  async function backupThatDies(dying: readonly string[], n: number, effect: Effect): Promise<void> {
+  async function backupThatDies(dying: readonly string[], n: number, effect: Effect): Promise<string[]> {
     await start();
     const earlier = await snapshotIds('a');
     expect(earlier).toHaveLength(2);
@@ -242,6 +221,7 @@ describe('backup', () => {
     }
     if (result) expect(result.complete).toBe(false);
 
+    const hit = hitIn(...dying.map(store));
     heal();
     for (const name of agent.stores.keys()) await expectWhole(name);
     await expectAtMostBehind();
@@ -266,42 +246,33 @@ describe('backup', () => {
     expect(await snapshotIds('b')).toEqual(ids);
     expect(ids).toContain(next.snapshot.id);
     await expectRestores(agent.addresses, [next.snapshot.id]);
+    return hit;
   }
 
   it.each(EFFECTS)(
     '%s of the whole run: earlier snapshots are safe, and the next run goes on from there',
     async (effect) => {
-      for (let n = 1; n <= 2 * changes; n++)
-        await step(`change ${n} of ${2 * changes}`, () => backupThatDies(['a', 'b'], n, effect));
+      const both = kinds.flatMap((kind) => [kind, kind]);
+      await sweep(both, effect === 'fail' ? 1 : 2, (n) => backupThatDies(['a', 'b'], n, effect));
     },
   );
 
   it.each([
-    ['fail', 'a'],
-    ['fail-after', 'b'],
+    ['fail', 'a', 2],
+    ['fail-after', 'b', 3],
   ] as const)(
     '%s of backend %s: the other has the snapshot, and the next run brings it level',
-    async (effect, name) => {
-      for (let n = 1; n <= changes; n++)
-        await step(`change ${n} of ${changes}`, () => backupThatDies([name], n, effect));
+    async (effect, name, from) => {
+      await sweep(kinds, from, (n) => backupThatDies([name], n, effect));
     },
   );
 });
 
-/** Says at which of many the sweep failed. */
-async function step(what: string, work: () => Promise<void>): Promise<void> {
-  try {
-    await work();
-  } catch (error) {
-    if (error instanceof Error) error.message = `${what}: ${error.message}`;
-    throw error;
-  }
-}
-
 describe('sync that fills an empty backend', () => {
-  let changes: number;
-  let reads: number;
-  let gets: number;
+  /** The kinds of what is put on the new backend, and of what is done and read on the other, in order. */
+  let puts: string[];
+  let operations: string[];
+  let reads: string[];
 
   async function startEmpty(): Promise<void> {
     await start();
@@ -312,19 +283,19 @@ describe('sync that fills an empty backend', () => {
   beforeAll(async () => {
     await startEmpty();
     expect(await fill()).toMatchObject({ complete: true });
-    changes = store('b').count('mutating');
-    reads = store('a').count('any') - 1; // the last takes the run's record away, and may be refused
-    gets = store('a').count('get');
-    const kinds = kindsOf(store('b'));
-    expect(changes).toBeGreaterThan(5);
-    expect(new Set(kinds)).toEqual(
+    puts = kindsIn(store('b'), 'put');
+    operations = kindsIn(store('a')).slice(0, -1); // the last takes the run's record away, and may be refused
+    reads = kindsIn(store('a'), 'get');
+    expect(puts).toHaveLength(store('b').count('mutating'));
+    expect(new Set(puts)).toEqual(
       new Set(['run', 'keys', 'secrets', 'identity', 'pack', 'index', 'snapshot', 'repository']),
     );
-    expect(kinds.at(-1)).toBe('repository');
-    expect(reads).toBeGreaterThan(changes);
+    expect(puts.at(-1)).toBe('repository');
+    expect(new Set(reads)).toEqual(new Set(puts));
+    expect(operations.length).toBeGreaterThan(puts.length);
   });
 
-  async function syncThatDies(plan: () => FaultyBackend, fault: 'death' | 'damage' = 'death'): Promise<void> {
+  async function syncThatDies(plan: () => FaultyBackend, fault: 'death' | 'damage' = 'death'): Promise<string[]> {
     await startEmpty();
     const earlier = await snapshotIds('a');
     heal();
@@ -336,6 +307,7 @@ describe('sync that fills an empty backend', () => {
     dying.assertAllFired();
     if (result) expect(result.complete).toBe(false);
 
+    const hit = hitIn(dying);
     heal();
     const isRepository = (await store('b').inner.head(REPOSITORY_KEY)) !== undefined;
     if (isRepository) {
@@ -349,32 +321,25 @@ describe('sync that fills an empty backend', () => {
     await expectWhole('b');
     expect(await snapshotIds('b')).toEqual(earlier);
     expectSameContent(withoutRuns(await contentOf(store('a').inner)), withoutRuns(baseline.get('a')));
+    return hit;
   }
 
   it.each(EFFECTS)('%s of the new backend: the next sync goes on', async (effect) => {
-    for (let n = 1; n <= changes; n++)
-      await step(`change ${n} of ${changes}`, () => syncThatDies(() => store('b').dieAt(n, effect)));
+    await sweep(puts, effect === 'fail' ? 1 : 2, (n) => syncThatDies(() => store('b').dieAt(n, effect)));
   });
 
   it('of the whole run: the next sync goes on', async () => {
-    for (let n = 1; n <= changes; n++)
-      await step(`change ${n} of ${changes}`, () =>
-        syncThatDies(() => store('b').dieAt(n, 'fail-after', [store('a')])),
-      );
+    const ofBoth = ['run', ...puts]; // the record of the run is put on both
+    await sweep(ofBoth, 3, (n) => syncThatDies(() => store('b').dieAt(n, 'fail-after', [store('a')])));
   });
 
   it('what is read is damaged once: every snapshot on the new backend is whole, and the next sync brings the rest', async () => {
-    for (let nth = 1; nth <= gets; nth++)
-      await step(`read ${nth} of ${gets}`, () =>
-        syncThatDies(() => store('a').plan({ effect: 'flip', nth }), 'damage'),
-      );
+    await sweep(reads, 1, (nth) => syncThatDies(() => store('a').plan({ effect: 'flip', nth }), 'damage'));
   });
 
   it('of the backend that is read: the new one is never taken for a whole repository when it is not', async () => {
-    for (let nth = 1; nth <= reads; nth++)
-      await step(`operation ${nth} of ${reads}`, () =>
-        syncThatDies(() => store('a').plan({ effect: 'fail', nth, times: Infinity })),
-      );
+    const plan = (nth: number) => store('a').plan({ effect: 'fail', nth, times: Infinity });
+    await sweep(operations, 2, (nth) => syncThatDies(() => plan(nth)));
   });
 });
 
@@ -391,129 +356,5 @@ describe('sync', () => {
     });
     expectSameContent(withoutRuns(await contentOf(store('b').inner)), withoutRuns(before));
     expectSameContent(withoutRuns(await contentOf(store('a').inner)), withoutRuns(baseline.get('a')));
-  });
-});
-
-describe('init', () => {
-  let folder: string;
-  let count = 0;
-  const file = (name: string) => join(folder, name);
-  const files = () => ({
-    identity: file('id'),
-    writerKey: file('writer'),
-    config: file('config'),
-    words: file('words'),
-  });
-
-  function startNew(): void {
-    folder = at(`init-${count++}`);
-    mkdirSync(folder);
-    for (const name of ['a', 'b']) agent.stores.set(name, emptyStore(name));
-  }
-  const folders = { state: '', cache: '' };
-  const initialise = (): Promise<InitResult> => {
-    Object.assign(folders, { state: file('state'), cache: file('cache') });
-    return init(
-      {
-        handle: 'ada',
-        backends: agent.addresses,
-        stateRoot: agent.state,
-        kind: 'x25519',
-        files: files(),
-        foldersOf: () => folders,
-        configText: 'agent: {handle: ada}\n',
-      },
-      agent.seams(),
-    );
-  };
-  const host = async () => {
-    const text = async (path: string) => Buffer.from(await readSecretFile(path)).toString('utf8');
-    return {
-      writerKey: parseWriterKey(await text(files().writerKey)),
-      signer: parseAgentKey(await text(files().identity)),
-    };
-  };
-  const save = async (): Promise<BackupResult> =>
-    backup(
-      {
-        ...(await host()),
-        backends: agent.addresses,
-        state: { root: agent.state, exclude: [], keepOut: [] },
-        require: 2,
-        tags: [],
-        host: 'test-host',
-        tool: 'holdfast/test',
-        config: '',
-        folders,
-      },
-      agent.seams({ clock }),
-    );
-
-  async function initThatDies(dying: readonly string[], n: number, effect: Effect): Promise<void> {
-    startNew();
-    const [first, ...others] = dying.map(store);
-    first?.dieAt(n, effect, others);
-    const result = await initialise().catch((error: unknown) => {
-      if (!isHoldfastError(error)) throw error;
-      return undefined;
-    });
-    first?.assertAllFired();
-    heal();
-    const holding: string[] = [];
-    for (const [name, { inner }] of agent.stores) if (await inner.head(REPOSITORY_KEY)) holding.push(name);
-    if (result) {
-      // It goes on with the backends that answered, and names no other.
-      for (const name of result.backends) expect(holding).toContain(name);
-      expect(result.warnings.length).toBe(2 - result.backends.length);
-      const { writerKey, signer } = await host();
-      const agentKey = Buffer.from(writerKey.agentPublicKey).toString('hex');
-      const access = {
-        kind: 'writer',
-        repository: writerKey.repositoryId,
-        agent: agentKey,
-        chunkIdKey: writerKey.chunkIdKey,
-        identity: writerKey.ageIdentity,
-      } as const;
-      const filled = await sync(
-        { backends: agent.addresses, access, signer, host: 'h', folders, refill: [] },
-        agent.seams(),
-      );
-      expect(filled).toMatchObject({ complete: true });
-    } else {
-      for (const path of Object.values(files())) expect(existsSync(path), path).toBe(false);
-      if (holding.length > 0) {
-        // A repository whose keys are gone, and that nobody ever used: only a person may remove it, and is told so.
-        const error = await initialise().then(
-          () => undefined,
-          (reason: unknown) => reason,
-        );
-        expect(isHoldfastError(error, 'exists') && error.hint).toMatch(/holds no snapshot.*remove/s);
-        for (const path of Object.values(files())) expect(existsSync(path), path).toBe(false);
-        for (const name of holding) await store(name).inner.delete(REPOSITORY_KEY);
-      }
-      expect(await initialise()).toMatchObject({ backends: ['a', 'b'], warnings: [] });
-    }
-    const saved = await save();
-    expect(saved.complete).toBe(true);
-    // What the init that died left on one backend is copied to the other with all the rest: it is in nobody's way.
-    expect(saved.warnings.filter(({ code }) => code !== 'levelled')).toEqual([]);
-  }
-
-  it('has the changes that the sweep goes through', async () => {
-    startNew();
-    await initialise();
-    expect(kindsOf(store('a'))).toEqual(['secrets', 'identity', 'keys', 'repository']);
-    expect(store('a').count('mutating')).toBe(4);
-    expect(await save()).toMatchObject({ complete: true, warnings: [] });
-  });
-
-  describe.each(EFFECTS)('%s', (effect) => {
-    it('of the whole run: a new init on the same backends works, or says what to do', async () => {
-      for (let n = 1; n <= 8; n++) await step(`change ${n} of 8`, () => initThatDies(['a', 'b'], n, effect));
-    });
-
-    it.each(['a', 'b'])('of backend %s: init does not claim that it holds the repository', async (name) => {
-      for (let n = 1; n <= 4; n++) await step(`change ${n} of 4`, () => initThatDies([name], n, effect));
-    });
   });
 });

@@ -272,6 +272,37 @@ describe('a capture', () => {
   });
 });
 
+describe('the thread that is left', () => {
+  test('while it is still asked something gives the next no answers of that', async () => {
+    make(at('old'), 'CREATE TABLE old(n)').close();
+    make(at('new'), 'CREATE TABLE new(n)').close();
+    for (let i = 0; i < 3; i++) {
+      const left = new Sqlite(undefined);
+      if (i > 0) await left.check(rawFromText(at('old')));
+      void left.check(rawFromText(at('old')));
+      await left[Symbol.asyncDispose]();
+      await using next = new Sqlite(undefined);
+      expect(await next.check(rawFromText(at('new')))).toEqual({ rows: { new: 0 }, damage: undefined });
+    }
+  });
+
+  test('serves the next, also two at once, and keeps no process running', () => {
+    make(at('db'), 'CREATE TABLE t(n); INSERT INTO t VALUES (1)').close();
+    const script = join(folder, 'script.mjs');
+    const text = `
+      import { Sqlite } from ${JSON.stringify(new URL('../../src/state/sqlite.ts', import.meta.url).href)};
+      const rows = async () => {
+        await using sqlite = new Sqlite(undefined);
+        return (await sqlite.check(process.argv[2])).rows.t;
+      };
+      console.log(await rows(), ...(await Promise.all([rows(), rows()])), await rows());`;
+    writeFileSync(script, text);
+    const how = { encoding: 'utf8', timeout: 60_000 } as const;
+    const { stdout, stderr, status } = spawnSync(process.execPath, [script, at('db')], how);
+    expect({ stdout, stderr, status }).toEqual({ stdout: '1 1 1 1\n', stderr: '', status: 0 });
+  });
+});
+
 test('a check leaves nothing behind, and changes no time of the file but that of access', async () => {
   make(at('db'), 'PRAGMA journal_mode=wal; CREATE TABLE t(n); INSERT INTO t VALUES (1)').close();
   utimesSync(at('db'), 1, 1);

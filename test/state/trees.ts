@@ -1,9 +1,23 @@
 /** Real trees for tests: a nasty one, a copy made with scan, readFile and TreeWriter, and an independent comparison with `find` and `diff`. */
 import { execFileSync, spawnSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, symlinkSync, writeFileSync, chmodSync, chownSync, lchownSync } from 'node:fs';
+import {
+  chmodSync,
+  chownSync,
+  constants,
+  lchownSync,
+  lstatSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { randomFillSync } from 'node:crypto';
+import { createHash, randomFillSync } from 'node:crypto';
 import type { Warning } from '../../src/entry.ts';
 import { readFile } from '../../src/state/read-file.ts';
 import { scan, type ScanItem } from '../../src/state/scan.ts';
@@ -15,8 +29,12 @@ export function temporaryFolder(): string {
 
 /** Also what Node's own `rm` cannot remove: paths beyond PATH_MAX, folders without permissions. */
 export function removeFolder(path: string): void {
-  spawnSync('chmod', ['-R', 'u+rwX', path], { stdio: 'ignore' });
-  execFileSync('rm', ['-rf', path]);
+  try {
+    rmSync(path, { recursive: true, force: true });
+  } catch {
+    spawnSync('chmod', ['-R', 'u+rwX', path], { stdio: 'ignore' });
+    execFileSync('rm', ['-rf', path]);
+  }
 }
 
 export const bytes = (text: string) => Buffer.from(text, 'latin1');
@@ -174,4 +192,25 @@ export function contentDifference(a: string, b: string): string {
     encoding: 'latin1',
   });
   return stdout + stderr;
+}
+
+/**
+ * What both look at, in this process, for tests that compare hundreds of trees: a record of each thing, `root` too: path, type and mode, time to the
+ * nanosecond, owner, group, and link target or hash of the content. Names are latin1.
+ */
+export function treeOf(root: string): string[] {
+  const records: string[] = [];
+  const visit = (at: Buffer, path: string): void => {
+    const { mode, mtimeNs, uid, gid } = lstatSync(at, { bigint: true });
+    const type = Number(mode) & constants.S_IFMT;
+    let content = '';
+    if (type === constants.S_IFLNK) content = readlinkSync(at, { encoding: 'buffer' }).toString('latin1');
+    else if (type === constants.S_IFREG) content = createHash('sha256').update(readFileSync(at)).digest('hex');
+    records.push([path, mode.toString(8), mtimeNs, uid, gid, content].join('\0'));
+    if (type !== constants.S_IFDIR) return;
+    for (const name of readdirSync(at, { encoding: 'buffer' }))
+      visit(Buffer.concat([at, Buffer.from('/'), name]), `${path}/${name.toString('latin1')}`);
+  };
+  visit(Buffer.from(root), '');
+  return records.sort();
 }
