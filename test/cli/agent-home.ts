@@ -3,6 +3,7 @@ import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect } from 'vitest';
 import { PROGRAM, run, type Ended, type RunOptions } from './run.ts';
+import { runWarm } from './warm.ts';
 
 const SEEDED = `--import=${new URL('seeded-random.ts', import.meta.url).href}`;
 
@@ -32,12 +33,14 @@ export interface HomeOptions {
   env?: Record<string, string>;
   /** What the commands take for random depends on it, and on how many there were before. Without it: as ever. */
   seed?: string;
+  /** Commands run in one process, but for the first of each kind in a test file: see `runWarm`. */
+  warm?: boolean;
   /** Told of each command that has ended. */
   ended?: (args: readonly string[], ended: Ended) => void;
 }
 
 /** HOME, the working folder and every XDG and temporary folder are `folder`, which is made, or lie below it. */
-export function agentHome(folder: string, { env, seed, ended }: HomeOptions = {}): AgentHome {
+export function agentHome(folder: string, { env, seed, warm = false, ended }: HomeOptions = {}): AgentHome {
   const at = (...names: string[]) => join(folder, ...names);
   mkdirSync(at('tmp'), { recursive: true });
   const own = {
@@ -52,7 +55,9 @@ export function agentHome(folder: string, { env, seed, ended }: HomeOptions = {}
   let commands = 0;
   const holdfastWith = async (options: Pick<RunOptions, 'meanwhile'>, ...args: string[]): Promise<Ended> => {
     const seeded = seed === undefined ? {} : { NODE_OPTIONS: SEEDED, HOLDFAST_TEST_SEED: `${seed}/${commands++}` };
-    const result = await run(PROGRAM, args, { cwd: folder, env: { ...own, ...seeded, ...env }, ...options });
+    const place = { cwd: folder, env: { ...own, ...seeded, ...env } };
+    const isWarm = warm && options.meanwhile === undefined;
+    const result = await (isWarm ? runWarm(args, place) : run(PROGRAM, args, { ...place, ...options }));
     ended?.(args, result);
     return result;
   };

@@ -52,10 +52,10 @@ export function makers() {
   const folder = temporaryFolder();
   afterAll(() => removeFolder(folder));
   let made = 0;
-  const machine = (): AgentHome => agentHome(join(folder, `machine-${made++}`));
+  const machine = (): AgentHome => agentHome(join(folder, `machine-${made++}`), { warm: true });
   const newAgent = async (): Promise<Agent> => {
     const number = made++;
-    const home = agentHome(join(folder, `agent-${number}`));
+    const home = agentHome(join(folder, `agent-${number}`), { warm: true });
     const disk = (name: string) => join(folder, `disks-${number}`, name);
     mkdirSync(home.at('state'));
     writeFileSync(home.at('state', 'MEMORY.md'), '# memory\n');

@@ -23,18 +23,22 @@ export interface RunOptions {
   meanwhile?: (child: ChildProcess) => void;
 }
 
+/** The variables of this process, without those that would change what a command does; the compiled program is for all, wherever their home is. */
+export function environment(more: Record<string, string> = {}): Record<string, string | undefined> {
+  const inherited = { ...process.env };
+  for (const name of ['HOLDFAST_CONFIG', 'HOLDFAST_RESTORE_IDENTITY_FILE', 'FORCE_COLOR', 'NO_COLOR', 'NODE_ENV'])
+    delete inherited[name];
+  return { ...inherited, NODE_COMPILE_CACHE: `${ROOT}/.cache/compiled`, ...more };
+}
+
 export function run(
   program: string,
   args: readonly string[],
   { env, cwd, stdout: output, meanwhile }: RunOptions = {},
 ): Promise<Ended> {
-  const inherited = { ...process.env };
-  for (const name of ['HOLDFAST_CONFIG', 'HOLDFAST_RESTORE_IDENTITY_FILE', 'FORCE_COLOR', 'NO_COLOR', 'NODE_ENV'])
-    delete inherited[name];
   const child = spawn(process.execPath, [`${ROOT}/${program}`, ...args], {
     cwd: cwd ?? ROOT,
-    // The compiled program for all, wherever their home is.
-    env: { ...inherited, NODE_COMPILE_CACHE: `${ROOT}/.cache/compiled`, ...env },
+    env: environment(env),
     stdio: ['ignore', output ?? 'pipe', 'pipe'],
   });
   let stdout = '';

@@ -1,15 +1,19 @@
 /**
- * Loaded into the program with `--import`: what it takes for random depends on $HOLDFAST_TEST_SEED alone, so that a test of the whole program
+ * Loaded into the program with `--import`: what it takes for random depends on $HOLDFAST_TEST_SEED alone, when it is set, so that a test of the whole program
  * has the same words, keys and codes each time it runs.
  */
 import crypto from 'node:crypto';
 import { syncBuiltinESMExports } from 'node:module';
 
-const { createHash } = crypto;
-const seed = process.env['HOLDFAST_TEST_SEED'] ?? '';
+const { createHash, randomFillSync } = crypto;
+let last: string | undefined;
 let counter = 0;
 
 function fill<T extends NodeJS.ArrayBufferView>(view: T): T {
+  const seed = process.env['HOLDFAST_TEST_SEED'];
+  if (seed === undefined) return randomFillSync(view);
+  if (seed !== last) counter = 0;
+  last = seed;
   const bytes = new Uint8Array(view.buffer, view.byteOffset, view.byteLength);
   for (let at = 0; at < bytes.length; at += 32)
     bytes.set(
