@@ -161,3 +161,11 @@ it('colours a terminal only, and not where NO_COLOR is set', async () => {
   expect(terminal.stderr).toContain('\x1b[31mError:\x1b[39m');
   expect(forbidden.stderr).not.toContain('\x1b');
 });
+
+it.each([['act', 'incomplete'], ['act', 'refuse'], ['act', 'later', '--json'], ['act', 'well'], ['--version']])(
+  '%s %s %s ends in a process that ran others before as in one of its own',
+  async (...args) => {
+    await again('act', 'damaged');
+    expect(await again(...args)).toEqual(await run(FIXTURE, args));
+  },
+);
