@@ -35,7 +35,7 @@ const LOG: Partial<Record<string, string>> = {
 
 describe.skipIf(!isEquipped)('an agent that works meanwhile', () => {
   test.each(AGENTS)('comes back whole: %s', async (name) => {
-    const home = agentHome(join(folder, name));
+    const home = agentHome(join(folder, name), { warm: true });
     const state = home.at('state');
     using made = makeFixture(name, state);
     if (isRoot) {

@@ -7,7 +7,7 @@ import { agentHome, type AgentHome } from './agent-home.ts';
 
 let home: AgentHome;
 beforeAll(() => {
-  home = agentHome(temporaryFolder());
+  home = agentHome(temporaryFolder(), { warm: true });
 });
 afterAll(() => removeFolder(home.folder));
 

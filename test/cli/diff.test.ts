@@ -9,7 +9,7 @@ let home: AgentHome;
 const SECRET = ['--words-file', 'words.txt'];
 
 beforeAll(async () => {
-  home = agentHome(folder);
+  home = agentHome(folder, { warm: true });
   mkdirSync(home.at('state'));
   writeFileSync(home.at('state', 'notes.md'), 'one\n\ttwo\n');
   writeFileSync(home.at('state', 'gone\x1b[2J'), 'gone');

@@ -15,7 +15,7 @@ describe('the command', () => {
   let home: AgentHome;
   const ids: string[] = [];
   beforeAll(async () => {
-    home = agentHome(temporaryFolder());
+    home = agentHome(temporaryFolder(), { warm: true });
     mkdirSync(home.at('state'));
     await home.json(0, ...initArgs((name) => home.at(name)), '--words-file', 'words.txt');
     appendFileSync(home.at('holdfast.yaml'), 'prune: {settle: 0s}\n');

@@ -11,7 +11,7 @@ const HARMFUL = /[\x00-\x09\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u20
 let home: AgentHome;
 
 beforeAll(async () => {
-  home = agentHome(temporaryFolder());
+  home = agentHome(temporaryFolder(), { warm: true });
   mkdirSync(home.at('state', EVIL), { recursive: true });
   writeFileSync(home.at('state', EVIL, EVIL), EVIL);
   writeFileSync(home.at('state', 'plain.md'), `${EVIL}\none\n`);

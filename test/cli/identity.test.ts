@@ -7,12 +7,13 @@ import { deviceId, didKey, fingerprint, parsePublicKey } from '../../src/identit
 import { lacks } from '../crypto/support.ts';
 import { sshFixture } from '../identity/ssh-fixtures.ts';
 import { removeFolder, temporaryFolder } from '../state/trees.ts';
-import { PROGRAM, ROOT, run, type Ended } from './run.ts';
+import { PROGRAM, ROOT, type Ended } from './run.ts';
+import { runWarm } from './warm.ts';
 
 let home: string;
 const at = (name: string) => join(home, name);
 const env = () => ({ HOME: home, XDG_STATE_HOME: '', XDG_CACHE_HOME: '', XDG_CONFIG_HOME: '' });
-const holdfast = (...args: string[]): Promise<Ended> => run(PROGRAM, args, { cwd: home, env: env() });
+const holdfast = (...args: string[]): Promise<Ended> => runWarm(args, { cwd: home, env: env() });
 const fromStdin = (input: string | Buffer, ...args: string[]) => {
   const { status, stdout, stderr } = spawnSync(process.execPath, [join(ROOT, PROGRAM), ...args], {
     cwd: home,

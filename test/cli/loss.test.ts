@@ -10,7 +10,7 @@ import { agentHome, initArgs, type AgentHome } from './agent-home.ts';
 const random = seededRandom('cli loss');
 let home: AgentHome;
 beforeAll(async () => {
-  home = agentHome(temporaryFolder());
+  home = agentHome(temporaryFolder(), { warm: true });
   mkdirSync(home.at('state'));
   for (let i = 0; i < 8; i++) writeFileSync(home.at('state', `note-${i}`), `remembered ${i}\n`.repeat(30));
   const args = [...initArgs((name) => home.at(name)), '--words-file', 'words.txt'];

@@ -19,11 +19,12 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { removeFolder, temporaryFolder } from '../state/trees.ts';
 import { initArgs } from './agent-home.ts';
 import { PROGRAM, run, type Ended } from './run.ts';
+import { runWarm } from './warm.ts';
 
 let home: string;
 const at = (...names: string[]) => join(home, ...names);
 const env = () => ({ HOME: home, XDG_STATE_HOME: '', XDG_CACHE_HOME: '', XDG_CONFIG_HOME: '' });
-const holdfast = (...args: string[]): Promise<Ended> => run(PROGRAM, args, { cwd: home, env: env() });
+const holdfast = (...args: string[]): Promise<Ended> => runWarm(args, { cwd: home, env: env() });
 const json = <T>(ended: Ended): T => JSON.parse(ended.stdout) as T;
 const url = (name: string) => `file://${at(name)}`;
 const WORDS = ['--words-file', 'words.txt'];

@@ -2,6 +2,10 @@ import { existsSync } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { describe, expect, it } from 'vitest';
 import { PROGRAM, FIXTURE, run, type Ended } from './run.ts';
+import { runWarm } from './warm.ts';
+
+/** The same failure once more, in another form: not in a process of its own. */
+const again = (...args: string[]) => runWarm(args, { program: FIXTURE });
 
 /** With --json, stdout is one document and nothing else. */
 function document(ended: Ended): unknown {
@@ -44,7 +48,7 @@ describe('a failure', () => {
     expect(second?.startsWith(`Hint: ${hint}`)).toBe(true);
     expect(rest).toEqual(['']);
 
-    const json = await run(FIXTURE, ['act', what, '--json']);
+    const json = await again('act', what, '--json');
     expect(json).toMatchObject({ code: exit, stderr: '' });
     const { error } = document(json) as { error: Record<string, string> };
     expect(Object.keys(error)).toEqual(['code', 'message', 'hint']);
@@ -71,7 +75,7 @@ describe('wrong usage is exit code 2, with a hint', () => {
   ])('%j', async (args, message, hint) => {
     const [text, json] = await Promise.all([
       run(FIXTURE, args),
-      run(FIXTURE, [...args.slice(0, 2), '--json', ...args.slice(2)]),
+      again(...args.slice(0, 2), '--json', ...args.slice(2)),
     ]);
     expect(text).toEqual({ code: 2, stdout: '', stderr: `Error: ${message}\nHint: ${hint}\n` });
     expect(json).toMatchObject({ code: 2, stderr: '' });
@@ -120,7 +124,7 @@ it.runIf(existsSync('/dev/full')).each([[[]], [['--json']]])(
 
 describe('help', () => {
   it.each([[[]], [['--help']], [['-h']], [['help']]])('%j lists the commands', async (args) => {
-    const ended = await run(PROGRAM, args);
+    const ended = await runWarm(args);
     expect(ended).toMatchObject({ code: 0, stderr: '' });
     expect(ended.stdout).toMatch(/^ {2}completion {2}/m);
   });
@@ -128,7 +132,7 @@ describe('help', () => {
   it.each([[['topic', 'act', '--help']], [['help', 'topic', 'act']]])(
     '%j shows the flags of the command',
     async (args) => {
-      const ended = await run(FIXTURE, args);
+      const ended = await again(...args);
       expect(ended).toMatchObject({ code: 0, stderr: '' });
       expect(ended.stdout).toContain('holdfast topic act WHAT');
       expect(ended.stdout).toContain('--target');
@@ -157,3 +161,11 @@ it('colours a terminal only, and not where NO_COLOR is set', async () => {
   expect(terminal.stderr).toContain('\x1b[31mError:\x1b[39m');
   expect(forbidden.stderr).not.toContain('\x1b');
 });
+
+it.each([['act', 'incomplete'], ['act', 'refuse'], ['act', 'later', '--json'], ['act', 'well'], ['--version']])(
+  '%s %s %s ends in a process that ran others before as in one of its own',
+  async (...args) => {
+    await again('act', 'damaged');
+    expect(await again(...args)).toEqual(await run(FIXTURE, args));
+  },
+);

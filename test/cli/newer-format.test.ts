@@ -11,7 +11,7 @@ let home: AgentHome;
 let sign: (change: object) => void;
 
 beforeAll(async () => {
-  home = agentHome(temporaryFolder());
+  home = agentHome(temporaryFolder(), { warm: true });
   mkdirSync(home.at('state'));
   writeFileSync(home.at('state', 'MEMORY.md'), 'one');
   const { files } = await home.json<{ files: { identity: string } }>(0, ...initArgs(home.at), ...WORDS);

@@ -9,14 +9,15 @@ import { lacks } from '../crypto/support.ts';
 import { drawnText, scan, zbarimg } from '../identity/paper-scan.ts';
 import { removeFolder, temporaryFolder } from '../state/trees.ts';
 import { initArgs } from './agent-home.ts';
-import { PROGRAM, run, type Ended } from './run.ts';
+import type { Ended } from './run.ts';
+import { runWarm } from './warm.ts';
 
 const noScanner = lacks('pdftoppm', '-v') || lacks('zbarimg', '--version');
 let home: string;
 let words: string[];
 const at = (name: string) => join(home, name);
 const holdfast = (...args: string[]): Promise<Ended> =>
-  run(PROGRAM, args, { cwd: home, env: { HOME: home, XDG_STATE_HOME: '', XDG_CACHE_HOME: '', XDG_CONFIG_HOME: '' } });
+  runWarm(args, { cwd: home, env: { HOME: home, XDG_STATE_HOME: '', XDG_CACHE_HOME: '', XDG_CONFIG_HOME: '' } });
 
 beforeAll(async () => {
   home = temporaryFolder();

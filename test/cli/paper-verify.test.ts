@@ -8,7 +8,8 @@ import { formatCode } from '../../src/identity/paper-code.ts';
 import { newRoot, parseWordsText, restoreIdentity } from '../../src/identity/root.ts';
 import { seededRandom } from '../crypto/support.ts';
 import { removeFolder, temporaryFolder } from '../state/trees.ts';
-import { PROGRAM, run } from './run.ts';
+import { PROGRAM } from './run.ts';
+import { runWarm } from './warm.ts';
 import { onTerminal, screenAfter } from './terminal.ts';
 
 const home = temporaryFolder();
@@ -21,7 +22,7 @@ let rows: string[] = [];
 beforeAll(async () => {
   mkdirSync(at('state'));
   const args = ['--handle', 'ada', '--state', 'state', '--backend', `nas=${repository}`, '--words-file', 'w.txt'];
-  expect(await run(PROGRAM, ['init', ...args], { cwd: home, env })).toMatchObject({ code: 0 });
+  expect(await runWarm(['init', ...args], { cwd: home, env })).toMatchObject({ code: 0 });
   words = readFileSync(at('w.txt'), 'utf8');
   rows = words.split('\n').filter((line) => /^[a-z]/.test(line));
 });
@@ -31,7 +32,7 @@ const secret = (name: string, text: string) => {
   writeFileSync(at(name), text, { mode: 0o600 });
   return name;
 };
-const verify = (...args: string[]) => run(PROGRAM, ['paper', 'verify', ...args, '--json'], { cwd: home, env });
+const verify = (...args: string[]) => runWarm(['paper', 'verify', ...args, '--json'], { cwd: home, env });
 
 describe('paper verify', () => {
   it('tells what it compared, and writes nothing but the date, for `doctor`', async () => {
@@ -88,7 +89,7 @@ describe('paper verify', () => {
   it('looks at paper, not at the key file of this host', async () => {
     const key = secret('key', restoreIdentity(parseWordsText(words), 'x25519'));
     const more = { ...env, HOLDFAST_RESTORE_IDENTITY_FILE: at(key) };
-    const { code, stdout } = await run(PROGRAM, ['paper', 'verify', '--json'], { cwd: home, env: more });
+    const { code, stdout } = await runWarm(['paper', 'verify', '--json'], { cwd: home, env: more });
     expect(code).toBe(12);
     expect(JSON.parse(stdout)).toMatchObject({ error: { code: 'missing_key' } });
   });

@@ -18,7 +18,7 @@ interface Taken {
 const folder = temporaryFolder();
 afterAll(() => removeFolder(folder));
 let homes = 0;
-const newHome = (): AgentHome => agentHome(`${folder}/home-${homes++}`);
+const newHome = (): AgentHome => agentHome(`${folder}/home-${homes++}`, { warm: true });
 const init = (home: AgentHome, ...more: string[]) => [
   ...initArgs((name) => home.at(name)),
   '--words-file',

@@ -8,7 +8,7 @@ let home: AgentHome;
 
 beforeAll(() => {
   const folder = temporaryFolder();
-  home = agentHome(folder, { env: { PATH: `${folder}/bin:/usr/bin:/bin` } });
+  home = agentHome(folder, { warm: true, env: { PATH: `${folder}/bin:/usr/bin:/bin` } });
   mkdirSync(home.at('bin'));
   const tools = {
     crontab: `case "$1" in -l) [ -f tab ] && cat tab || { echo 'no crontab for ada' >&2; exit 1; };; -r) rm tab;; -) cat >tab;; esac`,
@@ -85,6 +85,7 @@ test('a drill is planned where the config says so, with where its restore key li
     'agent: {handle: ada}\nbackends: {nas: {url: file:///nas}}\ndrill: {every: 30d}\nschedule: {drill: "04:00"}\n',
   );
   const keeper = agentHome(home.folder, {
+    warm: true,
     env: { PATH: `${home.folder}/bin:/usr/bin:/bin`, HOLDFAST_RESTORE_IDENTITY_FILE: '/keys/drill.key' },
   });
   const config = ['--config', 'drills.yaml'];

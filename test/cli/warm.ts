@@ -1,12 +1,12 @@
 /** Runs commands as `run` does, but not each in a process of its own: to start one is most of what a short command costs. */
 import { fork, type ChildProcess } from 'node:child_process';
 import { readFileSync } from 'node:fs';
-import { environment, PROGRAM, ROOT, run, type Ended } from './run.ts';
-import type { WarmRun } from './warm-program.ts';
+import { environment, PROGRAM, ROOT, run, type Ended, type RunOptions } from './run.ts';
+import type { WarmAnswer, WarmRun } from './warm-program.ts';
 
 /** Commands that were run as a process of their own. */
 const seen = new Set<string>();
-let program: ChildProcess | undefined;
+let warm: ChildProcess | undefined;
 let previous: Promise<unknown> = Promise.resolve();
 
 /**
@@ -15,14 +15,14 @@ let previous: Promise<unknown> = Promise.resolve();
  */
 export function runWarm(
   args: readonly string[],
-  { cwd, env }: { cwd: string; env: Record<string, string> },
+  { cwd = ROOT, env = {}, program = PROGRAM }: Pick<RunOptions, 'cwd' | 'env'> & { program?: string } = {},
 ): Promise<Ended> {
-  const command = commandOf(args);
+  const command = `${program} ${commandOf(args)}`;
   if (!seen.has(command)) {
     seen.add(command);
-    return run(PROGRAM, args, { cwd, env });
+    return run(program, args, { cwd, env });
   }
-  const ended = previous.then(() => ask({ args, cwd, env: environment(env) }));
+  const ended = previous.then(() => ask({ program, args, cwd, env: environment(env) }));
   previous = ended.catch(() => {});
   return ended;
 }
@@ -35,14 +35,17 @@ function commandOf(args: readonly string[]): string {
 }
 
 function ask(wanted: WarmRun): Promise<Ended> {
-  const child = (program ??= start());
+  const child = (warm ??= start());
   return new Promise((resolve, reject) => {
-    const answered = (ended: unknown) => {
+    const answered = (answer: unknown) => {
+      const { ended, isLast } = answer as WarmAnswer;
       child.off('exit', died);
-      resolve(ended as Ended);
+      if (isLast) warm = undefined;
+      resolve(ended);
     };
     const died = (code: number | null, signal: string | null) => {
       child.off('message', answered);
+      warm = undefined;
       reject(new Error(`the program ended (${signal ?? code}) in: ${wanted.args.join(' ')}`));
     };
     child.once('message', answered).once('exit', died);
@@ -57,7 +60,6 @@ function start(): ChildProcess {
     execArgv: ['--disable-warning=ExperimentalWarning'],
     stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
   });
-  child.once('exit', () => (program = undefined));
   child.unref();
   child.channel?.unref();
   return child;

@@ -16,7 +16,7 @@ import { agentHome, type AgentHome } from '../agent-home.ts';
 const folder = temporaryFolder();
 let home: AgentHome;
 beforeAll(() => {
-  home = agentHome(folder);
+  home = agentHome(folder, { warm: true });
   mkdirSync(home.at('ada'));
   writeFileSync(home.at('ada', 'holdfast.yaml'), 'drill: {every: 30d, rpo: 4h}\n');
   writeFileSync(
