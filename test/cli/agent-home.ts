@@ -3,6 +3,7 @@ import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect } from 'vitest';
 import { PROGRAM, run, type Ended, type RunOptions } from './run.ts';
+import { runFrugally } from './same-process.ts';
 
 const SEEDED = `--import=${new URL('seeded-random.ts', import.meta.url).href}`;
 
@@ -19,7 +20,7 @@ export interface AgentHome {
   /** A new file that only its owner can use; its path. */
   secret(name: string, content: string | Uint8Array): string;
   holdfast(...args: string[]): Promise<Ended>;
-  /** The same, and something is done while it runs. */
+  /** The same, always in a process of its own; something can be done while it runs. */
   holdfastWith(options: Pick<RunOptions, 'meanwhile'>, ...args: string[]): Promise<Ended>;
   /** What a command prints with --json; it must end with `code`, and print nothing on stderr. */
   json<T>(code: number, ...args: string[]): Promise<T>;
@@ -30,6 +31,8 @@ export interface AgentHome {
 export interface HomeOptions {
   /** More than, or instead of, what is set by itself. */
   env?: Record<string, string>;
+  /** Of each command only the first run of the test file is a process of its own (same-process.ts). Not together with `seed`. */
+  frugal?: boolean;
   /** What the commands take for random depends on it, and on how many there were before. Without it: as ever. */
   seed?: string;
   /** Told of each command that has ended. */
@@ -37,7 +40,7 @@ export interface HomeOptions {
 }
 
 /** HOME, the working folder and every XDG and temporary folder are `folder`, which is made, or lie below it. */
-export function agentHome(folder: string, { env, seed, ended }: HomeOptions = {}): AgentHome {
+export function agentHome(folder: string, { env, frugal = false, seed, ended }: HomeOptions = {}): AgentHome {
   const at = (...names: string[]) => join(folder, ...names);
   mkdirSync(at('tmp'), { recursive: true });
   const own = {
@@ -56,7 +59,12 @@ export function agentHome(folder: string, { env, seed, ended }: HomeOptions = {}
     ended?.(args, result);
     return result;
   };
-  const holdfast = (...args: string[]) => holdfastWith({}, ...args);
+  const holdfast = async (...args: string[]): Promise<Ended> => {
+    if (!frugal) return holdfastWith({}, ...args);
+    const result = await runFrugally(args, { cwd: folder, env: { ...own, ...env } });
+    ended?.(args, result);
+    return result;
+  };
   return {
     folder,
     at,

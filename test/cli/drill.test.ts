@@ -11,7 +11,7 @@ import { failure } from '../crypto/support.ts';
 import { initArgs } from './agent-home.ts';
 import { makers, WORDS } from './made-agent.ts';
 
-const { folder, machine } = makers();
+const { folder, machine } = makers({ frugal: true });
 
 async function saved() {
   const home = machine();

@@ -32,7 +32,7 @@ beforeAll(async () => {
 beforeEach(() => {
   const folder = mkdtempSync(join(tmpdir(), 'holdfast-fleet-'));
   folders.push(folder);
-  home = agentHome(folder);
+  home = agentHome(folder, { frugal: true });
 });
 afterAll(() => {
   server.closeAllConnections();

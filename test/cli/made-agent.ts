@@ -3,7 +3,7 @@ import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll } from 'vitest';
 import { removeFolder, temporaryFolder } from '../state/trees.ts';
-import { agentHome, initArgs, type AgentHome } from './agent-home.ts';
+import { agentHome, initArgs, type AgentHome, type HomeOptions } from './agent-home.ts';
 
 /** Of `identity show --json`. */
 export interface Shown {
@@ -47,15 +47,15 @@ export interface Agent extends AgentHome {
 /** The words of every agent here. */
 export const WORDS = ['--words-file', 'words.txt'];
 
-/** Makes agents and machines below `folder`, which is removed when the tests of the file are done. */
-export function makers() {
+/** Makes agents and machines, with these options, below `folder`, which is removed when the tests of the file are done. */
+export function makers(options: Pick<HomeOptions, 'frugal'> = {}) {
   const folder = temporaryFolder();
   afterAll(() => removeFolder(folder));
   let made = 0;
-  const machine = (): AgentHome => agentHome(join(folder, `machine-${made++}`));
+  const machine = (): AgentHome => agentHome(join(folder, `machine-${made++}`), options);
   const newAgent = async (): Promise<Agent> => {
     const number = made++;
-    const home = agentHome(join(folder, `agent-${number}`));
+    const home = agentHome(join(folder, `agent-${number}`), options);
     const disk = (name: string) => join(folder, `disks-${number}`, name);
     mkdirSync(home.at('state'));
     writeFileSync(home.at('state', 'MEMORY.md'), '# memory\n');

@@ -28,13 +28,9 @@ export function run(
   args: readonly string[],
   { env, cwd, stdout: output, meanwhile }: RunOptions = {},
 ): Promise<Ended> {
-  const inherited = { ...process.env };
-  for (const name of ['HOLDFAST_CONFIG', 'HOLDFAST_RESTORE_IDENTITY_FILE', 'FORCE_COLOR', 'NO_COLOR', 'NODE_ENV'])
-    delete inherited[name];
   const child = spawn(process.execPath, [`${ROOT}/${program}`, ...args], {
     cwd: cwd ?? ROOT,
-    // The compiled program for all, wherever their home is.
-    env: { ...inherited, NODE_COMPILE_CACHE: `${ROOT}/.cache/compiled`, ...env },
+    env: { ...inheritedEnvironment(), ...env },
     stdio: ['ignore', output ?? 'pipe', 'pipe'],
   });
   let stdout = '';
@@ -46,4 +42,12 @@ export function run(
     child.once('error', reject);
     child.once('close', (code) => resolve({ code, stdout, stderr }));
   });
+}
+
+/** What a run finds in its environment: of this process's what does not change what it does, and one place for the compiled program of all homes. */
+export function inheritedEnvironment(): NodeJS.ProcessEnv {
+  const inherited: NodeJS.ProcessEnv = { ...process.env, NODE_COMPILE_CACHE: `${ROOT}/.cache/compiled` };
+  for (const name of ['HOLDFAST_CONFIG', 'HOLDFAST_RESTORE_IDENTITY_FILE', 'FORCE_COLOR', 'NO_COLOR', 'NODE_ENV'])
+    delete inherited[name];
+  return inherited;
 }
