@@ -31,8 +31,8 @@ export interface AgentHome {
 export interface HomeOptions {
   /** More than, or instead of, what is set by itself. */
   env?: Record<string, string>;
-  /** Of each command only the first run of the test file is a process of its own (same-process.ts). Not together with `seed`. */
-  frugal?: boolean;
+  /** Only the first run of each of these commands in the test file is a process of its own (same-process.ts). Not together with `seed`. */
+  processFor?: readonly string[];
   /** What the commands take for random depends on it, and on how many there were before. Without it: as ever. */
   seed?: string;
   /** Told of each command that has ended. */
@@ -40,7 +40,7 @@ export interface HomeOptions {
 }
 
 /** HOME, the working folder and every XDG and temporary folder are `folder`, which is made, or lie below it. */
-export function agentHome(folder: string, { env, frugal = false, seed, ended }: HomeOptions = {}): AgentHome {
+export function agentHome(folder: string, { env, processFor, seed, ended }: HomeOptions = {}): AgentHome {
   const at = (...names: string[]) => join(folder, ...names);
   mkdirSync(at('tmp'), { recursive: true });
   const own = {
@@ -60,8 +60,8 @@ export function agentHome(folder: string, { env, frugal = false, seed, ended }: 
     return result;
   };
   const holdfast = async (...args: string[]): Promise<Ended> => {
-    if (!frugal) return holdfastWith({}, ...args);
-    const result = await runFrugally(args, { cwd: folder, env: { ...own, ...env } });
+    if (!processFor) return holdfastWith({}, ...args);
+    const result = await runFrugally(processFor, args, { cwd: folder, env: { ...own, ...env } });
     ended?.(args, result);
     return result;
   };

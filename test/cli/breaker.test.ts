@@ -11,12 +11,27 @@ import { agentHome, type AgentHome } from './agent-home.ts';
 import { PROGRAM, ROOT } from './run.ts';
 
 const CACHED = { NODE_COMPILE_CACHE: join(ROOT, '.cache/compiled') };
+/** Each runs once as a process. */
+const COMMANDS = [
+  'breaker list',
+  'breaker show',
+  'breaker reset',
+  'breaker trip',
+  'breaker disable',
+  'breaker enable',
+  'breaker queue list',
+  'breaker queue run',
+  'breaker queue drop',
+];
 const folders: string[] = [];
 let home: AgentHome;
 beforeEach(() => {
   const folder = mkdtempSync(join(tmpdir(), 'holdfast-breaker-'));
   folders.push(folder);
-  home = agentHome(folder, { frugal: true, env: { SECRET_TOKEN: 'hunter2-of-the-environment', KEPT: 'kept-value' } });
+  home = agentHome(folder, {
+    processFor: COMMANDS,
+    env: { SECRET_TOKEN: 'hunter2-of-the-environment', KEPT: 'kept-value' },
+  });
 });
 afterAll(() => folders.forEach((folder) => rmSync(folder, { recursive: true })));
 

@@ -577,7 +577,7 @@ it('control characters and turns of direction are seen, and bytes are shown as h
 it('the command tells the address in one line, and nowhere anything of the words', async () => {
   const folder = temporaryFolder();
   try {
-    const home = agentHome(folder, { frugal: true });
+    const home = agentHome(folder, { processFor: [] });
     mkdirSync(home.at('state'));
     writeFileSync(home.at('state', 'file'), 'content');
     await home.json(0, ...initArgs((name) => home.at(name)), '--words-file', 'words.txt');

@@ -7,12 +7,14 @@ import type { RestoreResult } from '../../src/operations/restore.ts';
 import { removeFolder, temporaryFolder } from '../state/trees.ts';
 import { agentHome, initArgs, type AgentHome } from './agent-home.ts';
 
+/** Each runs once as a process. */
+const COMMANDS = ['find', 'ls', 'cat', 'diff', 'restore'];
 const WORDS = ['--words-file', 'words.txt'];
 const EVIL = '\x1b]0;owned\x07\x1b[31m.md';
 let home: AgentHome;
 
 beforeAll(async () => {
-  home = agentHome(temporaryFolder(), { frugal: true });
+  home = agentHome(temporaryFolder(), { processFor: COMMANDS });
   mkdirSync(home.at('state'));
   writeFileSync(home.at('state', EVIL), 'x');
   writeFileSync(home.at('state', 'MEMORY.md'), 'one');
@@ -80,7 +82,7 @@ it('restore: each way of not doing all of it has its exit code', async () => {
 }, 60_000);
 
 it('secrets: find and diff say how many are kept apart, and look at them when they are asked to', async () => {
-  const own = agentHome(temporaryFolder(), { frugal: true });
+  const own = agentHome(temporaryFolder(), { processFor: COMMANDS });
   try {
     mkdirSync(own.at('state'));
     writeFileSync(own.at('state', '.env'), 'TOKEN=1');

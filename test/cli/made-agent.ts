@@ -48,7 +48,7 @@ export interface Agent extends AgentHome {
 export const WORDS = ['--words-file', 'words.txt'];
 
 /** Makes agents and machines, with these options, below `folder`, which is removed when the tests of the file are done. */
-export function makers(options: Pick<HomeOptions, 'frugal'> = {}) {
+export function makers(options: Pick<HomeOptions, 'processFor'> = {}) {
   const folder = temporaryFolder();
   afterAll(() => removeFolder(folder));
   let made = 0;

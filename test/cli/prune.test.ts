@@ -5,7 +5,7 @@ import { expect, test } from 'vitest';
 import type { PruneResult } from '../../src/operations/prune.ts';
 import { makers, WORDS } from './made-agent.ts';
 
-const { newAgent } = makers({ frugal: true });
+const { newAgent } = makers({ processFor: ['prune'] });
 const NOW = ['--grace', '0s', '--settle', '0s', '--wait', '0s'];
 
 test('prune: condemns, deletes after the grace, waits for whom it must, and says so', async () => {

@@ -25,7 +25,10 @@ const server = createServer((request, response) => {
 
 beforeAll(async () => {
   await new Promise<void>((resolve) => void server.listen(0, '127.0.0.1', resolve));
-  home = agentHome(temporaryFolder(), { frugal: true, env: { AWS_SECRET_ACCESS_KEY: 'swordfish' } });
+  home = agentHome(temporaryFolder(), {
+    processFor: ['backup', 'verify'],
+    env: { AWS_SECRET_ACCESS_KEY: 'swordfish' },
+  });
   mkdirSync(home.at('state'));
   writeFileSync(home.at('state', 'MEMORY.md'), '# memory\n');
   await home.json(0, ...initArgs((name) => home.at(name)), '--words-file', 'words.txt');
@@ -195,7 +198,7 @@ test('the log goes to the journal by systemd-cat, each line with its priority', 
   );
   chmodSync(home.at('bin', 'systemd-cat'), 0o755);
   const with_ = agentHome(home.folder, {
-    frugal: true,
+    processFor: ['backup', 'verify'],
     env: { PATH: `${home.at('bin')}:${process.env['PATH']}`, JOURNAL_STREAM: '1:2' },
   });
   await with_.json(0, 'verify');

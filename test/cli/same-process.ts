@@ -11,20 +11,25 @@ import { inheritedEnvironment, PROGRAM, ROOT, run, type Ended, type RunOptions }
 
 type Main = typeof import('../../src/cli/main.ts').main;
 
-/** `fleet check` counts its deadline from the start of the process; the others hand their streams on, or run until they are told to end. */
-const OF_THEIR_OWN = ['breaker run', 'breaker queue run', 'browse', 'fleet check', 'fleet serve', 'fleet watch'];
+/** These hand their streams on, or run until they are told to end. */
+const OF_THEIR_OWN = ['breaker run', 'browse', 'fleet serve', 'fleet watch'];
 
-/** Commands that have had their process; those with which most tests begin have it in many other files. */
-const begun = new Set(['init', 'backup']);
+const begun = new Set<string>();
 
 /**
- * As `run(PROGRAM, …)`: the first run of each command in a test file is a process, as users have it, and those after it are none. One at a time.
+ * As `run(PROGRAM, …)`: of each of the commands `first` the first run in a test file is a process, as users have it, and those after it are none;
+ * nor is any run of the other commands. One at a time. (`fleet check` counts its deadline from the start of the process: give it a late one.)
  */
-export async function runFrugally(args: readonly string[], options: Pick<RunOptions, 'env' | 'cwd'>): Promise<Ended> {
+export async function runFrugally(
+  first: readonly string[],
+  args: readonly string[],
+  options: Pick<RunOptions, 'env' | 'cwd'>,
+): Promise<Ended> {
   const command = commandOf(args);
-  if (begun.has(command) && !OF_THEIR_OWN.includes(command)) return runHere(args, options);
+  const isFirst = first.includes(command) && !begun.has(command);
   begun.add(command);
-  return run(PROGRAM, args, options);
+  const isEndless = OF_THEIR_OWN.includes(command) && !args.includes('--once') && !args.includes('--print-unit');
+  return isFirst || isEndless ? run(PROGRAM, args, options) : runHere(args, options);
 }
 
 let commands: readonly string[] | undefined;
@@ -48,7 +53,7 @@ async function runHere(args: readonly string[], { env, cwd = ROOT }: Pick<RunOpt
   const { main } = createRequire(import.meta.url)(join(ROOT, 'dist/program/main.js')) as { main: Main };
   const before = { argv: process.argv, cwd: process.cwd(), env: { ...process.env }, exitCode: process.exitCode };
   const listeners = LISTENED.map(([emitter, event]) => ({ emitter, event, kept: emitter.rawListeners(event) }));
-  const streams = { stdout: process.stdout.write, stderr: process.stderr.write };
+  const [{ exit }, streams] = [process, { stdout: process.stdout.write, stderr: process.stderr.write }];
   const ended: Ended = { code: null, stdout: '', stderr: '' };
   const take = (name: 'stdout' | 'stderr'): typeof process.stdout.write => {
     const decoder = new TextDecoder();
@@ -65,10 +70,12 @@ async function runHere(args: readonly string[], { env, cwd = ROOT }: Pick<RunOpt
     setEnvironment({ ...inheritedEnvironment(), ...env });
     process.stdout.write = take('stdout');
     process.stderr.write = take('stderr');
+    process.exit = (() => {}) as typeof exit; // a command does that last of all, if it does
     await main({ root: ROOT, commands: 'dist/program/commands.js', manifest: true });
     ended.code = Number(process.exitCode);
     return ended;
   } finally {
+    process.exit = exit;
     Object.assign(process.stdout, { write: streams.stdout });
     Object.assign(process.stderr, { write: streams.stderr });
     for (const { emitter, event, kept } of listeners) {

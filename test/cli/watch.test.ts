@@ -20,7 +20,7 @@ let home: AgentHome;
 beforeEach(() => {
   const folder = mkdtempSync(join(tmpdir(), 'holdfast-watch-'));
   folders.push(folder);
-  home = agentHome(folder, { frugal: true });
+  home = agentHome(folder, { processFor: ['fleet watch', 'fleet act', 'fleet release', 'fleet events'] });
 });
 afterAll(() => folders.forEach((folder) => rmSync(folder, { recursive: true })));
 
