@@ -70,6 +70,8 @@ describe.skipIf(lackTools)('holdfast-recover.sh', { concurrent: true }, () => {
   const keyFile = join(folder, 'key');
   let lab: Lab;
   let first: string;
+  /** Nothing was saved in it yet. */
+  let hostile: Lab;
   let count = 0;
 
   /** A target that is not there yet, in a folder of its own, so that what the script leaves beside it shows. */
@@ -91,6 +93,9 @@ describe.skipIf(lackTools)('holdfast-recover.sh', { concurrent: true }, () => {
     makeNastyTree(lab.state, 600_000);
     const { complete } = await lab.backup();
     if (!complete) throw new Error('the tree was not saved whole');
+    hostile = makeLab(join(folder, 'hostile'));
+    await hostile.init();
+    writeFileSync(join(hostile.folder, 'key'), `${restoreIdentity(await hostile.root(), 'x25519')}\n`);
   });
   afterAll(() => removeFolder(folder));
 
@@ -348,19 +353,10 @@ describe.skipIf(lackTools)('holdfast-recover.sh', { concurrent: true }, () => {
     ['a type that is none', [TOP, line({ type: 'device' })]],
     ['a link to nothing', [TOP, line({ type: 'symlink', target: '' })]],
   ])('refuses a manifest with %s, and writes nothing', async (_, lines) => {
-    const hostile = makeLab(join(folder, `hostile-${count++}`));
-    await hostile.init();
-    await commit(hostile, lines);
-    writeFileSync(join(hostile.folder, 'key'), `${restoreIdentity(await hostile.root(), 'x25519')}\n`);
+    const repository = copyOf(hostile, folder, `hostile-${count++}`);
+    await commit(hostile, repository, lines);
     const target = fresh();
-    const args = [
-      '--identity',
-      join(hostile.folder, 'key'),
-      '--repository',
-      hostile.backends[0] ?? '',
-      '--target',
-      target,
-    ];
+    const args = ['--identity', join(hostile.folder, 'key'), '--repository', repository, '--target', target];
     const { status, stderr } = await sh([SCRIPT, ...args]);
     expect([status, stderr]).toEqual([1, expect.stringMatching(/^(jq: error.*)?the manifest|the manifest/m) as string]);
     expect(readdirSync(join(target, '..'))).toEqual([]);
@@ -403,7 +399,8 @@ describe.skipIf(lackTools)('holdfast-recover.sh', { concurrent: true }, () => {
       const text = `#!/bin/sh\nprintf '%s\\n' "${name} $*" >>'${log}'\nexec /usr/bin/${name} "$@"\n`;
       writeFileSync(join(bin, name), text, { mode: 0o755 });
     }
-    const args = ['--identity', keyFile, '--repository', lab.backends[0] ?? '', '--target', fresh(), '--check-ids'];
+    const place = ['--repository', lab.backends[0] ?? '', '--target', fresh()];
+    const args = ['--identity', keyFile, ...place, '--snapshot', first, '--check-ids'];
     const env = { ...process.env, PATH: `${bin}:${process.env['PATH']}` };
     expect(await sh([SCRIPT, ...args], { env })).toMatchObject({ status: 0 });
     const seen = readFileSync(log, 'utf8');
@@ -520,15 +517,19 @@ function copyOf(lab: Lab, folder: string, name: string): string {
   return join(folder, name);
 }
 
-async function withRepository<T>(lab: Lab, use: (repository: Repository) => Promise<T>): Promise<T> {
-  await using mirror = await openMirror([{ name: 'a', url: `file://${lab.backends[0]}` }], seams);
+async function withRepository<T>(
+  lab: Lab,
+  use: (repository: Repository) => Promise<T>,
+  folder = lab.backends[0],
+): Promise<T> {
+  await using mirror = await openMirror([{ name: 'a', url: `file://${folder}` }], seams);
   const identities = [restoreIdentity(await lab.root(), 'x25519')];
   return await use(await openRepository(mirror, { kind: 'restore', identities }, seams));
 }
 
-/** A snapshot of a manifest that no scan would make, signed all the same. */
-function commit(lab: Lab, lines: readonly string[]): Promise<void> {
-  return withRepository(lab, async (repository) => {
+/** Puts a snapshot of a manifest that no scan would make, signed all the same, into a copy of the repository of `lab`. */
+function commit(lab: Lab, folder: string, lines: readonly string[]): Promise<void> {
+  const work = async (repository: Repository): Promise<void> => {
     const { index } = await repository.loadIndex();
     const writer = repository.writer(index, seams);
     const bytes = Buffer.from(`${lines.join('\n')}\n`);
@@ -552,7 +553,8 @@ function commit(lab: Lab, lines: readonly string[]): Promise<void> {
       config: '',
     };
     await writer.commit(record, agentKey(await lab.root(), 0));
-  });
+  };
+  return withRepository(lab, work, folder);
 }
 
 /** Somebody who can write to the backend and knows the public recipients puts other contents under the id of `real`. */
