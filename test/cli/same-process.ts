@@ -7,9 +7,8 @@ import type { EventEmitter } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
+import type { main } from '../../src/cli/main.ts';
 import { inheritedEnvironment, PROGRAM, ROOT, run, type Ended, type RunOptions } from './run.ts';
-
-type Main = typeof import('../../src/cli/main.ts').main;
 
 /** These hand their streams on, or run until they are told to end. */
 const OF_THEIR_OWN = ['breaker run', 'browse', 'fleet serve', 'fleet watch'];
@@ -50,7 +49,7 @@ let busy = false;
 async function runHere(args: readonly string[], { env, cwd = ROOT }: Pick<RunOptions, 'env' | 'cwd'>): Promise<Ended> {
   if (busy) throw new Error('one command at a time: they share this process');
   busy = true;
-  const { main } = createRequire(import.meta.url)(join(ROOT, 'dist/program/main.js')) as { main: Main };
+  const program = createRequire(import.meta.url)(join(ROOT, 'dist/program/main.js')) as { main: typeof main };
   const before = { argv: process.argv, cwd: process.cwd(), env: { ...process.env }, exitCode: process.exitCode };
   const listeners = LISTENED.map(([emitter, event]) => ({ emitter, event, kept: emitter.rawListeners(event) }));
   const [{ exit }, streams] = [process, { stdout: process.stdout.write, stderr: process.stderr.write }];
@@ -71,7 +70,7 @@ async function runHere(args: readonly string[], { env, cwd = ROOT }: Pick<RunOpt
     process.stdout.write = take('stdout');
     process.stderr.write = take('stderr');
     process.exit = (() => {}) as typeof exit; // a command does that last of all, if it does
-    await main({ root: ROOT, commands: 'dist/program/commands.js', manifest: true });
+    await program.main({ root: ROOT, commands: 'dist/program/commands.js', manifest: true });
     ended.code = Number(process.exitCode);
     return ended;
   } finally {
