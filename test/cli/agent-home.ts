@@ -20,7 +20,7 @@ export interface AgentHome {
   /** A new file that only its owner can use; its path. */
   secret(name: string, content: string | Uint8Array): string;
   holdfast(...args: string[]): Promise<Ended>;
-  /** The same, and something is done while it runs. */
+  /** The same, always in a process of its own; something can be done while it runs. */
   holdfastWith(options: Pick<RunOptions, 'meanwhile'>, ...args: string[]): Promise<Ended>;
   /** What a command prints with --json; it must end with `code`, and print nothing on stderr. */
   json<T>(code: number, ...args: string[]): Promise<T>;
@@ -53,15 +53,14 @@ export function agentHome(folder: string, { env, seed, warm = false, ended }: Ho
     HOLDFAST_PASSPHRASE_COMMAND: '',
   };
   let commands = 0;
-  const holdfastWith = async (options: Pick<RunOptions, 'meanwhile'>, ...args: string[]): Promise<Ended> => {
+  const runBy = async (how: typeof run, args: string[], options?: Pick<RunOptions, 'meanwhile'>): Promise<Ended> => {
     const seeded = seed === undefined ? {} : { NODE_OPTIONS: SEEDED, HOLDFAST_TEST_SEED: `${seed}/${commands++}` };
-    const place = { cwd: folder, env: { ...own, ...seeded, ...env } };
-    const isWarm = warm && options.meanwhile === undefined;
-    const result = await (isWarm ? runWarm(args, place) : run(PROGRAM, args, { ...place, ...options }));
+    const result = await how(PROGRAM, args, { cwd: folder, env: { ...own, ...seeded, ...env }, ...options });
     ended?.(args, result);
     return result;
   };
-  const holdfast = (...args: string[]) => holdfastWith({}, ...args);
+  const holdfast = (...args: string[]) => runBy(warm ? (_, words, place) => runWarm(words, place) : run, args);
+  const holdfastWith = (options: Pick<RunOptions, 'meanwhile'>, ...args: string[]) => runBy(run, args, options);
   return {
     folder,
     at,

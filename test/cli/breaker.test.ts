@@ -16,7 +16,10 @@ let home: AgentHome;
 beforeEach(() => {
   const folder = mkdtempSync(join(tmpdir(), 'holdfast-breaker-'));
   folders.push(folder);
-  home = agentHome(folder, { env: { SECRET_TOKEN: 'hunter2-of-the-environment', KEPT: 'kept-value' } });
+  home = agentHome(folder, {
+    warm: true,
+    env: { SECRET_TOKEN: 'hunter2-of-the-environment', KEPT: 'kept-value' },
+  });
 });
 afterAll(() => folders.forEach((folder) => rmSync(folder, { recursive: true })));
 

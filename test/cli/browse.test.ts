@@ -10,19 +10,18 @@ import {
   utimesSync,
   writeFileSync,
 } from 'node:fs';
-import { request as httpRequest, type IncomingHttpHeaders } from 'node:http';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { startBrowse, attachment, type Browse } from '../../src/cli/browse/server.ts';
+import { startBrowse, attachment } from '../../src/cli/browse/server.ts';
 import { hexDump, visible } from '../../src/cli/browse/preview.ts';
 import { annotateSnapshot } from '../../src/operations/annotate.ts';
 import { openLook, type Look } from '../../src/operations/open-look.ts';
 import { HoldfastError } from '../../src/errors.ts';
 import type { RawPath } from '../../src/raw-path.ts';
 import { failure, seededRandom } from '../crypto/support.ts';
-import { FakeClock } from '../fake-clock.ts';
 import { contentOf, makeAgent, packKeysOf, storeOf, type TestAgent } from '../operations/support.ts';
 import { contentDifference, inventory, removeFolder, temporaryFolder, under } from '../state/trees.ts';
+import { ask, withPageOf, type Page } from './browse-server.ts';
 import { agentHome, initArgs } from './agent-home.ts';
 import { leakSearch } from './leak-search.ts';
 import { noChromium, openChromium, type Tab } from './chromium.ts';
@@ -68,74 +67,7 @@ afterAll(async () => {
   await agent[Symbol.asyncDispose]();
 });
 
-interface Answer {
-  status: number;
-  headers: IncomingHttpHeaders;
-  body: Buffer;
-  text: string;
-}
-
-interface Ask {
-  host?: string;
-  method?: string;
-  headers?: Record<string, string>;
-}
-
-/** A request as no browser would send it: any Host, any path. */
-function ask(port: number, path: string, { host = `127.0.0.1:${port}`, method = 'GET', headers = {} }: Ask = {}) {
-  return new Promise<Answer>((resolve, reject) => {
-    const sent = httpRequest(
-      { host: '127.0.0.1', port, path, method, headers: { Host: host, ...headers }, agent: false },
-      (response) => {
-        const pieces: Buffer[] = [];
-        response.on('data', (piece: Buffer) => pieces.push(piece));
-        response.once('error', reject);
-        response.once('end', () => {
-          const body = Buffer.concat(pieces);
-          resolve({ status: response.statusCode ?? 0, headers: response.headers, body, text: body.toString('utf8') });
-        });
-      },
-    );
-    sent.once('error', reject);
-    sent.end();
-  });
-}
-
-/** A page that runs until the end of the test, and a client that has the cookie. */
-async function withPage(test: (page: Page) => Promise<void>, clock = new FakeClock(), of: Look = look): Promise<void> {
-  const stop = new AbortController();
-  const random = { bytes: (length: number) => crypto.getRandomValues(new Uint8Array(length)) };
-  const browse = await startBrowse(of, { port: 0, idleMs: 60_000, clock, random, signal: stop.signal });
-  const enter = async (): Promise<Client> => {
-    const token = browse.url.slice(browse.url.indexOf('/?'));
-    const { headers, text } = await ask(browse.port, token);
-    const cookie = headers['set-cookie']?.[0]?.split(';')[0] ?? '';
-    const base = /url=([^"]+)"/.exec(text)?.[1] ?? '';
-    const get = (path: string, how: Ask = {}) =>
-      ask(browse.port, base + path, { ...how, headers: { Cookie: cookie, ...how.headers } });
-    return { base, cookie, get };
-  };
-  try {
-    await test({ browse, clock, enter, stop });
-  } finally {
-    stop.abort();
-    await browse.ended;
-  }
-}
-
-interface Client {
-  base: string;
-  cookie: string;
-  get(path: string, how?: Ask): Promise<Answer>;
-}
-
-interface Page {
-  browse: Browse;
-  clock: FakeClock;
-  enter(): Promise<Client>;
-  stop: AbortController;
-}
-
+const withPage = (test: (page: Page) => Promise<void>) => withPageOf(look, test);
 const at = (page: string, snapshot: number, path: string) => `${page}?s=${ids[snapshot]}&p=${encodeURIComponent(path)}`;
 
 describe('who may see it', () => {
@@ -372,14 +304,10 @@ describe('what is not a file of the state, and what was said afterwards', () => 
   let ownLook: Look;
   const made: string[] = [];
   const page = (path: (of: string[]) => string, check: (text: string, body: Buffer) => void | Promise<void>) =>
-    withPage(
-      async ({ enter }) => {
-        const { text, body } = await (await enter()).get(path(made));
-        await check(text, body);
-      },
-      new FakeClock(),
-      ownLook,
-    );
+    withPageOf(ownLook, async ({ enter }) => {
+      const { text, body } = await (await enter()).get(path(made));
+      await check(text, body);
+    });
 
   beforeAll(async () => {
     own = await makeAgent({
@@ -577,7 +505,7 @@ it('control characters and turns of direction are seen, and bytes are shown as h
 it('the command tells the address in one line, and nowhere anything of the words', async () => {
   const folder = temporaryFolder();
   try {
-    const home = agentHome(folder);
+    const home = agentHome(folder, { warm: true });
     mkdirSync(home.at('state'));
     writeFileSync(home.at('state', 'file'), 'content');
     await home.json(0, ...initArgs((name) => home.at(name)), '--words-file', 'words.txt');

@@ -17,6 +17,8 @@ import { noProgress } from '../../src/progress.ts';
 import { makeAgent } from '../operations/support.ts';
 import { agentHome, type AgentHome } from './agent-home.ts';
 
+/** With time for everything: the process that the commands share is not new. */
+const CHECK = ['fleet', 'check', '--deadline', '10m'];
 const folders: string[] = [];
 let home: AgentHome;
 let server: Server;
@@ -32,7 +34,7 @@ beforeAll(async () => {
 beforeEach(() => {
   const folder = mkdtempSync(join(tmpdir(), 'holdfast-fleet-'));
   folders.push(folder);
-  home = agentHome(folder);
+  home = agentHome(folder, { warm: true });
 });
 afterAll(() => {
   server.closeAllConnections();
@@ -79,7 +81,7 @@ describe('fleet status and check', () => {
     const { stdout: detail } = await home.holdfast('fleet', 'status', 'good');
     expect(detail).toMatch(/^state: +healthy, by one look just now$/m);
     expect(detail).toMatch(/^layer +status +what was seen$/m);
-    const { code, stdout } = await home.holdfast('fleet', 'check', '--deadline', '3s');
+    const { code, stdout } = await home.holdfastWith({}, 'fleet', 'check', '--deadline', '3s');
     expect(code).toBe(15);
     expect(stdout.split('\n').slice(0, 4)).toEqual([
       `bad: unhealthy: ready: HTTP 503 from ${address}/no`,
@@ -87,7 +89,7 @@ describe('fleet status and check', () => {
       'bare: unknown: nothing says how to look at it',
       '3 of 4 agents not well: 2 unhealthy, 1 unknown.',
     ]);
-    const well = await home.holdfast('fleet', 'check', 'good');
+    const well = await home.holdfast(...CHECK, 'good');
     expect(well).toMatchObject({ code: 0, stderr: '' });
     expect(well.stdout).toMatch(/^1 agent, all well\.\n/);
   });
@@ -104,14 +106,14 @@ describe('fleet status and check', () => {
       await new HealthWriter(store, [spec!], { clock: systemClock, host: 'there', pid: 7 }).write([health], 5000);
     };
     await write(Date.now());
-    const told = await home.holdfast('fleet', 'check');
+    const told = await home.holdfast(...CHECK);
     expect(told.code).toBe(15);
     expect(told.stdout).toMatch(
       /^a: unhealthy for .*: live: the watcher saw it\n1 of 1 agent not well: 1 unhealthy\.\nwatched by process 7 on there, /,
     );
-    expect((await home.holdfast('fleet', 'check', '--now')).code).toBe(0);
+    expect((await home.holdfast(...CHECK, '--now')).code).toBe(0);
     await write(Date.now() - 60_000);
-    const old = await home.json<{ problems: unknown }>(15, 'fleet', 'check');
+    const old = await home.json<{ problems: unknown }>(15, ...CHECK);
     expect(old.problems).toMatchObject([
       { name: 'a', state: 'unknown', problems: ['it was not looked at for too long'] },
     ]);
@@ -131,9 +133,9 @@ describe('fleet status and check', () => {
       await using store = openSqliteStore(home.at('fleet.sqlite'), seams);
       await new HealthWriter(store, specs, { clock: systemClock, host: 'there', pid: 7 }).write(healths, 5000);
     }
-    expect((await home.holdfast('fleet', 'check')).code).toBe(0);
+    expect((await home.holdfast(...CHECK)).code).toBe(0);
     agents('no');
-    const { problems } = await home.json<{ problems: unknown }>(15, 'fleet', 'check');
+    const { problems } = await home.json<{ problems: unknown }>(15, ...CHECK);
     expect(problems).toMatchObject([
       {
         name: 'a',
@@ -166,7 +168,7 @@ describe('fleet status and check', () => {
       },
     ]);
     expect(queue).toMatchObject({ unreadable: 1 });
-    expect((await home.holdfast('fleet', 'check')).code).toBe(15);
+    expect((await home.holdfast(...CHECK)).code).toBe(15);
     expect(await home.json(3, 'breaker', 'list')).toMatchObject([{ agent: 'a' }, { agent: 'b', state: 'unreadable' }]);
     const events = await home.holdfast('fleet', 'events');
     expect(events).toMatchObject({ code: 3, stderr: expect.stringContaining('999999999999999-odd') });
@@ -174,28 +176,28 @@ describe('fleet status and check', () => {
     expect(queued).toMatchObject({ code: 3, stderr: expect.stringContaining('holdfast breaker queue drop odd') });
     expect((await home.holdfast('breaker', 'queue', 'drop', 'odd')).code).toBe(0);
     expect((await home.holdfast('breaker', 'reset', 'b')).code).toBe(0);
-    expect((await home.holdfast('fleet', 'check')).code).toBe(0);
+    expect((await home.holdfast(...CHECK)).code).toBe(0);
   });
 
   test('an open breaker is a problem of an agent that is healthy', async () => {
     config(`fleet: {agents: {a: {live: "${address}/ok"}}}`);
     await home.holdfast('breaker', 'trip', 'a', '--reason', 'maintenance');
-    const { problems } = await home.json<{ problems: unknown }>(15, 'fleet', 'check');
+    const { problems } = await home.json<{ problems: unknown }>(15, ...CHECK);
     expect(problems).toMatchObject([{ name: 'a', state: 'healthy', problems: ['breaker: opened by hand'] }]);
   });
 
   test('a fleet without agents is no green light, and names are looked up', async () => {
     config('fleet: {}');
-    expect(await home.refused(2, 'fleet', 'check')).toMatchObject({ code: 'config_invalid' });
+    expect(await home.refused(2, ...CHECK)).toMatchObject({ code: 'config_invalid' });
     config(`fleet: {agents: {backend: {live: "${address}/ok"}}}`);
-    expect(await home.refused(2, 'fleet', 'check', 'bakend')).toMatchObject({
+    expect(await home.refused(2, ...CHECK, 'bakend')).toMatchObject({
       code: 'usage',
       hint: 'Did you mean backend?',
     });
     config(`fleet: {agents: {backend: {live: {command: "true"}}}}`);
     const { chmodSync } = await import('node:fs');
     chmodSync(home.at('holdfast.yaml'), 0o666);
-    expect(await home.refused(12, 'fleet', 'check')).toMatchObject({ code: 'insecure_permissions' });
+    expect(await home.refused(12, ...CHECK)).toMatchObject({ code: 'insecure_permissions' });
   });
 });
 

@@ -12,7 +12,7 @@ const EVIL = '\x1b]0;owned\x07\x1b[31m.md';
 let home: AgentHome;
 
 beforeAll(async () => {
-  home = agentHome(temporaryFolder());
+  home = agentHome(temporaryFolder(), { warm: true });
   mkdirSync(home.at('state'));
   writeFileSync(home.at('state', EVIL), 'x');
   writeFileSync(home.at('state', 'MEMORY.md'), 'one');
@@ -80,7 +80,7 @@ it('restore: each way of not doing all of it has its exit code', async () => {
 }, 60_000);
 
 it('secrets: find and diff say how many are kept apart, and look at them when they are asked to', async () => {
-  const own = agentHome(temporaryFolder());
+  const own = agentHome(temporaryFolder(), { warm: true });
   try {
     mkdirSync(own.at('state'));
     writeFileSync(own.at('state', '.env'), 'TOKEN=1');

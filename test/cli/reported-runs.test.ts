@@ -25,7 +25,10 @@ const server = createServer((request, response) => {
 
 beforeAll(async () => {
   await new Promise<void>((resolve) => void server.listen(0, '127.0.0.1', resolve));
-  home = agentHome(temporaryFolder(), { env: { AWS_SECRET_ACCESS_KEY: 'swordfish', PATH: `${process.env['PATH']}` } });
+  home = agentHome(temporaryFolder(), {
+    warm: true,
+    env: { AWS_SECRET_ACCESS_KEY: 'swordfish' },
+  });
   mkdirSync(home.at('state'));
   writeFileSync(home.at('state', 'MEMORY.md'), '# memory\n');
   await home.json(0, ...initArgs((name) => home.at(name)), '--words-file', 'words.txt');
@@ -195,6 +198,7 @@ test('the log goes to the journal by systemd-cat, each line with its priority', 
   );
   chmodSync(home.at('bin', 'systemd-cat'), 0o755);
   const with_ = agentHome(home.folder, {
+    warm: true,
     env: { PATH: `${home.at('bin')}:${process.env['PATH']}`, JOURNAL_STREAM: '1:2' },
   });
   await with_.json(0, 'verify');

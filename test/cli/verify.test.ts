@@ -12,7 +12,7 @@ import { agentHome, initArgs, type AgentHome } from './agent-home.ts';
 const random = seededRandom('cli verify');
 let home: AgentHome;
 beforeAll(async () => {
-  home = agentHome(temporaryFolder());
+  home = agentHome(temporaryFolder(), { warm: true });
   mkdirSync(home.at('state'));
   writeFileSync(home.at('state', 'first'), random.bytes(20_000));
   const args = [...initArgs((name) => home.at(name)), '--words-file', 'words.txt'];

@@ -4,6 +4,9 @@ import { readFileSync } from 'node:fs';
 import { environment, PROGRAM, ROOT, run, type Ended, type RunOptions } from './run.ts';
 import type { WarmAnswer, WarmRun } from './warm-program.ts';
 
+/** These hand their streams on, or run until they are told to end. */
+const OF_THEIR_OWN = new Set(['breaker:run', 'browse', 'fleet:serve', 'fleet:watch']);
+
 /** Commands that were run as a process of their own. */
 const seen = new Set<string>();
 let warm: ChildProcess | undefined;
@@ -17,8 +20,10 @@ export function runWarm(
   args: readonly string[],
   { cwd = ROOT, env = {}, program = PROGRAM }: Pick<RunOptions, 'cwd' | 'env'> & { program?: string } = {},
 ): Promise<Ended> {
-  const command = `${program} ${commandOf(args)}`;
-  if (!seen.has(command)) {
+  const id = commandOf(args);
+  const command = `${program} ${id}`;
+  const isEndless = OF_THEIR_OWN.has(id) && !args.includes('--once') && !args.includes('--print-unit');
+  if (isEndless || !seen.has(command)) {
     seen.add(command);
     return run(program, args, { cwd, env });
   }

@@ -20,7 +20,7 @@ let home: AgentHome;
 beforeEach(() => {
   const folder = mkdtempSync(join(tmpdir(), 'holdfast-watch-'));
   folders.push(folder);
-  home = agentHome(folder);
+  home = agentHome(folder, { warm: true });
 });
 afterAll(() => folders.forEach((folder) => rmSync(folder, { recursive: true })));
 

@@ -21,6 +21,15 @@ export function seededRandom(seed: string): Random {
   };
 }
 
+/** A file under a passphrase, as age writes it, at a work factor that costs nothing. */
+export async function cheapVault(text: string | Uint8Array, passphrase: string): Promise<Uint8Array> {
+  const { Encrypter } = await import('age-encryption');
+  const writer = new Encrypter();
+  writer.setPassphrase(passphrase);
+  writer.setScryptWorkFactor(2);
+  return writer.encrypt(text);
+}
+
 /** The parsed JSON of a file of fixtures/vectors, taken to have the shape `T`. */
 export function vectors<T>(name: string): T {
   return JSON.parse(readFileSync(new URL(`../../fixtures/vectors/${name}.json`, import.meta.url), 'utf8')) as T;

@@ -1,5 +1,6 @@
 /** The console blocks of a page: what is typed, and what the page says is printed. */
-import { PROGRAM, ROOT } from '../cli/run.ts';
+import { environment, PROGRAM, ROOT } from '../cli/run.ts';
+import { runWarm } from '../cli/warm.ts';
 import { execFile } from 'node:child_process';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -40,21 +41,28 @@ function normalise(text: string, home: string): string {
     .replace(/ +/g, ' ');
 }
 
-/** Runs the steps one after the other in the folder `home`; each must end well and print what the page says. */
+/**
+ * Runs the steps one after the other in the folder `home`; each must end well and print what the page says. What a shell has a part in but to read the
+ * words is a process of its own each time, other commands are as `runWarm` has them.
+ */
 export async function expectSteps(steps: readonly Step[], home: string): Promise<void> {
-  const holdfast = `holdfast() { '${process.execPath}' '${join(ROOT, PROGRAM)}' "$@"; }`;
+  const own = { HOME: home, XDG_STATE_HOME: '', XDG_CACHE_HOME: '', XDG_CONFIG_HOME: '' };
+  const shell = async (holdfast: string, command: string): Promise<string> => {
+    const env = environment(own);
+    const { stdout } = await run('sh', ['-c', `holdfast() { ${holdfast}; }\n${command}`], { cwd: home, env });
+    return stdout;
+  };
+  const program = async (command: string): Promise<string> => {
+    const words = (await shell(`printf '%s\\0' "$@"`, command)).split('\0').slice(0, -1);
+    const { code, stdout, stderr } = await runWarm(words, { cwd: home, env: own });
+    expect(code, `${command}: ${stderr}`).toBe(0);
+    return stdout;
+  };
   for (const { command, output } of steps) {
-    const { stdout } = await run('sh', ['-c', `${holdfast}\n${command}`], {
-      cwd: home,
-      env: {
-        ...process.env,
-        HOME: home,
-        XDG_STATE_HOME: '',
-        XDG_CACHE_HOME: '',
-        XDG_CONFIG_HOME: '',
-        HOLDFAST_CONFIG: '',
-      },
-    });
+    const isPlain = /^holdfast [^|&;<>()`]*$/.test(command);
+    const stdout = isPlain
+      ? await program(command)
+      : await shell(`'${process.execPath}' '${join(ROOT, PROGRAM)}' "$@"`, command);
     expect(normalise(stdout, home), command).toBe(normalise(output, home));
   }
 }

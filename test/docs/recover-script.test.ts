@@ -18,21 +18,16 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { zstdCompressSync } from 'node:zlib';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { newAgeIdentity, sealAge } from '../../src/crypto/age.ts';
-import { hex, sha256Hex } from '../../src/crypto/hash.ts';
+import { newAgeIdentity } from '../../src/crypto/age.ts';
+import { hex } from '../../src/crypto/hash.ts';
 import { fingerprint } from '../../src/identity/agent-key.ts';
 import { agentKey, recoveryKey, restoreIdentity } from '../../src/identity/root.ts';
 import { wordsOf } from '../../src/crypto/words.ts';
-import { openMirror } from '../../src/operations/backends.ts';
-import { type SnapshotRecord } from '../../src/repository/format.ts';
-import { indexKey, packKey, type PackId } from '../../src/repository/object-name.ts';
-import { sealIndex } from '../../src/repository/index-object.ts';
-import { openRepository, type Repository } from '../../src/repository/repository.ts';
 import { lacks, run, seededRandom } from '../crypto/support.ts';
 import { makeNastyTree as makeScannedTree, removeFolder } from '../state/trees.ts';
-import { makeLab, seams, type Lab } from './lab.ts';
+import { commit, forge, withRepository } from './hostile-repository.ts';
+import { makeLab, type Lab } from './lab.ts';
 import { makeNastyTree, noise } from './nasty-tree.ts';
 
 const SCRIPT = fileURLToPath(new URL('../../bin/holdfast-recover.sh', import.meta.url));
@@ -70,6 +65,8 @@ describe.skipIf(lackTools)('holdfast-recover.sh', { concurrent: true }, () => {
   const keyFile = join(folder, 'key');
   let lab: Lab;
   let first: string;
+  /** Nothing was saved in it yet. */
+  let hostile: Lab;
   let count = 0;
 
   /** A target that is not there yet, in a folder of its own, so that what the script leaves beside it shows. */
@@ -91,6 +88,9 @@ describe.skipIf(lackTools)('holdfast-recover.sh', { concurrent: true }, () => {
     makeNastyTree(lab.state, 600_000);
     const { complete } = await lab.backup();
     if (!complete) throw new Error('the tree was not saved whole');
+    hostile = makeLab(join(folder, 'hostile'));
+    await hostile.init();
+    writeFileSync(join(hostile.folder, 'key'), `${restoreIdentity(await hostile.root(), 'x25519')}\n`);
   });
   afterAll(() => removeFolder(folder));
 
@@ -348,19 +348,10 @@ describe.skipIf(lackTools)('holdfast-recover.sh', { concurrent: true }, () => {
     ['a type that is none', [TOP, line({ type: 'device' })]],
     ['a link to nothing', [TOP, line({ type: 'symlink', target: '' })]],
   ])('refuses a manifest with %s, and writes nothing', async (_, lines) => {
-    const hostile = makeLab(join(folder, `hostile-${count++}`));
-    await hostile.init();
-    await commit(hostile, lines);
-    writeFileSync(join(hostile.folder, 'key'), `${restoreIdentity(await hostile.root(), 'x25519')}\n`);
+    const repository = copyOf(hostile, folder, `hostile-${count++}`);
+    await commit(hostile, repository, lines);
     const target = fresh();
-    const args = [
-      '--identity',
-      join(hostile.folder, 'key'),
-      '--repository',
-      hostile.backends[0] ?? '',
-      '--target',
-      target,
-    ];
+    const args = ['--identity', join(hostile.folder, 'key'), '--repository', repository, '--target', target];
     const { status, stderr } = await sh([SCRIPT, ...args]);
     expect([status, stderr]).toEqual([1, expect.stringMatching(/^(jq: error.*)?the manifest|the manifest/m) as string]);
     expect(readdirSync(join(target, '..'))).toEqual([]);
@@ -403,7 +394,8 @@ describe.skipIf(lackTools)('holdfast-recover.sh', { concurrent: true }, () => {
       const text = `#!/bin/sh\nprintf '%s\\n' "${name} $*" >>'${log}'\nexec /usr/bin/${name} "$@"\n`;
       writeFileSync(join(bin, name), text, { mode: 0o755 });
     }
-    const args = ['--identity', keyFile, '--repository', lab.backends[0] ?? '', '--target', fresh(), '--check-ids'];
+    const place = ['--repository', lab.backends[0] ?? '', '--target', fresh()];
+    const args = ['--identity', keyFile, ...place, '--snapshot', first, '--check-ids'];
     const env = { ...process.env, PATH: `${bin}:${process.env['PATH']}` };
     expect(await sh([SCRIPT, ...args], { env })).toMatchObject({ status: 0 });
     const seen = readFileSync(log, 'utf8');
@@ -437,9 +429,10 @@ describe.skipIf(lackTools)('holdfast-recover.sh', { concurrent: true }, () => {
       let desk: string;
 
       /** Runs blocks of the page in one shell, in a folder with both scripts, the words typed in. */
-      const follow = async (...names: string[]): Promise<Outcome> => {
+      const follow = (...names: string[]): Promise<Outcome> => followIn(lab.backends[0] ?? '', ...names);
+      const followIn = async (repository: string, ...names: string[]): Promise<Outcome> => {
         const text = names.map((name) => blocks.get(name) ?? `echo "no block ${name}" && exit 99`);
-        const settings = `set -e\nrepository='${lab.backends[0]}'\ntarget='${join(desk, 'state')}'\n`;
+        const settings = `set -e\nrepository='${repository}'\ntarget='${join(desk, 'state')}'\n`;
         return sh(['-c', settings + text.join('\n')], {
           cwd: desk,
           input: `${wordsOf(await lab.root()).join('\n')}\n`,
@@ -488,8 +481,14 @@ describe.skipIf(lackTools)('holdfast-recover.sh', { concurrent: true }, () => {
       });
 
       it('restores once more, with every chunk checked', async () => {
-        expect(await follow('restore-checked')).toMatchObject({ status: 0 });
-        expectSameTree(lab.state, join(desk, 'state-checked'));
+        const repository = copyOf(lab, folder, 'first alone');
+        for (const name of readdirSync(join(repository, 'snapshots')))
+          if (!name.includes(first)) rmSync(join(repository, 'snapshots', name));
+        expect(await followIn(repository, 'restore-checked')).toMatchObject({
+          status: 0,
+          stderr: expect.stringContaining('every chunk has the content that its id promises') as string,
+        });
+        expect(readFileSync(join(desk, 'state-checked', 'only at first'), 'utf8')).toBe('old');
       });
     },
   );
@@ -518,64 +517,4 @@ function filesIn(folder: string): string[] {
 function copyOf(lab: Lab, folder: string, name: string): string {
   expect(spawnSync('cp', ['-r', lab.backends[0] ?? '', join(folder, name)]).status).toBe(0);
   return join(folder, name);
-}
-
-async function withRepository<T>(lab: Lab, use: (repository: Repository) => Promise<T>): Promise<T> {
-  await using mirror = await openMirror([{ name: 'a', url: `file://${lab.backends[0]}` }], seams);
-  const identities = [restoreIdentity(await lab.root(), 'x25519')];
-  return await use(await openRepository(mirror, { kind: 'restore', identities }, seams));
-}
-
-/** A snapshot of a manifest that no scan would make, signed all the same. */
-function commit(lab: Lab, lines: readonly string[]): Promise<void> {
-  return withRepository(lab, async (repository) => {
-    const { index } = await repository.loadIndex();
-    const writer = repository.writer(index, seams);
-    const bytes = Buffer.from(`${lines.join('\n')}\n`);
-    const chunk = writer.add(bytes, 'manifest');
-    await writer.flush();
-    const { handle, publicKey } = repository.keys.agent;
-    const record: SnapshotRecord = {
-      version: 1,
-      critical: [],
-      repository: repository.id,
-      agent: { handle, publicKey },
-      seq: 0,
-      parent: null,
-      time: '2026-01-31T23:59:59.000Z',
-      host: 'host',
-      sources: [{ root: '/' }],
-      manifest: { chunks: [chunk], bytes: bytes.length, entries: lines.length },
-      counts: { files: 1, folders: 1, symlinks: 0, bytes: 0 },
-      tags: [],
-      tool: 'test',
-      config: '',
-    };
-    await writer.commit(record, agentKey(await lab.root(), 0));
-  });
-}
-
-/** Somebody who can write to the backend and knows the public recipients puts other contents under the id of `real`. */
-function forge(lab: Lab, real: Uint8Array, fake: Uint8Array): Promise<void> {
-  return withRepository(lab, async (repository) => {
-    const { restore, writer } = repository.keys.recipients;
-    const backend = lab.backends[0] ?? '';
-    const name = repository.idOf(real);
-    writeFileSync(join(lab.folder, name), fake);
-    const tar = run('tar', ['-c', '-C', lab.folder, '--format', 'ustar', name]);
-    const frame = zstdCompressSync(tar);
-    const { bytes, payloadOffset } = await sealAge(frame, restore, random);
-    const frames = [{ offset: 0, length: frame.length, tarBytes: tar.length }];
-    const chunks = [{ id: name, frame: 0, offset: 512, length: fake.length }];
-    const id = sha256Hex(bytes) as PackId;
-    const { index } = await repository.loadIndex();
-    const old = index.packs[index.locate(repository.idOf(real))?.pack ?? -1];
-    mkdirSync(join(backend, 'packs', id.slice(0, 2)), { recursive: true });
-    writeFileSync(join(backend, packKey(id)), bytes);
-    rmSync(join(backend, packKey(old?.id ?? id)));
-    const pack = { id, kind: 'data' as const, storedBytes: bytes.length, payloadOffset, frames, chunks };
-    const context = { repository: repository.id, chunkIdKey: random.bytes(32), random };
-    const sealed = await sealIndex([pack], { ...context, recipients: [...restore, ...writer] });
-    writeFileSync(join(backend, indexKey(sha256Hex(sealed))), sealed);
-  });
 }
