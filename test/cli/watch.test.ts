@@ -67,7 +67,7 @@ test('cron: a look, a decision, what is asked for, quarantine and release; all o
   expect(of.at(-1)?.message).toBe('trip by hand, now forced-open: deploying');
 });
 
-test('a watcher that is killed while a command runs: the next one counts that as a try, and does not repeat it at once', async () => {
+test('a watcher that is killed while a command runs: the next one waits for the command, then counts it as a try and does not repeat it', async () => {
   config(FLEET.replace('RESTART', () => 'echo $$ >> pids; exec sleep 1000'));
   const meanwhile: RunOptions['meanwhile'] = (child) => {
     void (async () => {
@@ -76,15 +76,25 @@ test('a watcher that is killed while a command runs: the next one counts that as
     })();
   };
   await home.holdfastWith({ meanwhile }, 'fleet', 'watch');
+  const pids = () => readFileSync(home.at('pids'), 'utf8').trim().split('\n').map(Number);
+  const killAll = () => pids().forEach((pid) => process.kill(-pid, 'SIGKILL'));
+  const once = async (): Promise<string> => {
+    for (;;) {
+      const { code, stderr } = await home.holdfast('fleet', 'watch', '--once');
+      if (code === 11) continue; // the lease of the killed one runs out by itself
+      expect(code).toBe(0);
+      return stderr;
+    }
+  };
+  let isRunning = true;
   try {
-    // Its lease runs out by itself.
-    let next = await home.holdfast('fleet', 'watch', '--once');
-    while (next.code === 11) next = await home.holdfast('fleet', 'watch', '--once');
-    expect(next.code).toBe(0);
-    expect(next.stderr).toContain('it counts as a try, and is not simply repeated');
-    expect(readFileSync(home.at('pids'), 'utf8').trim().split('\n')).toHaveLength(1);
+    expect(await once()).toContain(`outlived its watcher (process ${pids()[0]}): nothing else is done to the agent`);
+    killAll();
+    isRunning = false;
+    expect(await once()).toContain('it counts as a try, and is not simply repeated');
+    expect(pids()).toHaveLength(1);
   } finally {
-    for (const pid of readFileSync(home.at('pids'), 'utf8').trim().split('\n')) process.kill(-Number(pid), 'SIGKILL');
+    if (isRunning) killAll();
   }
 });
 
