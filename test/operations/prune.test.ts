@@ -545,38 +545,35 @@ describe('a prune that dies at any of its changes', () => {
   test.each([
     ['fail', 0],
     ['fail-after', 1],
-  ] as const)(
-    '%s: every snapshot is whole, and the next prune ends it',
-    async (effect, offset) => {
-      await threeSnapshots();
-      await forget(0, 1);
-      await pruneWith();
-      const baseline = await contentsOf(agent);
-      await pruneWith({ graceMs: 0 }, 8);
-      const changes = storeOf(agent, 'a').count('mutating') + storeOf(agent, 'b').count('mutating');
-      const packs = (await keysOf('a', 'packs')).length;
-      const wanted = stateFiles();
-      let died = 0;
-      for (let n = 1 + (offset % EVERY); n <= changes; n += EVERY) {
-        await putStoresBack(agent, baseline);
-        const dying = storeOf(agent, 'a').dieAt(n, effect, [storeOf(agent, 'b')]);
-        await pruneWith({ graceMs: 0 }, 8).catch((error: unknown) => {
-          if (!isHoldfastError(error, 'not_enough_backends')) throw error;
-        });
-        if (!dying.died) break;
-        died++;
-        for (const [name, { inner }] of agent.stores) agent.stores.set(name, new FaultyBackend(inner, { name }));
-        for (const name of ['a', 'b'])
-          expect(await verified(name), `change ${n}, ${name}`).toMatchObject({ complete: true, damaged: [] });
-        const next = await pruneWith({ graceMs: 0 }, 9);
-        expect(next, `change ${n}`).toMatchObject({ complete: true, waiting: [] });
-        await pruneWith({ graceMs: 0 }, 10);
-        expect(await keysOf('a', 'condemned'), `change ${n}`).toEqual([]);
-        expect(await keysOf('a', 'packs'), `change ${n}`).toHaveLength(packs);
-        await expectLevel(agent);
-      }
-      expect(died * EVERY).toBeGreaterThan(15);
-      await expectRestores(wanted);
-    },
-  );
+  ] as const)('%s: every snapshot is whole, and the next prune ends it', async (effect, offset) => {
+    await threeSnapshots();
+    await forget(0, 1);
+    await pruneWith();
+    const baseline = await contentsOf(agent);
+    await pruneWith({ graceMs: 0 }, 8);
+    const changes = storeOf(agent, 'a').count('mutating') + storeOf(agent, 'b').count('mutating');
+    const packs = (await keysOf('a', 'packs')).length;
+    const wanted = stateFiles();
+    let died = 0;
+    for (let n = 1 + (offset % EVERY); n <= changes; n += EVERY) {
+      await putStoresBack(agent, baseline);
+      const dying = storeOf(agent, 'a').dieAt(n, effect, [storeOf(agent, 'b')]);
+      await pruneWith({ graceMs: 0 }, 8).catch((error: unknown) => {
+        if (!isHoldfastError(error, 'not_enough_backends')) throw error;
+      });
+      if (!dying.died) break;
+      died++;
+      for (const [name, { inner }] of agent.stores) agent.stores.set(name, new FaultyBackend(inner, { name }));
+      for (const name of ['a', 'b'])
+        expect(await verified(name), `change ${n}, ${name}`).toMatchObject({ complete: true, damaged: [] });
+      const next = await pruneWith({ graceMs: 0 }, 9);
+      expect(next, `change ${n}`).toMatchObject({ complete: true, waiting: [] });
+      await pruneWith({ graceMs: 0 }, 10);
+      expect(await keysOf('a', 'condemned'), `change ${n}`).toEqual([]);
+      expect(await keysOf('a', 'packs'), `change ${n}`).toHaveLength(packs);
+      await expectLevel(agent);
+    }
+    expect(died * EVERY).toBeGreaterThan(15);
+    await expectRestores(wanted);
+  });
 });
