@@ -14,11 +14,11 @@ import { describe, expect, test } from 'vitest';
 import { annotateSnapshot } from '../../src/operations/annotate.ts';
 import { listSnapshots } from '../../src/operations/look.ts';
 import { loadProfile, scaffoldJudge } from '../../src/state/profile.ts';
-import { seededRandom } from '../crypto/support.ts';
+import { seededNoise } from '../crypto/support.ts';
 import { dice, encrypt, live, measure, type Files, type Step } from './ordinary-days.ts';
 import { aheadClock, makeAgent, type TestAgent } from './support.ts';
 
-const random = seededRandom('loss');
+const random = seededNoise('loss');
 const text = (bytes: number) => Buffer.alloc(bytes, `${Buffer.from(random.bytes(30)).toString('hex')} remembers. `);
 
 const FILES = 12;

@@ -20,7 +20,7 @@ import {
   runsNotOver,
   timestamp,
 } from '../../src/repository/repository.ts';
-import { failure, seededRandom } from '../crypto/support.ts';
+import { failure, seededNoise } from '../crypto/support.ts';
 import {
   aheadClock,
   contentsOf,
@@ -35,7 +35,7 @@ import {
 import { FaultyBackend } from '../faulty-backend.ts';
 
 const DAY_MS = 86_400_000;
-const noise = seededRandom('prune');
+const noise = seededNoise('prune');
 /** Time goes by only as the test says; nobody sleeps. */
 const clockAt = (days: number) => ({
   ...aheadClock,

@@ -493,7 +493,7 @@ it('whatever is there: what was asked for is as the rules say, and all the rest 
       const again = (await both('changed', paths)).changes;
       expect([again?.create.count, again?.replace.count, again?.metadata.count]).toEqual([0, 0, 0]);
     }),
-    { numRuns: IS_LONG ? 100 : 12, seed: 4 },
+    { numRuns: IS_LONG ? 100 : 25, seed: 4 },
   );
 }, 60_000);
 
