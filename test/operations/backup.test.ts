@@ -17,11 +17,11 @@ import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { systemClock } from '../../src/clock.ts';
 import type { BackupResult } from '../../src/operations/backup.ts';
-import { failure, seededRandom } from '../crypto/support.ts';
+import { failure, seededNoise } from '../crypto/support.ts';
 import { contentDifference, makeNastyTree } from '../state/trees.ts';
 import { contentOf, expectSameTree, makeAgent, packKeysOf, type TestAgent } from './support.ts';
 
-const noise = seededRandom('backup');
+const noise = seededNoise('backup');
 const countsOf = ({ files, bytes }: BackupResult) => ({ ...files, read: bytes.read, added: bytes.added });
 
 /** Ten files of 1,000 bytes each, and what lies around them. */

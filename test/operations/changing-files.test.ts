@@ -17,11 +17,11 @@ import { fileURLToPath } from 'node:url';
 import { describe, expect, test } from 'vitest';
 import type { BackupResult } from '../../src/operations/backup.ts';
 import type { RestoreResult } from '../../src/operations/restore.ts';
-import { seededRandom } from '../crypto/support.ts';
+import { seededNoise } from '../crypto/support.ts';
 import { removeFolder } from '../state/trees.ts';
 import { expectSameTree, makeAgent } from './support.ts';
 
-const noise = seededRandom('changing');
+const noise = seededNoise('changing');
 /** Ten files of 1,000 bytes each, and what lies around them. */
 function fillTen(state: string): void {
   mkdirSync(join(state, 'folder'));

@@ -14,11 +14,11 @@ import { describe, expect, test } from 'vitest';
 import { annotateSnapshot } from '../../src/operations/annotate.ts';
 import { listSnapshots } from '../../src/operations/look.ts';
 import { loadProfile, scaffoldJudge } from '../../src/state/profile.ts';
-import { seededRandom } from '../crypto/support.ts';
+import { seededNoise } from '../crypto/support.ts';
 import { dice, encrypt, live, measure, type Files, type Step } from './ordinary-days.ts';
 import { aheadClock, makeAgent, type TestAgent } from './support.ts';
 
-const random = seededRandom('loss');
+const random = seededNoise('loss');
 const text = (bytes: number) => Buffer.alloc(bytes, `${Buffer.from(random.bytes(30)).toString('hex')} remembers. `);
 
 const FILES = 12;
@@ -204,8 +204,11 @@ function play(state: string, steps: readonly Step[]): void {
   }
 }
 
+/** More than what is judged goes back (30 snapshots), and than a log stays. Each day costs more than the one before. */
+const DAYS = process.env['HOLDFAST_LONG'] === '1' ? 90 : 36;
+
 test(
-  'ninety days of ordinary work raise no alarm, and measure as the model does; the night of the malware raises one',
+  `${DAYS} days of ordinary work raise no alarm, and measure as the model does; the night of the malware raises one`,
   { timeout: 180_000 },
   async () => {
     await using agent = await makeAgent({ backends: ['a'] });
@@ -213,7 +216,7 @@ test(
     const clock = { ...aheadClock, now: () => now };
     let before: Files = new Map();
     let day = 0;
-    for (const { steps, files } of live('server, with rotated and compressed logs', 7, 90)) {
+    for (const { steps, files } of live('server, with rotated and compressed logs', 7, DAYS)) {
       play(agent.state, steps);
       now += 24 * 3_600_000;
       const { snapshot, suspicious, complete } = await agent.backup({}, { clock });

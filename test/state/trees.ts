@@ -4,6 +4,7 @@ import {
   chmodSync,
   chownSync,
   constants,
+  existsSync,
   lchownSync,
   lstatSync,
   mkdirSync,
@@ -27,14 +28,16 @@ export function temporaryFolder(): string {
   return mkdtempSync(join(tmpdir(), 'holdfast-state-'));
 }
 
-/** Also what Node's own `rm` cannot remove: paths beyond PATH_MAX, folders without permissions. */
+/** Also what Node's own `rm` cannot remove: paths beyond PATH_MAX, folders without permissions. That one is tried first: it starts no programs. */
 export function removeFolder(path: string): void {
   try {
     rmSync(path, { recursive: true, force: true });
+    if (!existsSync(path)) return;
   } catch {
-    spawnSync('chmod', ['-R', 'u+rwX', path], { stdio: 'ignore' });
-    execFileSync('rm', ['-rf', path]);
+    // the programs can
   }
+  spawnSync('chmod', ['-R', 'u+rwX', path], { stdio: 'ignore' });
+  execFileSync('rm', ['-rf', path]);
 }
 
 export const bytes = (text: string) => Buffer.from(text, 'latin1');
