@@ -46,7 +46,7 @@ async function bundleProgram() {
     commands: 'dist/cli/commands/index.js',
     // A thread starts with a file of its own.
     'sqlite-thread': 'dist/state/sqlite-thread.js',
-    'pack-thread': 'dist/repository/pack-thread.js',
+    'pack-thread': 'dist/repository/packs/pack-thread.js',
   };
   // koffi is a native addon, and ssh2 looks for parts of its own that may be. pdfkit reads the metrics of its fonts from files beside its own. oclif asks for the other two, if they are there,
   // to run plugins written in TypeScript.

@@ -50,9 +50,9 @@ export {
 } from './operations/look.ts';
 export { detectProfile, isScaffold, loadProfile, type ContinuityCheck, type Profile } from './state/profile.ts';
 export { survey, type Counted, type Survey } from './state/survey.ts';
-export type { SecretCount, SecretOptions } from './operations/secret-manifest.ts';
+export type { SecretCount, SecretOptions } from './operations/saving/secret-manifest.ts';
 export { findEntries, type FindOptions, type FindResult, type FoundEntry, type FoundIn } from './operations/find.ts';
-export type { ChangeList, Changes } from './operations/restore-over.ts';
+export type { ChangeList, Changes } from './operations/restoring/restore-over.ts';
 export type { Overwrite } from './state/compare-tree.ts';
 export {
   diff,
@@ -64,7 +64,7 @@ export {
 } from './operations/diff.ts';
 export type { ExpectedRepository, RestoreSecret } from './operations/access.ts';
 export type { BackendAddress } from './operations/backends.ts';
-export type { LocalFolders } from './operations/local-state.ts';
+export type { LocalFolders } from './operations/host/local-state.ts';
 export type { Seams } from './operations/seams.ts';
 export { demo, type DemoResult } from './drill/demo.ts';
 export { drill } from './drill/run.ts';

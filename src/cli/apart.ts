@@ -1,6 +1,6 @@
 /** Secrets are kept apart from what is backed up, and from where it goes. */
 import { HoldfastError } from '../errors.ts';
-import { backendAround, isIn } from '../operations/apart.ts';
+import { backendAround, isIn } from '../operations/restoring/apart.ts';
 
 /** @throws `usage` for a new file that would lie inside the state or a backend's folder */
 export function checkApart(

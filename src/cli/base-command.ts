@@ -89,7 +89,7 @@ export abstract class HoldfastCommand<T extends typeof Command, R> extends Comma
       progress: this.progress,
       openBackend: async (address, options) => {
         const { openBackend } = await import('../backend/open.ts');
-        const { fileBreakerStore, forgetBreaker } = await import('../operations/breaker-file.ts');
+        const { fileBreakerStore, forgetBreaker } = await import('../operations/host/breaker-file.ts');
         const breakerOf = (url: string) => {
           const path = breakerPath(process.env, url);
           if (this.triesAgain || options.insist) forgetBreaker(path);

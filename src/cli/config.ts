@@ -10,7 +10,7 @@ import { HoldfastError, messageOf, systemErrorCode } from '../errors.ts';
 import { CONFIG_MAX_BYTES } from '../limits.ts';
 import { readYaml } from '../yaml-file.ts';
 import { DEFAULT_PROFILE, isProfileName, type SecretHandling } from '../state/profile-names.ts';
-import { DEFAULT_THRESHOLDS, type Thresholds } from '../operations/suspicion.ts';
+import { DEFAULT_THRESHOLDS, type Thresholds } from '../operations/saving/suspicion.ts';
 import type { configSchema } from './config-schema.ts';
 import { fleetConfig, type FleetConfig } from './fleet/config.ts';
 import { drillSettings, type DrillSettings } from './drill/config.ts';

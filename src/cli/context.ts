@@ -10,7 +10,7 @@ import { readSecretFileIfAny, readSecretText } from '../identity/secret-file.ts'
 import { parseWriterKey, type WriterKey } from '../identity/writer-key.ts';
 import type { ExpectedRepository, RestoreSecret } from '../operations/access.ts';
 import type { AgentChangeOptions, LogOptions } from '../operations/identity-log.ts';
-import type { LocalFolders } from '../operations/local-state.ts';
+import type { LocalFolders } from '../operations/host/local-state.ts';
 import type { Access } from '../repository/repository.ts';
 import type { Config } from './config.ts';
 import {

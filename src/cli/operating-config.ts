@@ -2,7 +2,7 @@
 import type { z } from 'zod';
 import type { HookSettings } from '../operations/hooks.ts';
 import type { NotifySettings } from '../operations/notify.ts';
-import type { ScheduleSettings } from '../operations/schedule.ts';
+import type { ScheduleSettings } from '../operations/schedule/schedule.ts';
 import { HoldfastError, isHoldfastError } from '../errors.ts';
 import { parseDuration } from '../units.ts';
 import type { configSchema } from './config-schema.ts';
@@ -53,8 +53,8 @@ export async function scheduleSettings(
   file: string,
 ): Promise<ScheduleSettings> {
   const { jitter = JITTER, ...given } = raw;
-  const { OFF } = await import('../operations/schedule.ts');
-  const { parseWhen } = await import('../operations/schedule-time.ts');
+  const { OFF } = await import('../operations/schedule/schedule.ts');
+  const { parseWhen } = await import('../operations/schedule/schedule-time.ts');
   const times = Object.entries(given).filter((entry): entry is [string, string] => entry[1] !== undefined);
   for (const [job, text] of times) if (text !== OFF) at(file, `schedule.${job}`, () => parseWhen(text));
   return {

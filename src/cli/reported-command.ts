@@ -2,7 +2,7 @@
 import type { Command } from '@oclif/core/command';
 import * as Flags from '@oclif/core/flags';
 import type { Hooks } from '../operations/hooks.ts';
-import type { RunKind } from '../operations/runs.ts';
+import type { RunKind } from '../operations/host/runs.ts';
 import { HoldfastCommand } from './base-command.ts';
 import type { Config } from './config.ts';
 import { toJson, writeStdout } from './output.ts';

@@ -1,7 +1,7 @@
 /** What came back, for people: of `restore`, and of `recover`. */
 import type { EmergencyResult } from '../operations/emergency.ts';
 import type { RecoverResult } from '../operations/recover.ts';
-import type { Changes } from '../operations/restore-over.ts';
+import type { Changes } from '../operations/restoring/restore-over.ts';
 import type { RestoreResult } from '../operations/restore.ts';
 import { formatSize } from '../units.ts';
 import { ageText, count, facts, lines, secretsLine, warningLines } from './render.ts';

@@ -7,7 +7,7 @@ import { HoldfastError, messageOf } from '../errors.ts';
 import { Hooks, type HookResult } from '../operations/hooks.ts';
 import { renderMetrics } from '../operations/metrics.ts';
 import { Notifier } from '../operations/notify.ts';
-import { recordRun, replaceFile, type RunKind, type RunRecord } from '../operations/runs.ts';
+import { recordRun, replaceFile, type RunKind, type RunRecord } from '../operations/host/runs.ts';
 import { secondsSince, type Seams } from '../operations/seams.ts';
 import type { Config } from './config.ts';
 import { localFolders } from './context.ts';

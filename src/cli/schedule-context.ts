@@ -5,8 +5,8 @@ import { homedir, hostname } from 'node:os';
 import { isAbsolute, join } from 'node:path';
 import * as Flags from '@oclif/core/flags';
 import { HoldfastError } from '../errors.ts';
-import { readRuns, type RunKind } from '../operations/runs.ts';
-import { runTool } from '../operations/run-tool.ts';
+import { readRuns, type RunKind } from '../operations/host/runs.ts';
+import { runTool } from '../operations/schedule/run-tool.ts';
 import { hasRules } from '../operations/retention.ts';
 import {
   JOBS,
@@ -16,10 +16,10 @@ import {
   type ScheduleChange,
   type Scheduler,
   type ScheduleSettings,
-} from '../operations/schedule.ts';
-import { cronScheduler } from '../operations/schedule-cron.ts';
-import { systemdScheduler } from '../operations/schedule-systemd.ts';
-import { lastDue, parseWhen } from '../operations/schedule-time.ts';
+} from '../operations/schedule/schedule.ts';
+import { cronScheduler } from '../operations/schedule/schedule-cron.ts';
+import { systemdScheduler } from '../operations/schedule/schedule-systemd.ts';
+import { lastDue, parseWhen } from '../operations/schedule/schedule-time.ts';
 import { requireSections, type Config } from './config.ts';
 import { scheduleSettings } from './operating-config.ts';
 import { lines } from './render.ts';

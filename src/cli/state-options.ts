@@ -2,7 +2,7 @@
 import { resolve } from 'node:path';
 import type { Warning } from '../entry.ts';
 import { isHoldfastError } from '../errors.ts';
-import type { StateOptions } from '../operations/save-tree.ts';
+import type { StateOptions } from '../operations/saving/save-tree.ts';
 import { isProfileName } from '../state/profile-names.ts';
 import { detectProfile, loadProfile, scaffoldJudge, type Profile } from '../state/profile.ts';
 import { loadConfig, type Config } from './config.ts';

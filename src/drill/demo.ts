@@ -14,7 +14,7 @@ import { readSecretText } from '../identity/secret-file.ts';
 import { parseWriterKey } from '../identity/writer-key.ts';
 import { backup, type BackupResult } from '../operations/backup.ts';
 import { init } from '../operations/init.ts';
-import { MARKER } from '../operations/continuity.ts';
+import { MARKER } from '../operations/host/continuity.ts';
 import { recover } from '../operations/recover.ts';
 import { secondsSince, type Seams } from '../operations/seams.ts';
 import { readFile } from '../state/read-file.ts';

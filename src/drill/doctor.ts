@@ -8,7 +8,7 @@ import { isSurvivable, type HoldfastError } from '../errors.ts';
 import { failureDomain, THIS_MACHINE, type FailureDomain } from '../operations/failure-domain.ts';
 import { identityLog, type IdentityLog, type LogOptions } from '../operations/identity-log.ts';
 import { listSnapshots, type SnapshotRow } from '../operations/look.ts';
-import type { Runs } from '../operations/runs.ts';
+import type { Runs } from '../operations/host/runs.ts';
 import type { Seams } from '../operations/seams.ts';
 import { DAY_MS, formatDuration } from '../units.ts';
 import type { BackendAddress } from '../operations/backends.ts';

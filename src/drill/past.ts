@@ -8,7 +8,7 @@ import type { Mirror } from '../backend/mirror.ts';
 import { packKey, type ChunkReader, type PackIndex, type Repository } from '../repository/repository.ts';
 import { openForRestore, type ExpectedRepository, type RestoreSecret } from '../operations/access.ts';
 import { openMirror } from '../operations/backends.ts';
-import { manifestName, readSnapshots, type SeenSnapshot } from '../operations/open-look.ts';
+import { manifestName, readSnapshots, type SeenSnapshot } from '../operations/looking/open-look.ts';
 import { inTree } from '../state/tree-path.ts';
 import type { View } from './world.ts';
 

@@ -5,8 +5,8 @@
 import { HoldfastError, isHoldfastError, isSurvivable, throwIfAborted } from '../errors.ts';
 import { timestamp } from '../repository/repository.ts';
 import type { RestoreSecret } from '../operations/access.ts';
-import { readLocalState } from '../operations/local-state.ts';
-import type { SeenSnapshot } from '../operations/open-look.ts';
+import { readLocalState } from '../operations/host/local-state.ts';
+import type { SeenSnapshot } from '../operations/looking/open-look.ts';
 import { secondsSince, type Seams } from '../operations/seams.ts';
 import { Sqlite } from '../state/sqlite.ts';
 import { withDeadline } from '../policy/deadline.ts';

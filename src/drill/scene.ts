@@ -2,10 +2,10 @@
 import type { RawPath } from '../raw-path.ts';
 import type { RestoreSecret } from '../operations/access.ts';
 import type { BackendAddress } from '../operations/backends.ts';
-import type { LocalFolders, LocalState } from '../operations/local-state.ts';
-import type { SeenSnapshot } from '../operations/open-look.ts';
+import type { LocalFolders, LocalState } from '../operations/host/local-state.ts';
+import type { SeenSnapshot } from '../operations/looking/open-look.ts';
 import type { RecoverResult } from '../operations/recover.ts';
-import type { StateOptions } from '../operations/save-tree.ts';
+import type { StateOptions } from '../operations/saving/save-tree.ts';
 import type { Seams } from '../operations/seams.ts';
 import type { Profile } from '../state/profile.ts';
 import type { Sqlite } from '../state/sqlite.ts';

@@ -7,7 +7,7 @@
  */
 import { Counter, Gauge, Registry } from 'prom-client';
 import { runMetrics } from '../operations/metrics.ts';
-import type { Runs } from '../operations/runs.ts';
+import type { Runs } from '../operations/host/runs.ts';
 import { EVENT_KINDS, type EventKind } from './events.ts';
 import {
   AGENT_STATES,

@@ -3,7 +3,7 @@
  * `koffi`, as in state/linux.ts, and where that is missing by the program systemd-notify.
  */
 import { createRequire } from 'node:module';
-import { runTool } from '../operations/run-tool.ts';
+import { runTool } from '../operations/schedule/run-tool.ts';
 
 export interface ServiceManager {
   /** `READY=1`, `STATUS=…`; several at once as lines. Never rejects: that nobody hears it is no failure of ours. */

@@ -14,9 +14,9 @@ import {
   type SnapshotId,
 } from '../repository/repository.ts';
 import { failedBackendWarnings, mishapWarnings, openMirror, type BackendAddress } from './backends.ts';
-import { checkLogIsComplete, checkNotRevoked } from './continuity.ts';
-import type { LocalFolders } from './local-state.ts';
-import { unreadable } from './open-look.ts';
+import { checkLogIsComplete, checkNotRevoked } from './host/continuity.ts';
+import type { LocalFolders } from './host/local-state.ts';
+import { unreadable } from './looking/open-look.ts';
 import type { Seams } from './seams.ts';
 
 export interface AnnotateOptions {

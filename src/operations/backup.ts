@@ -20,16 +20,16 @@ import {
 } from '../repository/repository.ts';
 import { failedBackendWarnings, mishapWarnings, openMirror, type BackendAddress } from './backends.ts';
 import { beginHostRun } from './begin-run.ts';
-import { catchUp, patienceAtStart } from './catch-up.ts';
-import { checkLogIsComplete, findParent, pendingChangeWarnings, seen } from './continuity.ts';
+import { catchUp, patienceAtStart } from './saving/catch-up.ts';
+import { checkLogIsComplete, findParent, pendingChangeWarnings, seen } from './host/continuity.ts';
 import type { HookResult, Hooks } from './hooks.ts';
-import { readPast, rememberSnapshot } from './history.ts';
-import { readLocalState, writeLocalState, type LocalFolders } from './local-state.ts';
-import { takeLock } from './lock.ts';
-import type { SecretCount } from './secret-manifest.ts';
-import { TreeSaver, type StateOptions } from './save-tree.ts';
+import { readPast, rememberSnapshot } from './saving/history.ts';
+import { readLocalState, writeLocalState, type LocalFolders } from './host/local-state.ts';
+import { takeLock } from './host/lock.ts';
+import type { SecretCount } from './saving/secret-manifest.ts';
+import { TreeSaver, type StateOptions } from './saving/save-tree.ts';
 import { secondsSince, type Seams } from './seams.ts';
-import { DEFAULT_THRESHOLDS, judge, type Past, type Thresholds } from './suspicion.ts';
+import { DEFAULT_THRESHOLDS, judge, type Past, type Thresholds } from './saving/suspicion.ts';
 
 export interface BackupOptions {
   backends: readonly BackendAddress[];

@@ -1,7 +1,7 @@
 /** The run records of this host. */
 import type { SigningKey } from '../identity/agent-key.ts';
 import { beginRun, endRun, type BegunRun, type Repository, type RunId } from '../repository/repository.ts';
-import { readLocalState, writeLocalState, type LocalFolders } from './local-state.ts';
+import { readLocalState, writeLocalState, type LocalFolders } from './host/local-state.ts';
 import type { Seams } from './seams.ts';
 
 /** So many earlier runs each one names: each is over by any of those after it, should some of them be lost. */

@@ -18,16 +18,16 @@ import {
   type Difference,
   type Saved,
   type Tally,
-} from './compare.ts';
-import { MARKER } from './continuity.ts';
-import type { LocalFolders } from './local-state.ts';
-import { takeLock } from './lock.ts';
+} from './looking/compare.ts';
+import { MARKER } from './host/continuity.ts';
+import type { LocalFolders } from './host/local-state.ts';
+import { takeLock } from './host/lock.ts';
 import { entriesOf, formatNs } from './look.ts';
 import { passedOverWarnings } from './restore.ts';
-import type { StateOptions } from './save-tree.ts';
+import type { StateOptions } from './saving/save-tree.ts';
 import { secondsSince, type Seams } from './seams.ts';
-import { isBelow, normalise } from './selection.ts';
-import { diffTexts, TEXT_DIFF_MAX_BYTES, unified } from './text-diff.ts';
+import { isBelow, normalise } from './looking/selection.ts';
+import { diffTexts, TEXT_DIFF_MAX_BYTES, unified } from './looking/text-diff.ts';
 
 export interface DiffOptions {
   backends: readonly BackendAddress[];

@@ -8,10 +8,10 @@ import { parseMoment } from '../units.ts';
 import { openForRestore } from './access.ts';
 import { failedBackendWarnings, mishapWarnings, openMirror } from './backends.ts';
 import { entriesOf, listed, type LookOptions } from './look.ts';
-import { unreadable } from './open-look.ts';
+import { unreadable } from './looking/open-look.ts';
 import { passedOverWarnings } from './restore.ts';
 import type { Seams } from './seams.ts';
-import { globMatcher, Selection } from './selection.ts';
+import { globMatcher, Selection } from './looking/selection.ts';
 
 export interface FindOptions extends Omit<LookOptions, 'snapshot'> {
   /** Globs; one without a slash matches a name in any folder. Any of them will do; all entries when there is none. */

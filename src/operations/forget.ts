@@ -23,11 +23,11 @@ import {
   type SnapshotId,
 } from '../repository/repository.ts';
 import { failedBackendWarnings, mishapWarnings, openMirror, type BackendAddress } from './backends.ts';
-import { checkLogIsComplete, checkNotRevoked } from './continuity.ts';
-import { ForgottenMarks } from './forgotten-marks.ts';
-import type { LocalFolders } from './local-state.ts';
-import { takeLock } from './lock.ts';
-import { unreadable } from './open-look.ts';
+import { checkLogIsComplete, checkNotRevoked } from './host/continuity.ts';
+import { ForgottenMarks } from './host/forgotten-marks.ts';
+import type { LocalFolders } from './host/local-state.ts';
+import { takeLock } from './host/lock.ts';
+import { unreadable } from './looking/open-look.ts';
 import {
   alwaysKept,
   hasRules,
@@ -38,9 +38,9 @@ import {
   type Reason,
   type Retainable,
 } from './retention.ts';
-import { missedHere } from './rollback.ts';
+import { missedHere } from './host/rollback.ts';
 import { secondsSince, type Seams } from './seams.ts';
-import { heldBySuspicion } from './suspicion.ts';
+import { heldBySuspicion } from './saving/suspicion.ts';
 
 /**
  * So long the condemned record of a run that was cut off serves the next one. The grace begins with the record: in an older one it may be over any moment,

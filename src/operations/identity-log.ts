@@ -16,9 +16,9 @@ import {
   type Repository,
 } from '../repository/repository.ts';
 import { failedBackendWarnings, openMirror, type BackendAddress } from './backends.ts';
-import { checkLogIsComplete, rememberLog, whatLogLacks } from './continuity.ts';
-import type { LocalFolders } from './local-state.ts';
-import { takeLock } from './lock.ts';
+import { checkLogIsComplete, rememberLog, whatLogLacks } from './host/continuity.ts';
+import type { LocalFolders } from './host/local-state.ts';
+import { takeLock } from './host/lock.ts';
 import type { Seams } from './seams.ts';
 
 export interface LogOptions {

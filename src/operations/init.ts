@@ -21,7 +21,7 @@ import { checkAbsent, writeSecretFile } from '../identity/secret-file.ts';
 import { formatWriterKey } from '../identity/writer-key.ts';
 import { createRepository, HANDLE, parseKey, REPOSITORY_KEY, timestamp } from '../repository/repository.ts';
 import { failedBackendWarnings, openMirror, type BackendAddress } from './backends.ts';
-import { writeLocalState, type LocalFolders } from './local-state.ts';
+import { writeLocalState, type LocalFolders } from './host/local-state.ts';
 import { writePaper, type PaperSize } from './paper.ts';
 import type { Seams } from './seams.ts';
 

@@ -13,11 +13,11 @@ import {
 } from '../repository/repository.ts';
 import { openForRestore, type ExpectedRepository, type RestoreSecret } from './access.ts';
 import { failedBackendWarnings, mishapWarnings, openMirror, type BackendAddress } from './backends.ts';
-import type { LocalFolders } from './local-state.ts';
-import { readSnapshots } from './open-look.ts';
+import type { LocalFolders } from './host/local-state.ts';
+import { readSnapshots } from './looking/open-look.ts';
 import { passedOverWarnings } from './restore.ts';
 import type { Seams } from './seams.ts';
-import { isBelow, normalise } from './selection.ts';
+import { isBelow, normalise } from './looking/selection.ts';
 
 export interface SnapshotRow {
   id: SnapshotId;

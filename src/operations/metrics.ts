@@ -1,5 +1,5 @@
 /** The last runs as Prometheus metrics, in the text form that node_exporter's textfile collector reads. */
-import type { RunKind, RunRecord, Runs } from './runs.ts';
+import type { RunKind, RunRecord, Runs } from './host/runs.ts';
 
 /** A gauge. A value that is not known is no sample. */
 export interface Metric {

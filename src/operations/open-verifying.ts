@@ -13,9 +13,9 @@ import {
 } from '../repository/repository.ts';
 import { openForRestore, type ExpectedRepository, type RestoreSecret } from './access.ts';
 import { openMirror, type BackendAddress } from './backends.ts';
-import type { LocalFolders } from './local-state.ts';
+import type { LocalFolders } from './host/local-state.ts';
 import type { Seams } from './seams.ts';
-import { placeOf, VerifiedMemory } from './verified-memory.ts';
+import { placeOf, VerifiedMemory } from './host/verified-memory.ts';
 
 export type VerifyAccess =
   | { kind: 'writer'; access: Access }

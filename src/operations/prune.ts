@@ -6,10 +6,10 @@ import { collect, type Collected, type Repository, type Snapshot, type Unfinishe
 import { agentKeyOf, openForRestore, type ExpectedRepository, type RestoreSecret } from './access.ts';
 import { failedBackendWarnings, mishapWarnings, openMirror, type BackendAddress } from './backends.ts';
 import { beginHostRun, type HostRun } from './begin-run.ts';
-import { checkLogIsComplete } from './continuity.ts';
-import { readFirstSeen, writeFirstSeen, type LocalFolders } from './local-state.ts';
-import { takeLock } from './lock.ts';
-import { checkAllShown, type Witnesses } from './rollback.ts';
+import { checkLogIsComplete } from './host/continuity.ts';
+import { readFirstSeen, writeFirstSeen, type LocalFolders } from './host/local-state.ts';
+import { takeLock } from './host/lock.ts';
+import { checkAllShown, type Witnesses } from './host/rollback.ts';
 import { secondsSince, type Seams } from './seams.ts';
 
 export interface PruneOptions {

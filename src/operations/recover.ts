@@ -11,10 +11,10 @@ import { timestamp, type Repository, type Snapshot } from '../repository/reposit
 import { agentKeyOf, openForRestore, type RestoreSecret } from './access.ts';
 import { rawFromText } from '../raw-path.ts';
 import { exactTimes } from '../state/exact-times.ts';
-import { checkTarget } from './apart.ts';
+import { checkTarget } from './restoring/apart.ts';
 import { openMirror, type BackendAddress } from './backends.ts';
-import { MARKER, pendingChangeWarnings, seen } from './continuity.ts';
-import { writeLocalState, type LocalFolders } from './local-state.ts';
+import { MARKER, pendingChangeWarnings, seen } from './host/continuity.ts';
+import { writeLocalState, type LocalFolders } from './host/local-state.ts';
 import { restoreFrom, type RestoreResult } from './restore.ts';
 import { secondsSince, type Seams } from './seams.ts';
 

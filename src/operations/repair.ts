@@ -17,10 +17,10 @@ import {
 import { agentKeyOf } from './access.ts';
 import type { BackendAddress } from './backends.ts';
 import { beginHostRun } from './begin-run.ts';
-import type { LocalFolders } from './local-state.ts';
-import { takeLock } from './lock.ts';
+import type { LocalFolders } from './host/local-state.ts';
+import { takeLock } from './host/lock.ts';
 import { openToVerify, remembered, type VerifyAccess } from './open-verifying.ts';
-import { findRollback } from './rollback.ts';
+import { findRollback } from './host/rollback.ts';
 import { secondsSince, type Seams } from './seams.ts';
 import { notLookedAt, repairAll, unreadWarnings } from './verify.ts';
 

@@ -21,11 +21,11 @@ import type { Change, Overwrite } from '../state/compare-tree.ts';
 import type { Profile } from '../state/profile.ts';
 import { openTarget, type TreeWriter } from '../state/write-tree.ts';
 import { openForRestore, type ExpectedRepository, type RestoreSecret } from './access.ts';
-import { checkTarget } from './apart.ts';
+import { checkTarget } from './restoring/apart.ts';
 import { failedBackendWarnings, mishapWarnings, openMirror, type BackendAddress } from './backends.ts';
-import { checkDatabases, DatabaseChecks } from './check-databases.ts';
-import { knownLost } from './known-lost.ts';
-import { pathDependence } from './path-dependence.ts';
+import { checkDatabases, DatabaseChecks } from './restoring/check-databases.ts';
+import { knownLost } from './restoring/known-lost.ts';
+import { pathDependence } from './restoring/path-dependence.ts';
 import {
   changesOf,
   compareWithTarget,
@@ -34,7 +34,7 @@ import {
   restoreOver,
   withoutLost,
   type Changes,
-} from './restore-over.ts';
+} from './restoring/restore-over.ts';
 import {
   countWritten,
   emptyPlan,
@@ -46,7 +46,7 @@ import {
   splitLinks,
   type Plan,
   type PlannedChunk,
-} from './restore-plan.ts';
+} from './restoring/restore-plan.ts';
 import { secondsSince, type Seams } from './seams.ts';
 
 export interface RestoreOptions {

@@ -23,10 +23,10 @@ import {
 } from '../repository/repository.ts';
 import { agentKeyOf, derivedKey, openForRestore, requireRoot, type RestoreSecret } from './access.ts';
 import { openMirror, type BackendAddress } from './backends.ts';
-import { checkLogIsComplete, rememberLog } from './continuity.ts';
+import { checkLogIsComplete, rememberLog } from './host/continuity.ts';
 import { appended, type LogRow } from './identity-log.ts';
-import type { LocalFolders } from './local-state.ts';
-import { takeLock } from './lock.ts';
+import type { LocalFolders } from './host/local-state.ts';
+import { takeLock } from './host/lock.ts';
 import type { Seams } from './seams.ts';
 
 export interface RotateOptions {

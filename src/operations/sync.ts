@@ -16,12 +16,12 @@ import {
 import type { SigningKey } from '../identity/agent-key.ts';
 import { addressOf, openMirror, type BackendAddress } from './backends.ts';
 import { beginHostRun } from './begin-run.ts';
-import { checkLogIsComplete, seen } from './continuity.ts';
-import { readLocalState, writeLocalState, type LocalFolders } from './local-state.ts';
-import { takeLock } from './lock.ts';
-import { extendLocks } from './locks.ts';
+import { checkLogIsComplete, seen } from './host/continuity.ts';
+import { readLocalState, writeLocalState, type LocalFolders } from './host/local-state.ts';
+import { takeLock } from './host/lock.ts';
+import { extendLocks } from './host/locks.ts';
 import { secondsSince, type Seams } from './seams.ts';
-import { placeOf, VerifiedMemory } from './verified-memory.ts';
+import { placeOf, VerifiedMemory } from './host/verified-memory.ts';
 
 export interface SyncOptions {
   backends: readonly BackendAddress[];

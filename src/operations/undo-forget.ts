@@ -13,11 +13,11 @@ import {
 } from '../repository/repository.ts';
 import { failedBackendWarnings, mishapWarnings, openMirror } from './backends.ts';
 import { beginHostRun } from './begin-run.ts';
-import { checkLogIsComplete, checkNotRevoked } from './continuity.ts';
+import { checkLogIsComplete, checkNotRevoked } from './host/continuity.ts';
 import { backendStates, type BackendState, type ForgetOptions, type SnapshotName } from './forget.ts';
-import { ForgottenMarks } from './forgotten-marks.ts';
-import { takeLock } from './lock.ts';
-import { unreadable } from './open-look.ts';
+import { ForgottenMarks } from './host/forgotten-marks.ts';
+import { takeLock } from './host/lock.ts';
+import { unreadable } from './looking/open-look.ts';
 import { secondsSince, type Seams } from './seams.ts';
 
 export type UndoOptions = Pick<ForgetOptions, 'backends' | 'access' | 'signer' | 'folders' | 'host'> & {

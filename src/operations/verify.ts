@@ -26,12 +26,12 @@ import {
 import type { Profile } from '../state/profile.ts';
 import { aboutBackend, type BackendAddress } from './backends.ts';
 import { confidenceOf, type Confidence, type Coverage } from './coverage.ts';
-import type { LocalFolders } from './local-state.ts';
+import type { LocalFolders } from './host/local-state.ts';
 import { openToVerify, remembered, type Remembered, type VerifyAccess } from './open-verifying.ts';
-import { findRollback } from './rollback.ts';
+import { findRollback } from './host/rollback.ts';
 import { secondsSince, type Seams } from './seams.ts';
-import type { ReadLevel } from './verified-memory.ts';
-import { checkByRestoring, requireScratch, type RestoreCheck } from './verify-restore.ts';
+import type { ReadLevel } from './host/verified-memory.ts';
+import { checkByRestoring, requireScratch, type RestoreCheck } from './restoring/verify-restore.ts';
 
 /** `restore`: besides the listing, a snapshot is restored from each backend alone, compared, and thrown away; needs the restore key. */
 export type VerifyLevel = ScrubLevel | 'restore';

@@ -2,7 +2,7 @@
 import type { Entry } from '../entry.ts';
 import { isHoldfastError, throwIfAborted } from '../errors.ts';
 import { rawForDisplay, ROOT, type RawPath } from '../raw-path.ts';
-import { manifestName, type Look, type SeenSnapshot } from './open-look.ts';
+import { manifestName, type Look, type SeenSnapshot } from './looking/open-look.ts';
 
 export interface Version {
   /** The newest and the oldest of the snapshots, one after the other, that have the entry so; the same where it is one. */

@@ -4,7 +4,7 @@ import type { Clock, Random } from '../clock.ts';
 import type { Mirror } from '../backend/mirror.ts';
 import { sealAge } from '../crypto/age.ts';
 import { hex, sha256Hex } from '../crypto/hash.ts';
-import { DEFAULT_CHUNKER, type ChunkerParameters } from './chunker.ts';
+import { DEFAULT_CHUNKER, type ChunkerParameters } from './packs/chunker.ts';
 import {
   FORMAT_VERSION,
   KEYS_TYPE,
@@ -14,9 +14,9 @@ import {
   type KeysRecord,
   type RepositoryRecord,
   type Signer,
-} from './format.ts';
-import { sealSecrets } from './key-changes.ts';
-import { keysRecordKey, REPOSITORY_KEY, wrappedIdentityKey } from './object-name.ts';
+} from './records/format.ts';
+import { sealSecrets } from './keys/key-changes.ts';
+import { keysRecordKey, REPOSITORY_KEY, wrappedIdentityKey } from './records/object-name.ts';
 
 export interface NewRepository {
   /** 32 hex digits, and 32 secret bytes: fresh ones. */

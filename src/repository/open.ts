@@ -7,8 +7,8 @@ import { openAge } from '../crypto/age.ts';
 import { chunkIdFunction, gearTable } from '../crypto/chunk-id.ts';
 import { drain, inLanes } from '../drain.ts';
 import { CHUNK_MAX_BYTES, INDEXES_IN_FLIGHT, RECORDS_IN_FLIGHT } from '../limits.ts';
-import { makeCut, type Cut } from './chunker.ts';
-import { type KeysRecord, type RepositoryRecord } from './format.ts';
+import { makeCut, type Cut } from './packs/chunker.ts';
+import { type KeysRecord, type RepositoryRecord } from './records/format.ts';
 import {
   checkContentName,
   lostIfAbsent,
@@ -18,20 +18,20 @@ import {
   type PackId,
   type SnapshotId,
   type VerifiedId,
-} from './object-name.ts';
+} from './records/object-name.ts';
 import type { RawPath } from '../raw-path.ts';
-import { openAnnotation, readAnnotations, whatIsSaid, type Annotation } from './annotation.ts';
-import { openIndex } from './index-object.ts';
-import type { FileKeys } from './grants.ts';
-import type { KeyLog, KeyState } from './key-log.ts';
-import { openKeys, type Access, type OpenedKeys, type OpenOptions } from './keys.ts';
-import { readEntries } from './manifest.ts';
-import { PackIndex } from './pack-index.ts';
-import { ChunkReader } from './reader.ts';
-import { selectSnapshot } from './select.ts';
-import { openSnapshot, type Snapshot } from './snapshot.ts';
-import { openVerified, type Verified } from './verified.ts';
-import { SnapshotWriter } from './writer.ts';
+import { openAnnotation, readAnnotations, whatIsSaid, type Annotation } from './records/annotation.ts';
+import { openIndex } from './packs/index-object.ts';
+import type { FileKeys } from './keys/grants.ts';
+import type { KeyLog, KeyState } from './keys/key-log.ts';
+import { openKeys, type Access, type OpenedKeys, type OpenOptions } from './keys/keys.ts';
+import { readEntries } from './records/manifest.ts';
+import { PackIndex } from './packs/pack-index.ts';
+import { ChunkReader } from './packs/reader.ts';
+import { selectSnapshot } from './records/select.ts';
+import { openSnapshot, type Snapshot } from './records/snapshot.ts';
+import { openVerified, type Verified } from './records/verified.ts';
+import { SnapshotWriter } from './packs/writer.ts';
 
 /** Opens the repository that the backends of the mirror hold; see `openKeys` for what happens to those that hold none or another. */
 export async function openRepository(mirror: Mirror, access: Access, options: OpenOptions): Promise<Repository> {

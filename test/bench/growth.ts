@@ -1,7 +1,7 @@
 /** How holdfast's time and memory grow with the number of files and of bytes. */
 import { rmSync, statfsSync } from 'node:fs';
 import { join } from 'node:path';
-import { DEFAULT_CHUNKER } from '../../src/repository/chunker.ts';
+import { DEFAULT_CHUNKER } from '../../src/repository/packs/chunker.ts';
 import { makeLargeTree, makePieces } from './corpus.ts';
 import { assertSame, bytesBelow, freshFolder, settle } from './folders.ts';
 import { measure } from './measure.ts';

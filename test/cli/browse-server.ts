@@ -1,7 +1,7 @@
 /** The server of `browse`, for one test, and its clients. */
 import { request as httpRequest, type IncomingHttpHeaders } from 'node:http';
 import { startBrowse, type Browse } from '../../src/cli/browse/server.ts';
-import type { Look } from '../../src/operations/open-look.ts';
+import type { Look } from '../../src/operations/looking/open-look.ts';
 import { FakeClock } from '../fake-clock.ts';
 
 export interface Answer {

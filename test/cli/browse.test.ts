@@ -15,7 +15,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { startBrowse, attachment } from '../../src/cli/browse/server.ts';
 import { hexDump, visible } from '../../src/cli/browse/preview.ts';
 import { annotateSnapshot } from '../../src/operations/annotate.ts';
-import { openLook, type Look } from '../../src/operations/open-look.ts';
+import { openLook, type Look } from '../../src/operations/looking/open-look.ts';
 import { HoldfastError } from '../../src/errors.ts';
 import type { RawPath } from '../../src/raw-path.ts';
 import { failure, seededRandom } from '../crypto/support.ts';

@@ -2,7 +2,7 @@
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { parseAgentKey } from '../../src/identity/agent-key.ts';
-import { REPOSITORY_TYPE, signRecord } from '../../src/repository/format.ts';
+import { REPOSITORY_TYPE, signRecord } from '../../src/repository/records/format.ts';
 import { removeFolder, temporaryFolder } from '../state/trees.ts';
 import { agentHome, initArgs, type AgentHome } from './agent-home.ts';
 

@@ -6,7 +6,7 @@ import { afterAll, describe, expect, test } from 'vitest';
 import { loadConfig } from '../../src/cli/config.ts';
 import { isDue } from '../../src/cli/schedule-context.ts';
 import { runsPath } from '../../src/cli/run-report.ts';
-import { recordRun } from '../../src/operations/runs.ts';
+import { recordRun } from '../../src/operations/host/runs.ts';
 import { failure } from '../crypto/support.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'holdfast-config-'));

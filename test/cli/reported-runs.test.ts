@@ -5,7 +5,7 @@ import { appendFileSync, chmodSync, existsSync, mkdirSync, readFileSync, renameS
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { takeLock } from '../../src/operations/lock.ts';
+import { takeLock } from '../../src/operations/host/lock.ts';
 import { parseWriterKey } from '../../src/identity/writer-key.ts';
 import { removeFolder, temporaryFolder } from '../state/trees.ts';
 import { agentHome, initArgs, type AgentHome } from './agent-home.ts';

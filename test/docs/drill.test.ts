@@ -11,7 +11,7 @@ import { BUILT_IN_SCENARIOS, parseScenario } from '../../src/drill/scenario.ts';
 import { CHECKS } from '../../src/drill/scenario-schema.ts';
 import { agentHome, initArgs } from '../cli/agent-home.ts';
 import { PROGRAM, ROOT } from '../cli/run.ts';
-import { runTool } from '../../src/operations/run-tool.ts';
+import { runTool } from '../../src/operations/schedule/run-tool.ts';
 import { lacks } from '../crypto/support.ts';
 import { fillAnts } from '../drill/support.ts';
 import { removeFolder, temporaryFolder } from '../state/trees.ts';

@@ -27,7 +27,7 @@ import { createMemory } from '../../src/backend/memory.ts';
 import { Mirror } from '../../src/backend/mirror.ts';
 import { systemClock, systemRandom } from '../../src/clock.ts';
 import { comparePaths, rawFromText } from '../../src/raw-path.ts';
-import { ChunkStream, DEFAULT_CHUNKER, makeCut } from '../../src/repository/chunker.ts';
+import { ChunkStream, DEFAULT_CHUNKER, makeCut } from '../../src/repository/packs/chunker.ts';
 import {
   KEYS_TYPE,
   keysSchema,
@@ -46,7 +46,7 @@ import {
   drillSchema,
   verifiedSchema,
   snapshotSchema,
-} from '../../src/repository/format.ts';
+} from '../../src/repository/records/format.ts';
 import {
   indexKey,
   keysRecordKey,
@@ -68,14 +68,14 @@ import {
   type VerifiedId,
   type DrillId,
   type SnapshotId,
-} from '../../src/repository/object-name.ts';
-import { CONTEST_MS, firstEntry, nextEntry, type KeyLog } from '../../src/repository/key-log.ts';
-import { openIndex, sealIndex } from '../../src/repository/index-object.ts';
-import { entryLine, parseEntryLine, readEntries } from '../../src/repository/manifest.ts';
-import { lostRecord } from '../../src/repository/known-loss.ts';
-import { packPrefixes } from '../../src/repository/prefixes.ts';
-import { placeOf } from '../../src/operations/verified-memory.ts';
-import { parseIndexLine } from '../../src/repository/pack-index.ts';
+} from '../../src/repository/records/object-name.ts';
+import { CONTEST_MS, firstEntry, nextEntry, type KeyLog } from '../../src/repository/keys/key-log.ts';
+import { openIndex, sealIndex } from '../../src/repository/packs/index-object.ts';
+import { entryLine, parseEntryLine, readEntries } from '../../src/repository/records/manifest.ts';
+import { lostRecord } from '../../src/repository/records/known-loss.ts';
+import { packPrefixes } from '../../src/repository/records/prefixes.ts';
+import { placeOf } from '../../src/operations/host/verified-memory.ts';
+import { parseIndexLine } from '../../src/repository/packs/pack-index.ts';
 import { createRepository, openRepository } from '../../src/repository/repository.ts';
 import { seededRandom } from '../crypto/support.ts';
 

@@ -10,7 +10,7 @@ import { parseWriterKey } from '../../src/identity/writer-key.ts';
 import { backup, type BackupResult } from '../../src/operations/backup.ts';
 import { init, type InitResult } from '../../src/operations/init.ts';
 import { restore, type RestoreResult } from '../../src/operations/restore.ts';
-import type { SecretOptions } from '../../src/operations/secret-manifest.ts';
+import type { SecretOptions } from '../../src/operations/saving/secret-manifest.ts';
 import type { Seams } from '../../src/operations/seams.ts';
 import { noProgress } from '../../src/progress.ts';
 

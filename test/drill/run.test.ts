@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
 import { BUILT_IN_SCENARIOS } from '../../src/drill/scenario.ts';
 import { drillResultSchema } from '../../src/drill/history.ts';
-import { takeLock } from '../../src/operations/lock.ts';
+import { takeLock } from '../../src/operations/host/lock.ts';
 import { openBackend } from '../../src/backend/open.ts';
 import type { Clock } from '../../src/clock.ts';
 import { failure } from '../crypto/support.ts';

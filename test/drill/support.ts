@@ -18,7 +18,7 @@ import { drill } from '../../src/drill/run.ts';
 import type { Check, DrillResult, ScenarioResult } from '../../src/drill/result.ts';
 import { builtInScenarios, parseScenario, type Scenario } from '../../src/drill/scenario.ts';
 import type { DrillOptions } from '../../src/drill/scene.ts';
-import type { StateOptions } from '../../src/operations/save-tree.ts';
+import type { StateOptions } from '../../src/operations/saving/save-tree.ts';
 import type { Seams } from '../../src/operations/seams.ts';
 import { loadProfile, scaffoldJudge, type Profile } from '../../src/state/profile.ts';
 import { removeFolder } from '../state/trees.ts';

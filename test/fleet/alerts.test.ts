@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { stringify } from 'yaml';
 import { alertRules, DEFAULT_ALERTS, type AgentAges, type AlertThresholds } from '../../src/fleet/alerts.ts';
-import { runTool } from '../../src/operations/run-tool.ts';
+import { runTool } from '../../src/operations/schedule/run-tool.ts';
 import { lacks } from '../crypto/support.ts';
 import { removeFolder, temporaryFolder } from '../state/trees.ts';
 

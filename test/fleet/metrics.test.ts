@@ -3,7 +3,7 @@ import fc from 'fast-check';
 import { readFileSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
 import { renderFleetMetrics, type MetricsInput } from '../../src/fleet/metrics.ts';
-import { runTool } from '../../src/operations/run-tool.ts';
+import { runTool } from '../../src/operations/schedule/run-tool.ts';
 import type { FleetView } from '../../src/fleet/health.ts';
 import { agentView, fleetViewOf, layer, NOW_MS, troubledLook } from '../cli/fleet/views.ts';
 import { lacks } from '../crypto/support.ts';

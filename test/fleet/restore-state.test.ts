@@ -15,7 +15,7 @@ import { describe, expect, test } from 'vitest';
 import { systemClock } from '../../src/clock.ts';
 import { commandRunner } from '../../src/fleet/actions.ts';
 import { putStateBack, restoreState, type RestoreStateOptions } from '../../src/fleet/restore-state.ts';
-import { MARKER } from '../../src/operations/continuity.ts';
+import { MARKER } from '../../src/operations/host/continuity.ts';
 import { makeAgent, type AgentOptions } from '../operations/support.ts';
 import { health } from './healths.ts';
 

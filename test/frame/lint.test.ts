@@ -110,7 +110,7 @@ const imports: Case[] = [
   ['src/identity/age.ts', "export * from 'age-encryption';", 'house(imports)', 'only src/crypto/'],
   ['src/crypto/age.ts', "export * from 'age-encryption';"],
   ['src/state/timers.ts', "export * from 'node:timers/promises';", 'house(imports)', 'clock.ts'],
-  ['test/free.ts', "export * from 'node:crypto';\nexport * from '../src/repository/pack.ts';"],
+  ['test/free.ts', "export * from 'node:crypto';\nexport * from '../src/repository/packs/pack.ts';"],
 ];
 
 const statements: Case[] = (

@@ -4,7 +4,7 @@ import { hex } from '../../src/crypto/hash.ts';
 import { HoldfastError } from '../../src/errors.ts';
 import { formatRecoveryKey, parseRecoveryKey, recoveryKeyOfGeneration } from '../../src/identity/recovery-key.ts';
 import { newRoot, recoveryCommitmentOf, recoveryKey } from '../../src/identity/root.ts';
-import { recoveryCommitment } from '../../src/repository/key-log.ts';
+import { recoveryCommitment } from '../../src/repository/keys/key-log.ts';
 import { failure, seededRandom } from '../crypto/support.ts';
 
 const root = newRoot(seededRandom('recovery key'));

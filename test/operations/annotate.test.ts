@@ -9,8 +9,8 @@ import { publicKeyOf } from '../../src/crypto/ed25519.ts';
 import { sha256Hex } from '../../src/crypto/hash.ts';
 import { annotateSnapshot, type AnnotateOptions } from '../../src/operations/annotate.ts';
 import { listEntries, listSnapshots } from '../../src/operations/look.ts';
-import { ANNOTATION_PAYLOAD_TYPE } from '../../src/repository/format.ts';
-import { annotationKey, type AnnotationId } from '../../src/repository/object-name.ts';
+import { ANNOTATION_PAYLOAD_TYPE } from '../../src/repository/records/format.ts';
+import { annotationKey, type AnnotationId } from '../../src/repository/records/object-name.ts';
 import {
   readAnnotations,
   whatIsSaid,

@@ -15,7 +15,7 @@ import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { diff, type DiffOptions, type DiffResult } from '../../src/operations/diff.ts';
-import { takeLock } from '../../src/operations/lock.ts';
+import { takeLock } from '../../src/operations/host/lock.ts';
 import { failure, seededRandom } from '../crypto/support.ts';
 import { contentOf, makeAgent, packKeysOf, storeOf, type TestAgent } from './support.ts';
 

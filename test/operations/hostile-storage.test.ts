@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { afterAll, beforeEach, describe, expect, test } from 'vitest';
 import { sealAge } from '../../src/crypto/age.ts';
 import { newRoot } from '../../src/identity/root.ts';
-import { REPOSITORY_TYPE, signRecord } from '../../src/repository/format.ts';
+import { REPOSITORY_TYPE, signRecord } from '../../src/repository/records/format.ts';
 import { REPOSITORY_KEY } from '../../src/repository/repository.ts';
 import { failure, seededRandom } from '../crypto/support.ts';
 import {

@@ -21,7 +21,7 @@ import {
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { MARKER } from '../../src/operations/continuity.ts';
+import { MARKER } from '../../src/operations/host/continuity.ts';
 import { diff } from '../../src/operations/diff.ts';
 import { seededRandom } from '../crypto/support.ts';
 import { inventory } from '../state/trees.ts';

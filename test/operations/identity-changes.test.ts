@@ -14,7 +14,7 @@ import { prune } from '../../src/operations/prune.ts';
 import { addRecipient, listRecipients, removeRecipient } from '../../src/operations/recipients.ts';
 import { repair } from '../../src/operations/repair.ts';
 import { rotateIdentity, type RotateOptions } from '../../src/operations/rotate.ts';
-import { CONTEST_MS } from '../../src/repository/key-log.ts';
+import { CONTEST_MS } from '../../src/repository/keys/key-log.ts';
 import { failure, seededRandom } from '../crypto/support.ts';
 import { FaultyBackend } from '../faulty-backend.ts';
 import {

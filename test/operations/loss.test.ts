@@ -205,7 +205,7 @@ function play(state: string, steps: readonly Step[]): void {
 }
 
 /** More than what is judged goes back (30 snapshots), and than a log stays. Each day costs more than the one before. */
-const DAYS = process.env['HOLDFAST_LONG'] === '1' ? 90 : 36;
+const DAYS = 90;
 
 test(
   `${DAYS} days of ordinary work raise no alarm, and measure as the model does; the night of the malware raises one`,

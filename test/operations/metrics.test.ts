@@ -4,8 +4,8 @@ import { join } from 'node:path';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { renderMetrics } from '../../src/operations/metrics.ts';
-import { readRuns, recordRun, type RunRecord } from '../../src/operations/runs.ts';
-import { runTool } from '../../src/operations/run-tool.ts';
+import { readRuns, recordRun, type RunRecord } from '../../src/operations/host/runs.ts';
+import { runTool } from '../../src/operations/schedule/run-tool.ts';
 import { lacks } from '../crypto/support.ts';
 import { removeFolder, temporaryFolder } from '../state/trees.ts';
 

@@ -2,8 +2,8 @@
  * Ordinary days of several kinds of agents: what each does to its files. The same days can be played on a disk, for real backups, and in a model
  * that only counts, for thousands of days. Thresholds and the rates in docs/loss.md come from here: `node test/operations/ordinary-days.ts`.
  */
-import type { Measured, Past } from '../../src/operations/suspicion.ts';
-import { judge, type Thresholds } from '../../src/operations/suspicion.ts';
+import type { Measured, Past } from '../../src/operations/saving/suspicion.ts';
+import { judge, type Thresholds } from '../../src/operations/saving/suspicion.ts';
 import type { SnapshotId } from '../../src/repository/repository.ts';
 
 export type Content = 'text' | 'noise';

@@ -15,7 +15,7 @@ import {
   storeVerified,
   timestamp,
 } from '../../src/repository/repository.ts';
-import { DRILLS_STORED } from '../../src/repository/tidy.ts';
+import { DRILLS_STORED } from '../../src/repository/deletion/tidy.ts';
 import { DAY_MS } from '../../src/units.ts';
 import { seededRandom } from '../crypto/support.ts';
 import { aheadClock, contentsOf, expectLevel, makeAgent, putBack, storeOf } from './support.ts';

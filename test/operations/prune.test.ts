@@ -3,13 +3,13 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { isHoldfastError } from '../../src/errors.ts';
 import { beginHostRun } from '../../src/operations/begin-run.ts';
-import { takeLock } from '../../src/operations/lock.ts';
+import { takeLock } from '../../src/operations/host/lock.ts';
 import { prune, type PruneOptions, type PruneResult } from '../../src/operations/prune.ts';
 import { repair } from '../../src/operations/repair.ts';
 import { restore } from '../../src/operations/restore.ts';
 import type { Seams } from '../../src/operations/seams.ts';
 import { verify } from '../../src/operations/verify.ts';
-import { ForgottenMarks } from '../../src/operations/forgotten-marks.ts';
+import { ForgottenMarks } from '../../src/operations/host/forgotten-marks.ts';
 import {
   beginRun,
   condemn,

@@ -6,9 +6,9 @@ import { ageRecipientOf, sealAge } from '../../src/crypto/age.ts';
 import { publicKeyOf } from '../../src/crypto/ed25519.ts';
 import { parseAgentKey } from '../../src/identity/agent-key.ts';
 import { parseWriterKey } from '../../src/identity/writer-key.ts';
-import { MARKER } from '../../src/operations/continuity.ts';
+import { MARKER } from '../../src/operations/host/continuity.ts';
 import { writeMarker } from '../../src/operations/recover.ts';
-import { wrappedIdentityKey } from '../../src/repository/object-name.ts';
+import { wrappedIdentityKey } from '../../src/repository/records/object-name.ts';
 import { failure, seededRandom } from '../crypto/support.ts';
 import { FaultyBackend } from '../faulty-backend.ts';
 import {

@@ -9,7 +9,7 @@ import {
   type Retainable,
   type RetentionOptions,
 } from '../../src/operations/retention.ts';
-import { heldBySuspicion } from '../../src/operations/suspicion.ts';
+import { heldBySuspicion } from '../../src/operations/saving/suspicion.ts';
 import { DAY_MS } from '../../src/units.ts';
 import type { SnapshotId } from '../../src/repository/repository.ts';
 

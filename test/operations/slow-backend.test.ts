@@ -4,7 +4,7 @@ import { describe, expect, test, vi } from 'vitest';
 import { systemClock } from '../../src/clock.ts';
 import { PATIENCE_MS } from '../../src/backend/stragglers.ts';
 import { guarded } from '../../src/backend/guarded.ts';
-import { CATCH_UP_MS, patienceAtStart } from '../../src/operations/catch-up.ts';
+import { CATCH_UP_MS, patienceAtStart } from '../../src/operations/saving/catch-up.ts';
 import type * as Limits from '../../src/limits.ts';
 import { failure, seededRandom } from '../crypto/support.ts';
 import { FakeClock } from '../fake-clock.ts';

@@ -13,7 +13,7 @@ import { parseWriterKey, type WriterKey } from '../../src/identity/writer-key.ts
 import type { BackendAddress } from '../../src/operations/backends.ts';
 import { backup, type BackupOptions, type BackupResult } from '../../src/operations/backup.ts';
 import { init } from '../../src/operations/init.ts';
-import { MARKER } from '../../src/operations/continuity.ts';
+import { MARKER } from '../../src/operations/host/continuity.ts';
 import { recover, type RecoverOptions, type RecoverResult } from '../../src/operations/recover.ts';
 import { restore, type RestoreOptions, type RestoreResult } from '../../src/operations/restore.ts';
 import type { Seams } from '../../src/operations/seams.ts';

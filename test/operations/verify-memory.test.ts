@@ -4,7 +4,7 @@ import { afterAll, beforeEach, describe, expect, test } from 'vitest';
 import type { Clock } from '../../src/clock.ts';
 import { HoldfastError } from '../../src/errors.ts';
 import { confidenceOf } from '../../src/operations/coverage.ts';
-import { placeOf, VerifiedMemory } from '../../src/operations/verified-memory.ts';
+import { placeOf, VerifiedMemory } from '../../src/operations/host/verified-memory.ts';
 import type { VerifyOptions } from '../../src/operations/verify.ts';
 import { parseKey } from '../../src/repository/repository.ts';
 import { DAY_MS } from '../../src/units.ts';

@@ -7,15 +7,21 @@ import { hex } from '../../src/crypto/hash.ts';
 import { ageRecipientOf, newAgeIdentity } from '../../src/crypto/age.ts';
 import { publicKeyOf } from '../../src/crypto/ed25519.ts';
 import type { ChunkId } from '../../src/entry.ts';
-import { collect } from '../../src/repository/collect.ts';
-import { condemn, putBack, readCondemned } from '../../src/repository/condemned.ts';
+import { collect } from '../../src/repository/deletion/collect.ts';
+import { condemn, putBack, readCondemned } from '../../src/repository/records/condemned.ts';
 import { createRepository } from '../../src/repository/create.ts';
-import { FORMAT_VERSION, timestamp, type Signer } from '../../src/repository/format.ts';
-import { recoveryCommitment } from '../../src/repository/key-log.ts';
-import { level } from '../../src/repository/level.ts';
-import { packKey, parseKey, type PackId, type RunId, type SnapshotId } from '../../src/repository/object-name.ts';
+import { FORMAT_VERSION, timestamp, type Signer } from '../../src/repository/records/format.ts';
+import { recoveryCommitment } from '../../src/repository/keys/key-log.ts';
+import { level } from '../../src/repository/repair/level.ts';
+import {
+  packKey,
+  parseKey,
+  type PackId,
+  type RunId,
+  type SnapshotId,
+} from '../../src/repository/records/object-name.ts';
 import { openRepository, type Repository } from '../../src/repository/open.ts';
-import { beginRun, endRun } from '../../src/repository/runs.ts';
+import { beginRun, endRun } from '../../src/repository/records/runs.ts';
 import { seededRandom } from '../crypto/support.ts';
 import { LAG_MS, Store, World, type Actor } from './world.ts';
 

@@ -25,13 +25,13 @@ import { parseWordsText } from '../../src/identity/root.ts';
 import { verifySsh } from '../../src/identity/ssh-signature.ts';
 import { SECRET_FILE_MAX_BYTES } from '../../src/identity/secret-file.ts';
 import { parseWriterKey } from '../../src/identity/writer-key.ts';
-import { readKnownSnapshots, readLocalState, ManifestCache } from '../../src/operations/local-state.ts';
-import { readRuns } from '../../src/operations/runs.ts';
-import { parseWhen } from '../../src/operations/schedule-time.ts';
+import { readKnownSnapshots, readLocalState, ManifestCache } from '../../src/operations/host/local-state.ts';
+import { readRuns } from '../../src/operations/host/runs.ts';
+import { parseWhen } from '../../src/operations/schedule/schedule-time.ts';
 import { decodeBreaker } from '../../src/policy/breaker.ts';
 import { LineSplitter } from '../../src/lines.ts';
 import { MANIFEST_LINE_MAX_BYTES } from '../../src/limits.ts';
-import { openAnnotation } from '../../src/repository/annotation.ts';
+import { openAnnotation } from '../../src/repository/records/annotation.ts';
 import {
   ANNOTATION_PAYLOAD_TYPE,
   KEYS_TYPE,
@@ -39,12 +39,12 @@ import {
   REPOSITORY_TYPE,
   secretsSchema,
   SNAPSHOT_PAYLOAD_TYPE,
-} from '../../src/repository/format.ts';
-import { openFrame } from '../../src/repository/frame.ts';
-import { readGrants } from '../../src/repository/grants.ts';
-import { openIndex } from '../../src/repository/index-object.ts';
-import { openKeys } from '../../src/repository/keys.ts';
-import { parseEntryLine } from '../../src/repository/manifest.ts';
+} from '../../src/repository/records/format.ts';
+import { openFrame } from '../../src/repository/packs/frame.ts';
+import { readGrants } from '../../src/repository/keys/grants.ts';
+import { openIndex } from '../../src/repository/packs/index-object.ts';
+import { openKeys } from '../../src/repository/keys/keys.ts';
+import { parseEntryLine } from '../../src/repository/records/manifest.ts';
 import {
   annotationKey,
   keysRecordKey,
@@ -54,9 +54,9 @@ import {
   snapshotKey,
   type AnnotationId,
   type SnapshotId,
-} from '../../src/repository/object-name.ts';
-import { parseIndexLine, PackIndex } from '../../src/repository/pack-index.ts';
-import { openSnapshot } from '../../src/repository/snapshot.ts';
+} from '../../src/repository/records/object-name.ts';
+import { parseIndexLine, PackIndex } from '../../src/repository/packs/pack-index.ts';
+import { openSnapshot } from '../../src/repository/records/snapshot.ts';
 import { parseProfile, classifier } from '../../src/state/profile.ts';
 import { Sqlite } from '../../src/state/sqlite.ts';
 import { rawFromText } from '../../src/raw-path.ts';

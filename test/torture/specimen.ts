@@ -21,8 +21,8 @@ import { backup } from '../../src/operations/backup.ts';
 import { init } from '../../src/operations/init.ts';
 import type { Seams } from '../../src/operations/seams.ts';
 import { noProgress } from '../../src/progress.ts';
-import { ANNOTATION_PAYLOAD_TYPE, SNAPSHOT_PAYLOAD_TYPE } from '../../src/repository/format.ts';
-import { parseKey } from '../../src/repository/object-name.ts';
+import { ANNOTATION_PAYLOAD_TYPE, SNAPSHOT_PAYLOAD_TYPE } from '../../src/repository/records/format.ts';
+import { parseKey } from '../../src/repository/records/object-name.ts';
 import { openRepository } from '../../src/repository/open.ts';
 
 /** A file under the passphrase `a test passphrase`, at a work factor that costs nothing; made by age. */

@@ -1,7 +1,7 @@
 /** Four hosts that were recovered from the same words write to one repository at once, and are killed at it. What one says is saved stays saved. */
 import { copyFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
-import { MARKER } from '../../src/operations/continuity.ts';
+import { MARKER } from '../../src/operations/host/continuity.ts';
 import { Agent, BACKENDS } from './agent.ts';
 import type { Kind, Torment } from './kind.ts';
 import { describe, errorOf } from './program.ts';

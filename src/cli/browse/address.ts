@@ -1,7 +1,7 @@
 /** Addresses of pages, in which paths are bytes and not text. All pages lie in one folder: addresses are relative. */
 import { HoldfastError } from '../../errors.ts';
 import type { RawPath } from '../../raw-path.ts';
-import type { SeenSnapshot } from '../../operations/open-look.ts';
+import type { SeenSnapshot } from '../../operations/looking/open-look.ts';
 
 type Value = SeenSnapshot | string | undefined;
 

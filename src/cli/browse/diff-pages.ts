@@ -1,9 +1,9 @@
 /** The pages of comparisons. */
 import type { FileEntry } from '../../entry.ts';
 import { HoldfastError } from '../../errors.ts';
-import { compareTrees, type Difference } from '../../operations/compare.ts';
-import type { Look, SeenSnapshot } from '../../operations/open-look.ts';
-import { diffTexts, TEXT_DIFF_MAX_BYTES, type Hunk } from '../../operations/text-diff.ts';
+import { compareTrees, type Difference } from '../../operations/looking/compare.ts';
+import type { Look, SeenSnapshot } from '../../operations/looking/open-look.ts';
+import { diffTexts, TEXT_DIFF_MAX_BYTES, type Hunk } from '../../operations/looking/text-diff.ts';
 import { rawForDisplay, ROOT, type RawPath } from '../../raw-path.ts';
 import { formatSize } from '../../units.ts';
 import { address } from './address.ts';

@@ -1,6 +1,6 @@
 /** What every page has, and the small parts that many have. */
 import type { Entry } from '../../entry.ts';
-import type { SeenSnapshot } from '../../operations/open-look.ts';
+import type { SeenSnapshot } from '../../operations/looking/open-look.ts';
 import { parentOf, rawForDisplay, ROOT, type RawPath } from '../../raw-path.ts';
 import { formatDuration, formatSize } from '../../units.ts';
 import { address } from './address.ts';

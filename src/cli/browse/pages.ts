@@ -2,7 +2,7 @@
 import type { Entry, FileEntry } from '../../entry.ts';
 import { searchNames, versionsOf, type Version } from '../../operations/versions.ts';
 import { formatNs } from '../../operations/look.ts';
-import type { Look, SeenSnapshot, Tree } from '../../operations/open-look.ts';
+import type { Look, SeenSnapshot, Tree } from '../../operations/looking/open-look.ts';
 import { escapeForDisplay, rawForDisplay, rawToText, ROOT, type RawPath } from '../../raw-path.ts';
 import { formatSize } from '../../units.ts';
 import { address } from './address.ts';

@@ -1,5 +1,5 @@
 /** What can be shown of a file's content without a browser being asked to make anything of it. */
-import { decodeText } from '../../operations/text.ts';
+import { decodeText } from '../../operations/looking/text.ts';
 
 export const PREVIEW_TEXT_BYTES = 256 * 1024;
 export const PREVIEW_HEX_BYTES = 4 * 1024;

@@ -1,5 +1,5 @@
 /** The snapshots over time as a picture: how large the state was, and where it grew, shrank, or was marked. */
-import type { SeenSnapshot } from '../../operations/open-look.ts';
+import type { SeenSnapshot } from '../../operations/looking/open-look.ts';
 import { formatSize } from '../../units.ts';
 import { address } from './address.ts';
 import { html, type Html } from './html.ts';

@@ -1,6 +1,6 @@
 import * as Flags from '@oclif/core/flags';
 import { HoldfastError } from '../../errors.ts';
-import { openLook } from '../../operations/open-look.ts';
+import { openLook } from '../../operations/looking/open-look.ts';
 import { formatDuration, parseDuration } from '../../units.ts';
 import { HoldfastCommand } from '../base-command.ts';
 import { requireSections } from '../config.ts';

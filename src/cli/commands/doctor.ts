@@ -2,7 +2,7 @@ import * as Flags from '@oclif/core/flags';
 import { doctor, WITHIN, type DoctorResult } from '../../drill/doctor.ts';
 import { isHoldfastError, type HoldfastError } from '../../errors.ts';
 import type { LogOptions } from '../../operations/identity-log.ts';
-import { readRuns } from '../../operations/runs.ts';
+import { readRuns } from '../../operations/host/runs.ts';
 import { HoldfastCommand } from '../base-command.ts';
 import type { Config } from '../config.ts';
 import { requireSections } from '../config.ts';

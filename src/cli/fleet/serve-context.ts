@@ -4,7 +4,7 @@ import { appendEvent, readEvents, type EventKind, type FleetEvent } from '../../
 import { readWatcher } from '../../fleet/health-store.ts';
 import type { AgentSpec } from '../../fleet/prober.ts';
 import { fleetView } from '../../fleet/view.ts';
-import { readRuns, type Runs } from '../../operations/runs.ts';
+import { readRuns, type Runs } from '../../operations/host/runs.ts';
 import type { Seams } from '../../operations/seams.ts';
 import type { BreakerCommand } from '../../policy/breaker.ts';
 import { loadConfig, type Config } from '../config.ts';

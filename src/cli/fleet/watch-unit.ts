@@ -1,6 +1,6 @@
 /** The systemd service that watches a fleet. */
 import { hostname } from 'node:os';
-import { specifiers, unitQuoted } from '../../operations/schedule-systemd.ts';
+import { specifiers, unitQuoted } from '../../operations/schedule/schedule-systemd.ts';
 
 /** Many times the pace of the rounds: a store that is slow for once is no reason to start anew. */
 const WATCHDOG_SECONDS = 60;

@@ -3,7 +3,7 @@ import { isSurvivable } from '../../errors.ts';
 import { keysRecordKey, packKey, readCondemned, REPOSITORY_KEY } from '../../repository/repository.ts';
 import type { Past } from '../past.ts';
 import { checkOf, nameOf, skip, type Outcome, type Scene } from '../scene.ts';
-import type { SeenSnapshot } from '../../operations/open-look.ts';
+import type { SeenSnapshot } from '../../operations/looking/open-look.ts';
 
 export async function checkBackends({
   past,

@@ -1,5 +1,5 @@
 /** Is the history whole, and is its end the newest that this host knows of? */
-import { whatLogLacks } from '../../operations/continuity.ts';
+import { whatLogLacks } from '../../operations/host/continuity.ts';
 import { checkOf, nameOf, skip, type Outcome, type Scene } from '../scene.ts';
 
 /** Every link from the newest to the oldest that is kept; what was forgotten on purpose is no gap. */

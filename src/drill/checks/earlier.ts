@@ -3,7 +3,7 @@ import type { Entry, FileEntry } from '../../entry.ts';
 import type { RawPath } from '../../raw-path.ts';
 import { matcher } from '../../state/patterns.ts';
 import { classifier, type Profile } from '../../state/profile.ts';
-import type { SeenSnapshot } from '../../operations/open-look.ts';
+import type { SeenSnapshot } from '../../operations/looking/open-look.ts';
 import type { Past } from '../past.ts';
 import type { Matches } from '../scene.ts';
 

@@ -4,7 +4,7 @@
  */
 import type { Entry, FileEntry } from '../../entry.ts';
 import { rawForDisplay, rawFromText, ROOT, type RawPath } from '../../raw-path.ts';
-import { MARKER } from '../../operations/continuity.ts';
+import { MARKER } from '../../operations/host/continuity.ts';
 import { matcher } from '../../state/patterns.ts';
 import { scaffoldJudge } from '../../state/profile.ts';
 import { scan } from '../../state/scan.ts';

@@ -9,7 +9,7 @@ import type { FleetLook } from '../../../src/cli/fleet/serve/looks.ts';
 import { serveToken } from '../../../src/cli/fleet/serve/token.ts';
 import type { Clock } from '../../../src/clock.ts';
 import { HoldfastError } from '../../../src/errors.ts';
-import { runTool } from '../../../src/operations/run-tool.ts';
+import { runTool } from '../../../src/operations/schedule/run-tool.ts';
 import { failure, lacks, seededRandom } from '../../crypto/support.ts';
 import { FakeClock } from '../../fake-clock.ts';
 import { removeFolder, temporaryFolder } from '../../state/trees.ts';

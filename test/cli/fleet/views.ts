@@ -2,7 +2,7 @@
 import type { FleetLook } from '../../../src/cli/fleet/serve/looks.ts';
 import type { FleetEvent } from '../../../src/fleet/events.ts';
 import type { AgentView, FleetView, Layer, LayerHealth, LayerStatus } from '../../../src/fleet/health.ts';
-import type { Runs } from '../../../src/operations/runs.ts';
+import type { Runs } from '../../../src/operations/host/runs.ts';
 
 export const NOW_MS = Date.UTC(2026, 5, 1, 3, 0, 0);
 const MINUTE_MS = 60_000;

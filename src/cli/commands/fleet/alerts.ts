@@ -2,7 +2,7 @@ import { resolve } from 'node:path';
 import * as Flags from '@oclif/core/flags';
 import { HoldfastError, messageOf } from '../../../errors.ts';
 import { alertRules, DEFAULT_ALERTS, type RuleFile } from '../../../fleet/alerts.ts';
-import { replaceFile } from '../../../operations/runs.ts';
+import { replaceFile } from '../../../operations/host/runs.ts';
 import { HoldfastCommand } from '../../base-command.ts';
 import { agentAges } from '../../fleet/serve-context.ts';
 import { count, lines } from '../../render.ts';

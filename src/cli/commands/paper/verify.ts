@@ -1,6 +1,6 @@
 import * as Flags from '@oclif/core/flags';
 import { verifyPaper, type PaperVerifyResult } from '../../../operations/paper-verify.ts';
-import { recordPaper } from '../../../operations/runs.ts';
+import { recordPaper } from '../../../operations/host/runs.ts';
 import { messageOf } from '../../../errors.ts';
 import { parseFromFlag } from '../../backend-flags.ts';
 import { HoldfastCommand } from '../../base-command.ts';

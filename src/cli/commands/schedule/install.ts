@@ -1,4 +1,4 @@
-import type { ScheduleChange } from '../../../operations/schedule.ts';
+import type { ScheduleChange } from '../../../operations/schedule/schedule.ts';
 import { HoldfastCommand } from '../../base-command.ts';
 import { changeText, chooseScheduler, schedulePlan, schedulerFlags } from '../../schedule-context.ts';
 

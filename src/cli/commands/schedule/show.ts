@@ -1,5 +1,5 @@
-import { readRuns } from '../../../operations/runs.ts';
-import { showSchedule, type ScheduleView } from '../../../operations/schedule.ts';
+import { readRuns } from '../../../operations/host/runs.ts';
+import { showSchedule, type ScheduleView } from '../../../operations/schedule/schedule.ts';
 import { HoldfastCommand } from '../../base-command.ts';
 import { lines, table } from '../../render.ts';
 import { runsPath } from '../../run-report.ts';

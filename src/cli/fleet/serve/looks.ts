@@ -3,7 +3,7 @@ import type { Clock } from '../../../clock.ts';
 import { HoldfastError } from '../../../errors.ts';
 import type { EventKind, FleetEvent } from '../../../fleet/events.ts';
 import type { FleetView } from '../../../fleet/health.ts';
-import type { Runs } from '../../../operations/runs.ts';
+import type { Runs } from '../../../operations/host/runs.ts';
 
 /** What is known at one moment. */
 export interface FleetLook {

@@ -3,7 +3,7 @@ import type { FleetEvent } from '../../../fleet/events.ts';
 import { isDown, LAYERS, type AgentState, type AgentView, type FleetView } from '../../../fleet/health.ts';
 import { isStale, momentOf } from '../../../fleet/metrics.ts';
 import { LEVELS } from '../../../fleet/degradation.ts';
-import type { Runs } from '../../../operations/runs.ts';
+import type { Runs } from '../../../operations/host/runs.ts';
 import { formatSize } from '../../../units.ts';
 import { html, type Html } from '../../browse/html.ts';
 import { count } from '../../render.ts';
