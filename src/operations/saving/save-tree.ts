@@ -409,16 +409,9 @@ export class TreeSaver {
         });
         break;
       case 'vanished':
-        this.#warnings.push({
-          code: 'vanished',
-          path,
-          message: `${path} ${read.reason}; it is not in the snapshot`,
-          incomplete: true,
-        });
-        return undefined;
       case 'unreadable':
         this.#warnings.push({
-          code: 'unreadable',
+          code: read.outcome,
           path,
           message: `${path} ${read.reason}; it is not in the snapshot`,
           incomplete: true,
