@@ -9,12 +9,13 @@ const { createHash, randomFillSync } = crypto;
 let last: string | undefined;
 let counter = 0;
 
-function fill<T extends NodeJS.ArrayBufferView>(view: T): T {
+/** `offset` and `size` are bytes here: who names them (ssh2) fills a part of a Buffer. */
+function fill<T extends NodeJS.ArrayBufferView>(view: T, offset = 0, size = view.byteLength - offset): T {
   const seed = process.env['HOLDFAST_TEST_SEED'];
-  if (seed === undefined) return randomFillSync(view);
+  if (seed === undefined) return randomFillSync(view, ...(size === view.byteLength ? [] : [offset, size]));
   if (seed !== last) counter = 0;
   last = seed;
-  const bytes = new Uint8Array(view.buffer, view.byteOffset, view.byteLength);
+  const bytes = new Uint8Array(view.buffer, view.byteOffset + offset, size);
   for (let at = 0; at < bytes.length; at += 32)
     bytes.set(
       createHash('sha256')
