@@ -127,7 +127,8 @@ export class Chaos {
     await this.pass((FAILURES + 3) * this.#fleet.times.intervalMs);
     for (const name of agents) this.#fleet.kill(name, 'SIGCONT');
     await until('all are well after it', async () => this.#allWell(await look(this.#fleet)));
-    this.#storms.push({ fromMs, toMs: Date.now(), agents });
+    // A look that ended with it is told in the round after it.
+    this.#storms.push({ fromMs, toMs: Date.now() + this.#fleet.times.intervalMs, agents });
     const { events } = await look(this.#fleet);
     const held = events.filter(({ kind, atMs }) => kind === 'action_held' && atMs >= fromMs);
     if (held.length === 0) this.#wrong(`no event says that nothing was done about the ${agents.length}`);
