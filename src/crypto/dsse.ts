@@ -10,6 +10,7 @@ import { RECORD_MAX_BYTES } from '../limits.ts';
 import { escapeForDisplay } from '../raw-path.ts';
 import { sign, SIGNATURE_BYTES, verify } from './ed25519.ts';
 import { hex } from './hash.ts';
+import { isObject } from '../json.ts';
 
 /** Signatures in one envelope. */
 export const SIGNATURES_MAX = 16;
@@ -84,13 +85,13 @@ function decode(bytes: Uint8Array): Envelope | undefined {
   } catch {
     return undefined;
   }
-  if (!isRecord(json)) return undefined;
+  if (!isObject(json)) return undefined;
   const { payloadType, payload, signatures } = json;
   if (typeof payloadType !== 'string' || typeof payload !== 'string' || !Array.isArray(signatures)) return undefined;
   if (signatures.length < 1 || signatures.length > SIGNATURES_MAX) return undefined;
   const envelope: Envelope = { payloadType, payload: unbase64(payload), signatures: [] };
   for (const signature of signatures as unknown[]) {
-    if (!isRecord(signature)) return undefined;
+    if (!isObject(signature)) return undefined;
     const { keyid, sig } = signature;
     if (typeof keyid !== 'string' || !/^[0-9a-f]{64}$/.test(keyid) || typeof sig !== 'string') return undefined;
     const decoded = unbase64(sig);
@@ -98,10 +99,6 @@ function decode(bytes: Uint8Array): Envelope | undefined {
     envelope.signatures.push({ keyid, sig: decoded });
   }
   return envelope;
-}
-
-function isRecord(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
 function base64(bytes: Uint8Array): string {

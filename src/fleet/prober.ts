@@ -112,8 +112,10 @@ export class Prober {
     this.#agents.forEach((agent, i) => {
       agent.groups = groupsOf(agent.spec, startMs, i / this.#agents.length);
     });
-    const intervals = this.#agents.flatMap(({ groups }) => groups.map(({ intervalMs }) => intervalMs));
-    const tickMs = Math.min(TICK_MS.most, Math.max(TICK_MS.least, Math.min(...intervals) / TICKS_PER_INTERVAL));
+    let shortestMs = Infinity;
+    for (const { groups } of this.#agents)
+      for (const { intervalMs } of groups) shortestMs = Math.min(shortestMs, intervalMs);
+    const tickMs = Math.min(TICK_MS.most, Math.max(TICK_MS.least, shortestMs / TICKS_PER_INTERVAL));
     const begin = (agent: Watched, group: Group): void => {
       group.isRunning = true;
       const work = this.#look(agent, group, slots, stop.signal)

@@ -11,18 +11,13 @@ import { cString, linux } from '../../src/state/linux.ts';
 import { readFile } from '../../src/state/read-file.ts';
 import { scan } from '../../src/state/scan.ts';
 import { openTarget } from '../../src/state/write-tree.ts';
+import { becomeNobody } from '../become-nobody.ts';
 import { contentDifference, copyTree, inventory, makeNastyTree, removeFolder, temporaryFolder } from './trees.ts';
-
-const NOBODY = 65_534;
 
 exactTimes();
 linux();
 const folderOfOthers = process.argv[2] ?? '';
-if (process.geteuid?.() === 0) {
-  process.setgroups?.([]);
-  process.setgid?.(NOBODY);
-  process.setuid?.(NOBODY);
-}
+becomeNobody();
 const uid = process.geteuid?.() ?? 0;
 const gid = process.getegid?.() ?? 0;
 

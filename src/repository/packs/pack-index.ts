@@ -5,6 +5,7 @@ import { assert, HoldfastError } from '../../errors.ts';
 import type { ChunkId } from '../../entry.ts';
 import type { Frame, PackedChunk, PackKind } from './pack.ts';
 import type { PackId } from '../records/object-name.ts';
+import { objectIn } from '../../json.ts';
 
 /** A pack as an index object describes it. */
 export interface IndexedPack {
@@ -197,13 +198,8 @@ export function indexLine(pack: IndexedPack): string {
  * @throws `damaged` when anything is not as `indexLine` writes it.
  */
 export function parseIndexLine(line: string): IndexedPack {
-  let value: unknown;
-  try {
-    value = JSON.parse(line);
-  } catch {
-    throw malformed('not JSON');
-  }
-  if (!isRecord(value)) throw malformed('not an object');
+  const value = objectIn(line);
+  if (!value) throw malformed('not a JSON object');
   const { pack, kind, size, payload, frames, chunks } = value;
   if (typeof pack !== 'string' || !HEX64.test(pack)) throw malformed('pack');
   if (kind !== 'data' && kind !== 'manifest') throw malformed('kind');
@@ -228,10 +224,6 @@ export function parseIndexLine(line: string): IndexedPack {
 }
 
 const HEX64 = /^[0-9a-f]{64}$/;
-
-function isRecord(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
-}
 
 function isCount(value: unknown): value is number {
   return typeof value === 'number' && Number.isInteger(value) && value >= 0 && value <= 0xffff_ffff;

@@ -25,6 +25,7 @@ import {
   ROOT,
   type RawPath,
 } from '../../raw-path.ts';
+import { isObject, objectIn } from '../../json.ts';
 
 /** An entry as its line, without the line feed. */
 export function entryLine(entry: Entry): string {
@@ -133,13 +134,8 @@ const HEX64 = /^[0-9a-f]{64}$/;
  * @throws `damaged` when it is not a line that `entryLine` writes, or its path could leave the tree.
  */
 export function parseEntryLine(line: string): Entry {
-  let value: unknown;
-  try {
-    value = JSON.parse(line);
-  } catch {
-    throw malformed('not JSON');
-  }
-  if (!isRecord(value)) throw malformed('not an object');
+  const value = objectIn(line);
+  if (!value) throw malformed('not a JSON object');
   const fields = value;
   const path = readName(fields, 'path');
   checkPath(path);
@@ -176,7 +172,7 @@ export function parseEntryLine(line: string): Entry {
 }
 
 function readDevice(value: unknown, path: RawPath): Device {
-  const { kind, major, minor } = isRecord(value) ? value : {};
+  const { kind, major, minor } = isObject(value) ? value : {};
   if ((kind !== 'block' && kind !== 'character') || !isDeviceNumber(major) || !isDeviceNumber(minor))
     throw malformed('device', path);
   return { kind, major, minor };
@@ -195,7 +191,7 @@ function readName(fields: Record<string, unknown>, key: string): RawPath {
 function readExtras({ xattrs, flags }: Record<string, unknown>, path: RawPath): Pick<EntryCommon, 'xattrs' | 'flags'> {
   const found: Pick<EntryCommon, 'xattrs' | 'flags'> = {};
   if (xattrs !== undefined) {
-    if (!isRecord(xattrs)) throw malformed('xattrs', path);
+    if (!isObject(xattrs)) throw malformed('xattrs', path);
     found.xattrs = Object.fromEntries(
       Object.entries(xattrs).map(([name, value]) => {
         if (name === '' || name.length > NAME_MAX_BYTES || name.includes('\0')) throw malformed('xattrs', path);
@@ -224,8 +220,8 @@ function readFileExtras(fields: Record<string, unknown>, path: RawPath, size: nu
   }
   if (holes !== undefined) found.holes = readHoles(holes, path, size);
   if (sqlite !== undefined) {
-    const rows = isRecord(sqlite) ? sqlite['rows'] : undefined;
-    if (!isRecord(rows) || !Object.values(rows).every(isCount)) throw malformed('sqlite', path);
+    const rows = isObject(sqlite) ? sqlite['rows'] : undefined;
+    if (!isObject(rows) || !Object.values(rows).every(isCount)) throw malformed('sqlite', path);
     found.sqlite = { rows: rows as Record<string, number> };
   }
   return found;
@@ -256,10 +252,6 @@ function checkPath(path: RawPath): void {
       throw malformed('a path that leads out of the tree or is no path', path);
     }
   }
-}
-
-function isRecord(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
 function isCount(value: unknown): value is number {

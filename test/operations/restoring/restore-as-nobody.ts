@@ -5,14 +5,10 @@
 import { chmodSync, mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { removeFolder } from '../../state/trees.ts';
+import { becomeNobody } from '../../become-nobody.ts';
 import { makeAgent } from '../support.ts';
 
-const NOBODY = 65_534;
-if (process.geteuid?.() === 0) {
-  process.setgroups?.([]);
-  process.setgid?.(NOBODY);
-  process.setuid?.(NOBODY);
-}
+becomeNobody();
 
 const agent = await makeAgent({ storage: 'folders' });
 try {
